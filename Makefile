@@ -1,0 +1,36 @@
+# Needs Python >= 3.11 and make, nothing else. `make help` lists what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup quickstart test test-all lint format clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --editable '.[demo,dev]'
+	@touch $@
+
+setup: .venv/ready  ## make .venv and install the package into it
+
+quickstart: .venv/ready  ## sample data -> trained, evaluated, explained tiny model in runs/quickstart
+	$(BIN)/python scripts/train_and_push.py --data sample --preset tiny --run-dir runs/quickstart
+
+test: .venv/ready  ## every test that takes seconds
+	$(BIN)/python -m pytest
+
+test-all: .venv/ready  ## the proofs that take minutes too
+	$(BIN)/python -m pytest -m ''
+
+lint: .venv/ready  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/ready  ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what the commands above wrote
+	rm -rf .venv data runs

@@ -1,0 +1,153 @@
+"""The commands behind scripts/ and the installed `stroke-hub-*` programs: arguments in, modules called."""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from stroke_hub.errors import StrokeHubError
+from stroke_hub.progress import say
+from stroke_hub.records import Records, read_records
+from stroke_hub.train import TrainConfig, fit
+
+__all__ = ["explain_run", "train_and_push", "write_sample_dataset"]
+
+SAMPLE_FOLDER = Path("data/sample")
+SAMPLE_NOTE = "simulated slices, not patients"
+KAGGLE_NOTE = "Kaggle Multimodal Stroke Image Dataset"
+
+
+def _command(function: Callable[..., None]) -> Callable[[], None]:
+    """A program of a function: arguments from its signature, one sentence for a user's mistake."""
+
+    @functools.wraps(function)
+    def run() -> None:
+        try:
+            tyro.cli(function, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff))
+        except StrokeHubError as error:
+            sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            say("\nstopped; the same command goes on from the last whole epoch.")
+            sys.exit(130)
+
+    del run.__wrapped__  # tools must see a program without arguments
+    return run
+
+
+@_command
+def train_and_push(
+    *,
+    config: TrainConfig = TrainConfig(),  # noqa: B008  frozen
+    data: Literal["sample", "kaggle"] | None = None,
+    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
+    data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
+    run_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
+    push_to: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None,
+) -> None:
+    """Train on a dataset, measure on its test slices once, explain, and push to the Hub if asked to.
+
+    A finished run is not trained again; an interrupted one goes on.
+
+    Args:
+        config: what decides the training.
+        data: sample: simulated slices, made on the spot; kaggle: the Multimodal Stroke Image Dataset.
+        data_dir: a dataset folder in the Kaggle layout, or where the sample dataset goes.
+        data_note: words that every figure and report of this run carries, for example what the data stand for.
+        run_dir: the run folder; by default runs/<dataset>-<preset>-<recipe>-seed<seed>.
+        push_to: a Hub repository, as owner/name; the token is checked before the training.
+    """
+    if push_to:
+        from stroke_hub.hub import check_access
+
+        check_access(push_to)
+    records, name, note = _find_data(data, data_dir, data_note)
+    for sentence in records.notes:
+        say(f"note: {sentence}")
+    run_dir = run_dir or Path("runs") / f"{name}-{config.preset}-{config.recipe}-seed{config.seed}"
+    fit(config, records, run_dir)
+    _evaluate_once(run_dir, records, name, note)
+    if push_to:
+        from stroke_hub.hub import publish
+
+        say(f"published: {publish(run_dir, push_to)}")
+
+
+def _find_data(
+    data: Literal["sample", "kaggle"] | None, data_dir: Path | None, note: str
+) -> tuple[Records, str, str]:
+    """The records, a short name for the dataset and the words that its figures carry."""
+    if data == "sample":
+        from stroke_hub.sample import write_sample
+
+        return read_records(write_sample(data_dir or SAMPLE_FOLDER)), "sample", note or SAMPLE_NOTE
+    if data_dir is not None:
+        return read_records(data_dir), data_dir.resolve().name, note
+    from stroke_hub.kaggle import check_counts, download_kaggle
+
+    records = read_records(download_kaggle())
+    difference = check_counts(records.table)
+    if difference:
+        say(f"warning: {difference}")
+    return records, "kaggle", note or KAGGLE_NOTE
+
+
+def _evaluate_once(run_dir: Path, records: Records, name: str, note: str) -> None:
+    """Measure a trained run on its test slices, unless its report is there."""
+    from stroke_hub.report import REPORT_FILE, evaluate_run, explain_samples
+
+    if (run_dir / REPORT_FILE).is_file():
+        say(f"{run_dir}: evaluated already.")
+    else:
+        evaluate_run(run_dir, records, name=name, note=note)
+    if not (run_dir / "figures" / "explanations.png").is_file():
+        from stroke_hub.model import ResNetViT
+
+        explain_samples(ResNetViT.from_pretrained(run_dir), records.table, records.root, run_dir)
+    report = json.loads((run_dir / REPORT_FILE).read_text())
+    for part in ("overall", "BT", "MR"):
+        figures = report["test"][part]
+        if figures["n"]:
+            auroc = "undefined" if figures["auroc"] is None else f"{figures['auroc']:.4f}"
+            say(f"test {part}: n {figures['n']}, accuracy {figures['accuracy']:.4f}, AUROC {auroc}")
+    say(f"run folder: {run_dir}")
+
+
+@_command
+def explain_run(
+    run_dir: Annotated[Path, tyro.conf.Positional],
+    *,
+    data_dir: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = SAMPLE_FOLDER,
+) -> None:
+    """Draw the grid Original | CNN | ViT | Fused and the component summary of an evaluated run again.
+
+    Args:
+        run_dir: a run folder with its report.
+        data_dir: the dataset that the run was evaluated on.
+    """
+    from stroke_hub.model import ResNetViT
+    from stroke_hub.report import explain_samples
+
+    records = read_records(data_dir)
+    explain_samples(ResNetViT.from_pretrained(run_dir), records.table, records.root, run_dir)
+    say(f"figures: {run_dir / 'figures'}")
+
+
+@_command
+def write_sample_dataset(folder: Annotated[Path, tyro.conf.Positional] = SAMPLE_FOLDER, *, seed: int = 0) -> None:
+    """Write the simulated sample dataset.
+
+    Args:
+        folder: where it goes.
+        seed: decides every slice.
+    """
+    from stroke_hub.sample import write_sample
+
+    say(f"sample dataset: {write_sample(folder, seed=seed)}")
+
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

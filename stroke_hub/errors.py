@@ -1,0 +1,27 @@
+"""The errors that a user can cause or meet. Each carries one sentence: what, what is wrong, what to do."""
+
+__all__ = ["DatasetError", "HubError", "ModelFormatError", "RunError", "StrokeHubError", "UnreadableImage"]
+
+
+class StrokeHubError(Exception):
+    """The base of all errors below; commands print it as one line and exit with status 2."""
+
+
+class UnreadableImage(StrokeHubError, ValueError):
+    """A file or array that cannot be decoded into a slice."""
+
+
+class DatasetError(StrokeHubError, ValueError):
+    """A dataset folder that cannot be trained or evaluated on."""
+
+
+class ModelFormatError(StrokeHubError, ValueError):
+    """A configuration or weights file that does not describe one of our models exactly."""
+
+
+class RunError(StrokeHubError, RuntimeError):
+    """A run folder that does not fit what was asked of it."""
+
+
+class HubError(StrokeHubError, RuntimeError):
+    """The Hub refused or could not be reached."""

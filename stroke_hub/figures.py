@@ -1,0 +1,276 @@
+"""Numbers in, pictures out: one style, colour-blind safe, legible at half a page's width, PNG and SVG.
+
+Every function takes plain data and gives a matplotlib Figure; `save_figure` writes it. Nothing here touches
+pyplot's global state, so figures may be drawn in any thread.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from stroke_hub.explanation import Explanation, Layer
+
+__all__ = [
+    "draw_components",
+    "draw_confusion",
+    "draw_curves",
+    "draw_explanations",
+    "draw_histograms",
+    "draw_precision_recall",
+    "draw_roc",
+    "save_figure",
+]
+
+# Okabe and Ito's palette (2008): told apart with every common colour blindness, and in grey
+NORMAL, STROKE, GREY, THIRD = "#0072B2", "#D55E00", "#666666", "#009E73"
+LINES = {"overall": GREY, "BT": STROKE, "MR": NORMAL}
+DASHES = {"overall": "-", "BT": "--", "MR": "-."}
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "svg.hashsalt": "stroke_hub",  # the same picture gives the same file
+    "svg.fonttype": "none",
+}
+HALF_WIDTH = (4.2, 3.6)  # inches
+
+
+def save_figure(figure: Figure, stem: Path) -> None:
+    """Write `stem`.png (160 dpi) and `stem`.svg, each whole or not at all."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        partial = stem.with_name(f".{stem.name}.partial")
+        with matplotlib.rc_context(STYLE):
+            figure.savefig(partial, format=kind, dpi=160, metadata=metadata)
+        os.replace(partial, stem.with_name(f"{stem.name}.{kind}"))
+
+
+def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    def styled(*args: Any, **options: Any) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **options)
+
+    styled.__doc__, styled.__name__ = draw.__doc__, draw.__name__
+    return styled
+
+
+def _start(note: str, size: tuple[float, float] = HALF_WIDTH) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    if note:
+        figure.supxlabel(note, fontsize=7, color=GREY)
+    return figure, figure.subplots()
+
+
+@_styled
+def draw_curves(history: pd.DataFrame, *, best_epoch: int, note: str = "") -> Figure:
+    """Loss, accuracy and AUROC over the epochs, from history.csv; the best epoch is marked."""
+    figure = Figure(figsize=(8.4, 2.9), layout="constrained")
+    loss, accuracy, auroc = figure.subplots(1, 3)
+    loss.plot(history["epoch"], history["train_loss"], color=GREY, linestyle="--", label="training")
+    loss.plot(history["epoch"], history["val_loss"], color=STROKE, label="validation")
+    loss.set(title="Loss", ylabel="cross-entropy", ylim=(0, None))
+    accuracy.plot(history["epoch"], history["val_accuracy"], color=STROKE)
+    accuracy.set(title="Validation accuracy", ylim=(None, 1.005))
+    auroc.plot(history["epoch"], history["val_auroc"], color=STROKE)
+    auroc.set(title="Validation AUROC", ylim=(None, 1.005))
+    for axes in (loss, accuracy, auroc):
+        axes.axvline(best_epoch, color=GREY, linewidth=0.8, linestyle=":", label="best epoch")
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    loss.legend()
+    if note:
+        figure.supxlabel(note, fontsize=7, color=GREY)
+    return figure
+
+
+@_styled
+def draw_confusion(confusion: dict[str, int], *, note: str = "") -> Figure:
+    """The confusion matrix with counts and the share of each true class."""
+    counts = np.array([[confusion["tn"], confusion["fp"]], [confusion["fn"], confusion["tp"]]])
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure, axes = _start(note)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        text = f"{count}\n{share[row, column]:.1%} of true"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=11)
+    names = ["Normal", "Stroke"]
+    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix")
+    axes.set_xticks([0, 1], names)
+    axes.set_yticks([0, 1], names)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+@_styled
+def draw_roc(
+    curves: dict[str, dict[str, list[float]]], auroc: dict[str, float | None], *, note: str = ""
+) -> Figure:
+    """ROC curves, one for each part ("overall", "BT", "MR") that has both classes."""
+    figure, axes = _start(note)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    for part, value in auroc.items():
+        if value is not None:
+            curve = curves[part]
+            label = f"{part} (AUROC {value:.3f})"
+            axes.plot(curve["fpr"], curve["tpr"], color=LINES[part], linestyle=DASHES[part], label=label)
+    axes.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
+    axes.set_aspect("equal")
+    axes.legend(loc="lower right")
+    return figure
+
+
+@_styled
+def draw_precision_recall(
+    curves: dict[str, dict[str, list[float]]],
+    average_precision: dict[str, float | None],
+    *,
+    prevalence: float,
+    note: str = "",
+) -> Figure:
+    """Precision-recall curves, with the share of strokes as the line that chance gives."""
+    figure, axes = _start(note)
+    axes.axhline(prevalence, color=GREY, linewidth=0.8, linestyle=":", label=f"chance ({prevalence:.3f})")
+    for part, value in average_precision.items():
+        if value is not None:
+            curve = curves[part]
+            label = f"{part} (AP {value:.3f})"
+            axes.step(
+                curve["recall"],
+                curve["precision"],
+                where="post",
+                color=LINES[part],
+                linestyle=DASHES[part],
+                label=label,
+            )
+    axes.set(title="Precision-recall", xlabel="recall (sensitivity)", ylabel="precision (PPV)")
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
+    axes.set_aspect("equal")
+    axes.legend(loc="lower left")
+    return figure
+
+
+@_styled
+def draw_histograms(
+    label: NDArray[np.int64], probability: NDArray[np.float64], *, threshold: float, note: str = ""
+) -> Figure:
+    """Histograms of the predicted probability by true class."""
+    figure, axes = _start(note)
+    bins = np.linspace(0, 1, 21).tolist()
+    for value, name, colour, hatch in ((0, "Normal", NORMAL, ""), (1, "Stroke", STROKE, "///")):
+        axes.hist(
+            probability[label == value],
+            bins=bins,
+            alpha=0.65,
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            label=f"true {name} (n = {(label == value).sum()})",
+        )
+    axes.axvline(threshold, color="black", linewidth=0.8, linestyle="--", label=f"threshold {threshold:.2f}")
+    axes.set(title="Predicted probability", xlabel="probability of Stroke", ylabel="slices (log scale)")
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(0, None)
+    axes.legend(loc="upper center")
+    return figure
+
+
+@_styled
+def draw_explanations(
+    explanations: Sequence[Explanation],
+    titles: Sequence[str],
+    *,
+    masks: Sequence[NDArray[np.bool_] | None] | None = None,
+    note: str = "",
+) -> Figure:
+    """The seed's grid, a row a slice: Original | ResNet | ViT | Fused; a known lesion is outlined."""
+    rows = len(explanations)
+    figure = Figure(figsize=(6.8, 1.42 * rows + 0.6), layout="constrained")
+    grid = figure.subplots(rows, 4, squeeze=False)
+    for row, (e, title) in enumerate(zip(explanations, titles, strict=True)):
+        pictures = [e.pixels, e.overlay("cnn"), e.overlay("vit"), e.overlay("fused", opacity=0.7)]
+        for axes, picture in zip(grid[row], pictures, strict=True):
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+        if masks is not None and (mask := masks[row]) is not None:
+            grid[row, 0].contour(mask, [0.5], colors="#56B4E9", linewidths=0.8)
+        grid[row, 0].set_ylabel(title, fontsize=7.5, rotation=0, ha="right", va="center")
+        _annotate(grid[row], e)
+    for axes, name in zip(grid[0], ("Original", "CNN: Grad-CAM", "ViT: relevance", "Fused, signed"), strict=True):
+        axes.set_title(name)
+    words = (
+        "each map is scaled by itself: the log-odds written in it say how much it stands for; red for, blue against"
+    )
+    figure.supxlabel(f"{words}\n{note}" if note else words, fontsize=7, color=GREY)
+    return figure
+
+
+def _annotate(row: Sequence[Axes], e: Explanation) -> None:
+    """How many log-odds each map stands for: maps are scaled by themselves, and one may carry next to nothing."""
+    layers: tuple[Layer, ...] = ("cnn", "vit", "fused")
+    carried = (e.contributions["cnn"], e.contributions["vit"], e.contributions["cnn"] + e.contributions["vit"])
+    for axes, layer, value in zip(row[1:], layers, carried, strict=True):
+        text = f"{value:+.2f} log-odds"
+        if not (e.get_map(layer) > 0).any():
+            text = f"no positive evidence\n{text}"
+        axes.text(0.5, 0.03, text, transform=axes.transAxes, color="white", fontsize=6.5, ha="center", va="bottom")
+
+
+@_styled
+def draw_components(explanations: Sequence[Explanation], titles: Sequence[str], *, note: str = "") -> Figure:
+    """The component summary, a row a slice: both branches' evidence on one log-odds scale, and what they add.
+
+    Both maps of a row share one colour scale, so that a branch that carries little looks like little.
+    """
+    rows = len(explanations)
+    figure = Figure(figsize=(8.2, 1.45 * rows + 0.7), layout="constrained")
+    grid = figure.subplots(rows, 4, squeeze=False, width_ratios=[1, 1, 1.1, 1.6])
+    for row, (e, title) in enumerate(zip(explanations, titles, strict=True)):
+        limit = max(np.abs(e.cnn_evidence).max(), np.abs(e.vit_evidence).max(), 1e-12)
+        grid[row, 0].imshow(e.pixels, cmap="gray", vmin=0, vmax=255)
+        for axes, evidence in zip(grid[row, 1:3], (e.cnn_evidence, e.vit_evidence), strict=True):
+            image = axes.imshow(evidence, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        bar = figure.colorbar(image, ax=grid[row, 2], fraction=0.08, pad=0.03, ticks=[-limit, 0, limit])
+        bar.ax.set_yticklabels([f"{-limit:.0e}", "0", f"{limit:.0e}"], fontsize=6)
+        for axes in grid[row, :3]:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+        grid[row, 0].set_ylabel(title, fontsize=7.5, rotation=0, ha="right", va="center")
+        _draw_contributions(grid[row, 3], e)
+    names = ("Original", "CNN evidence", "ViT evidence", "Contributions (log-odds)")
+    for axes, name in zip(grid[0], names, strict=True):
+        axes.set_title(name, fontsize=9)
+    words = "evidence in log-odds a pixel, both branches of a row on one scale: red for, blue against"
+    figure.supxlabel(f"{words}\n{note}" if note else words, fontsize=7, color=GREY)
+    return figure
+
+
+def _draw_contributions(axes: Axes, e: Explanation) -> None:
+    names = ["baseline", "vit", "cnn"]
+    values = [e.contributions[name] for name in names] + [e.log_odds]
+    labels = ["baseline", f"ViT (norm {e.norms['vit']:.1f})", f"CNN (norm {e.norms['cnn']:.1f})", "total"]
+    colours = [STROKE if value > 0 else NORMAL for value in values[:-1]] + [GREY]
+    order = [0, 1, 2, 3]
+    axes.barh(order, values, color=colours, height=0.7)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(order, labels, fontsize=7)
+    axes.tick_params(axis="x", labelsize=7)
+    span = max(np.abs(values).max(), 1e-6)
+    axes.set_xlim(-1.7 * span, 1.7 * span)
+    for y, value in zip(order, values, strict=True):
+        axes.text(value, y, f" {value:+.2f} ", va="center", ha="left" if value >= 0 else "right", fontsize=7)

@@ -1,0 +1,62 @@
+"""From a table of files to batches: every slice decoded once into uint8 squares, augmented on the way out."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from stroke_hub.errors import DatasetError, UnreadableImage
+from stroke_hub.inference import to_pixels
+from stroke_hub.model import ResNetViT
+from stroke_hub.pixels import load_slices
+from stroke_hub.progress import track
+
+__all__ = ["AugmentedSlices", "build_loader", "decode_squares"]
+
+
+def decode_squares(model: ResNetViT, root: Path, paths: Iterable[str]) -> Tensor:
+    """Decode the files `paths` below `root` into the model's squares, uint8 (N, S, S).
+
+    Raises
+    ------
+    DatasetError : a file cannot be read; it is named.
+    """
+    squares = []
+    for path in track(list(paths), "reading slices"):
+        try:
+            squares.append(to_pixels(model, load_slices(root / path)[:1]))
+        except UnreadableImage as error:
+            raise DatasetError(f"{root / path}: {error} Repair or remove the file.") from error
+    return torch.cat(squares)
+
+
+class AugmentedSlices(Dataset[Any]):
+    """uint8 squares and labels, flipped (0.5) and rotated (up to 10 degrees) as in the seed notebook."""
+
+    def __init__(self, squares: Tensor, labels: Tensor) -> None:
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for its newest version
+        import albumentations
+
+        self.squares, self.labels = squares.numpy(), labels.tolist()
+        self.augment: Any = albumentations.Compose(
+            [albumentations.HorizontalFlip(p=0.5), albumentations.Rotate(limit=10, p=0.5)]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], int]:
+        square = self.augment(image=self.squares[index][..., None])["image"]
+        return np.ascontiguousarray(square[..., 0]), self.labels[index]
+
+
+def build_loader(dataset: AugmentedSlices, *, batch_size: int, seed: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    """One epoch's batches of (uint8 (N, S, S), int64 (N,)): the order and every augmentation follow from `seed`."""
+    dataset.augment.set_random_seed(seed)
+    return DataLoader(dataset, batch_size=batch_size, shuffle=True, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,401 @@
+"""ResNetViT: a CNN beside a vision transformer, features concatenated, a small head; saved and loaded strictly.
+
+The model takes float pixels in [0, 1] and normalises inside, each branch with its own statistics, so that
+nobody downstream can get the preprocessing wrong. What a reader needs besides the weights (calibration,
+operating point, baseline of the explanation) travels in its buffers.
+"""
+
+import copy
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+import timm
+import torch
+from huggingface_hub import PyTorchModelHubMixin, constants, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+)
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from stroke_hub.errors import HubError, ModelFormatError
+
+__all__ = ["CLASSES", "PRESETS", "ResNetViT", "copy_for_evaluation", "get_evaluable", "load_backbone"]
+
+CLASSES = ("Normal", "Stroke")
+FORMAT_VERSION = 1
+CONFIG_FILE = constants.CONFIG_NAME
+WEIGHTS_FILE = constants.SAFETENSORS_SINGLE_FILE
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "full": {"cnn": "resnet50", "vit": "vit_base_patch16_224", "image_size": 224},
+    "compact": {"cnn": "resnet18", "vit": "vit_tiny_patch16_224", "image_size": 224},
+    "tiny": {"cnn": "test_resnet", "vit": "test_vit", "image_size": 128},
+}
+
+
+class ResNetViT(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="stroke-hub",
+    license="apache-2.0",
+    pipeline_tag="image-classification",
+    tags=["medical", "brain", "stroke", "ct", "mri", "explainable"],
+):
+    """Two timm backbones and a head: brain slices in, two logits (Normal, Stroke) out.
+
+    Parameters
+    ----------
+    cnn : name of a timm model whose `forward_features` gives a spatial map (N, C, H, W).
+    vit : name of a timm model with square patches and a CLS token.
+    image_size : side S of the square input in pixels, 32 to 1024.
+    hidden : width of the head's hidden layer; a list for several.
+    dropout : probability behind each hidden layer, 0 <= dropout < 1.
+    classes : the two class names, fixed.
+    resize : how a slice becomes a square, by black margins ("pad") or distortion ("stretch").
+    interpolation : "bilinear" or "bicubic", for the same.
+    format_version : version of this description.
+
+    All are plain JSON and become `config.json`. Nothing is ever downloaded here: weights are random until
+    they are trained or loaded.
+
+    Buffers
+    -------
+    cnn_mean, cnn_std, vit_mean, vit_std : (3, 1, 1), statistics for pixels in [0, 1].
+    temperature : (), divides the difference of the logits (1 until calibrated).
+    threshold : (), probability from which a slice is called Stroke (0.5 until chosen).
+    feature_mean : (F,), mean features of the training set: the baseline of contributions.
+    feature_distance_limit : (), distance to `feature_mean` beyond which an input is unlike the training set.
+
+    Raises
+    ------
+    ModelFormatError : for a name, size or value that no model of ours has.
+    """
+
+    cnn_mean: Tensor
+    cnn_std: Tensor
+    vit_mean: Tensor
+    vit_std: Tensor
+    temperature: Tensor
+    threshold: Tensor
+    feature_mean: Tensor
+    feature_distance_limit: Tensor
+
+    def __init__(
+        self,
+        *,
+        cnn: str = "resnet50",
+        vit: str = "vit_base_patch16_224",
+        image_size: int = 224,
+        hidden: int | list[int] = 512,
+        dropout: float = 0.3,
+        classes: list[str] | tuple[str, ...] = CLASSES,
+        resize: Literal["pad", "stretch"] = "pad",
+        interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+        format_version: int = FORMAT_VERSION,
+    ) -> None:
+        super().__init__()
+        widths = list(hidden) if isinstance(hidden, (list, tuple)) else [hidden]
+        _check_config(cnn, vit, image_size, widths, dropout, classes, resize, interpolation, format_version)
+        self.image_size = image_size
+        self.resize: Literal["pad", "stretch"] = resize
+        self.interpolation: Literal["bilinear", "bicubic"] = interpolation
+        self.cnn = _create_cnn(cnn)
+        self.vit = _create_vit(vit, image_size)
+        features = self.cnn.num_features + self.vit.num_features
+        layers: list[nn.Module] = []
+        for fan_in, width in zip([features, *widths], widths, strict=False):
+            layers += [nn.Linear(fan_in, width), nn.ReLU(), nn.Dropout(dropout)]
+        self.head = nn.Sequential(*layers, nn.Linear(widths[-1], len(CLASSES)))
+        for branch in ("cnn", "vit"):
+            source = getattr(self, branch).pretrained_cfg
+            for name in ("mean", "std"):
+                self.register_buffer(f"{branch}_{name}", torch.tensor(source[name]).reshape(3, 1, 1))
+        self.register_buffer("temperature", torch.tensor(1.0))
+        self.register_buffer("threshold", torch.tensor(0.5))
+        self.register_buffer("feature_mean", torch.zeros(features))
+        self.register_buffer("feature_distance_limit", torch.tensor(float("inf")))
+
+    def map_cnn(self, x: Tensor) -> Tensor:
+        """The CNN's last map, (N, C, H, W), of float pixels (N, 3, S, S) in [0, 1]."""
+        features = self.cnn.forward_features((x - self.cnn_mean) / self.cnn_std)
+        if features.ndim != 4 or features.shape[1] != self.cnn.num_features:
+            raise ModelFormatError(
+                f"{type(self.cnn).__name__} gives features of shape {tuple(features.shape)}, not a spatial "
+                "map (N, C, H, W); choose another timm CNN."
+            )
+        return cast(Tensor, features)
+
+    def normalise_vit(self, x: Tensor) -> Tensor:
+        """Pixels as the transformer's patch embedding wants them, (N, 3, S, S)."""
+        return (x - self.vit_mean) / self.vit_std
+
+    def features(self, x: Tensor) -> Tensor:
+        """Both branches' features, (N, F): the pooled map, then the CLS token."""
+        cls = self.vit.forward_features(self.normalise_vit(x))[:, 0]
+        return torch.cat([self.map_cnn(x).mean((2, 3)), cls], dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, 2), uncalibrated, of float pixels (N, 3, S, S) in [0, 1]."""
+        return cast(Tensor, self.head(self.features(x)))
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
+        partial = save_directory / f".{WEIGHTS_FILE}.partial"
+        save_file(weights, partial, metadata={"format": "pt"})
+        os.replace(partial, save_directory / WEIGHTS_FILE)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Load a model in evaluation mode from the Hub or from a local folder.
+
+        Strict where the mixin is lenient: configuration and weights come from one commit, safetensors only,
+        every key and shape must match, and what is missing is never replaced by a default.
+
+        Parameters
+        ----------
+        pretrained_model_name_or_path : ``"owner/name"``, or a folder with config.json and model.safetensors.
+        revision : commit, tag or branch on the Hub.
+        token, cache_dir, force_download, local_files_only : as in `huggingface_hub.hf_hub_download`.
+        device : where the weights go.
+
+        Raises
+        ------
+        ModelFormatError : the files do not describe one of our models exactly.
+        HubError : the repository cannot be reached or read.
+        """
+        name = str(pretrained_model_name_or_path)
+        if Path(name).is_dir():
+            config_path, weights_path = Path(name) / CONFIG_FILE, Path(name) / WEIGHTS_FILE
+            for path in (config_path, weights_path):
+                if not path.is_file():
+                    raise ModelFormatError(f"{name}: has no {path.name}, so it is not a saved ResNetViT.")
+        else:
+            options: dict[str, Any] = {
+                "token": token,
+                "cache_dir": cache_dir,
+                "force_download": force_download,
+                "local_files_only": local_files_only,
+            }
+            config_path = _download(name, CONFIG_FILE, revision, options)
+            commit = config_path.parent.name  # the cache files every download under snapshots/<commit>/
+            weights_path = _download(name, WEIGHTS_FILE, commit, options)
+        config = _read_config(config_path, name)
+        weights = _read_weights(weights_path, name, device)
+        return cls._assemble(config, weights, name, device)
+
+    @classmethod
+    def _assemble(
+        cls, config: dict[str, Any], weights: dict[str, Tensor], name: str, device: str | torch.device
+    ) -> Self:
+        """Build without initialising, then take the loaded tensors as the parameters themselves."""
+        try:
+            with torch.device("meta"):
+                model = cls(**config)
+        except TypeError as error:
+            unknown = str(error).split("__init__() ")[-1]
+            raise ModelFormatError(f"{name}: config.json {unknown}.") from None
+        except ModelFormatError as error:
+            raise ModelFormatError(f"{name}: {error}") from None
+        _check_weights(model, weights, name)
+        expected = dict(model.state_dict())
+        extra_buffers = {key for key, _ in model.named_buffers()} - set(expected)
+        if extra_buffers:  # rotary tables and the like are computed, not saved: meta would leave them empty
+            model = cls(**config).to(device)
+            model.load_state_dict(weights, strict=True)
+        else:
+            model.load_state_dict(weights, strict=True, assign=True)
+        return model.eval()
+
+
+def load_backbone(model: ResNetViT, branch: Literal["cnn", "vit"], source: str) -> None:
+    """Give one branch pretrained weights, in place.
+
+    Parameters
+    ----------
+    branch : "cnn" or "vit".
+    source : "random" leaves it as it is, "imagenet" fetches timm's own weights, anything else is the path of
+        a safetensors file with them.
+
+    Raises
+    ------
+    HubError : the download failed.
+    ModelFormatError : the file is missing, not safetensors, or of another architecture.
+    """
+    if source == "random":
+        return
+    backbone = getattr(model, branch)
+    architecture = backbone.pretrained_cfg["architecture"]
+    tag = backbone.pretrained_cfg.get("tag")
+    options: dict[str, Any] = {"num_classes": 0, "pretrained": True}
+    if branch == "vit":
+        options |= {"img_size": model.image_size, "global_pool": "token"}
+    if source == "imagenet":
+        name = f"{architecture}.{tag}" if tag else architecture
+    else:
+        if Path(source).suffix != ".safetensors" or not Path(source).is_file():
+            raise ModelFormatError(f"{source}: is not a safetensors file; give imagenet, random or such a file.")
+        _check_backbone_file(backbone, source, architecture)
+        name, options["pretrained_cfg_overlay"] = architecture, {"file": source}
+    try:
+        pretrained = timm.create_model(name, **options)
+    except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise HubError(
+            f"The pretrained weights of {name} could not be downloaded ({type(error).__name__}); give "
+            f"--{branch}-weights a safetensors file, or random to train from nothing."
+        ) from error
+    except (RuntimeError, KeyError, SafetensorError) as error:
+        raise ModelFormatError(f"{source}: does not hold the weights of {architecture}.") from error
+    backbone.load_state_dict(pretrained.state_dict())
+
+
+def _check_backbone_file(backbone: nn.Module, source: str, architecture: str) -> None:
+    """timm loads what fits and is silent about the rest; a file of another architecture is an error here."""
+    try:
+        with safe_open(source, framework="pt") as file:
+            missing = {key for key, _ in backbone.named_parameters()} - set(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise ModelFormatError(f"{source}: is damaged or not safetensors.") from error
+    if missing:
+        raise ModelFormatError(f"{source}: does not hold the weights of {architecture} (no {min(missing)} in it).")
+
+
+def copy_for_evaluation(model: ResNetViT) -> ResNetViT:
+    """A private copy in evaluation mode that shares every tensor with `model` and needs no gradients."""
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
+    shared |= {id(buffer): buffer for buffer in model.buffers()}
+    return copy.deepcopy(model, shared).eval()
+
+
+def get_evaluable(model: ResNetViT) -> ResNetViT:
+    """`model` itself in evaluation mode, otherwise a private copy: other threads may be using its mode."""
+    return copy_for_evaluation(model) if any(part.training for part in model.modules()) else model
+
+
+def _create_cnn(name: str) -> Any:
+    return timm.create_model(name, pretrained=False, num_classes=0)
+
+
+def _create_vit(name: str, image_size: int) -> Any:
+    try:
+        vit = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size, global_pool="token")
+    except (TypeError, AssertionError, ValueError) as error:
+        raise ModelFormatError(
+            f"{name} cannot be built for {image_size} pixels with a CLS token; choose another timm ViT or size."
+        ) from error
+    if getattr(vit, "cls_token", None) is None or not hasattr(vit, "blocks"):
+        raise ModelFormatError(f"{name} has no CLS token; choose a timm ViT that has one.")
+    return vit
+
+
+def _check_config(
+    cnn: Any,
+    vit: Any,
+    image_size: Any,
+    widths: list[Any],
+    dropout: Any,
+    classes: Any,
+    resize: Any,
+    interpolation: Any,
+    format_version: Any,
+) -> None:
+    """Refuse every value that a hostile or damaged config.json could hold, before anything is built."""
+
+    def require(fine: bool, name: str, value: Any, wanted: str) -> None:
+        if not fine:
+            raise ModelFormatError(f"{name} is {str(value)[:60]!r}, but must be {wanted}.")
+
+    require(format_version == FORMAT_VERSION, "format_version", format_version, f"{FORMAT_VERSION}")
+    for key, name in (("cnn", cnn), ("vit", vit)):
+        # a plain name: "hf-hub:", "local-dir:" and paths would make timm fetch or open something
+        plain = isinstance(name, str) and re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)?", name) is not None
+        require(plain and timm.is_model(name), key, name, "the name of a timm model")
+    size_fits = type(image_size) is int and 32 <= image_size <= 1024
+    require(size_fits, "image_size", image_size, "a whole number from 32 to 1024")
+    widths_fit = 1 <= len(widths) <= 4 and all(type(width) is int and 1 <= width <= 8192 for width in widths)
+    require(widths_fit, "hidden", widths, "1 to 4 whole numbers from 1 to 8192")
+    require(type(dropout) in (int, float) and 0 <= dropout < 1, "dropout", dropout, "from 0 to below 1")
+    require(
+        isinstance(classes, (list, tuple)) and tuple(classes) == CLASSES,
+        "classes",
+        classes,
+        f"{list(CLASSES)}",
+    )
+    require(resize in ("pad", "stretch"), "resize", resize, "pad or stretch")
+    require(interpolation in ("bilinear", "bicubic"), "interpolation", interpolation, "bilinear or bicubic")
+
+
+def _download(repo: str, file: str, revision: str | None, options: dict[str, Any]) -> Path:
+    try:
+        return Path(hf_hub_download(repo, file, revision=revision, **options))
+    except HFValidationError:
+        raise HubError(f"{repo[:200]}: is neither a folder nor a Hub repository like owner/name.") from None
+    except LocalEntryNotFoundError as error:
+        raise HubError(
+            f"{repo}: {file} could not be fetched and is not in the cache; check the connection."
+        ) from error
+    except EntryNotFoundError as error:
+        raise ModelFormatError(f"{repo}: has no {file}, so it is not a saved ResNetViT.") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no"
+        raise HubError(
+            f"{repo}: the Hub refused {file} (status {status}); check the name, the revision and your token."
+        ) from error
+
+
+def _read_config(path: Path, name: str) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ModelFormatError(f"{name}: config.json is not JSON; download or save the model again.") from None
+    if not isinstance(config, dict) or not {"format_version", "cnn", "vit", "image_size"} <= config.keys():
+        raise ModelFormatError(
+            f"{name}: config.json lacks format_version, cnn, vit or image_size, so it is not ours."
+        )
+    return config
+
+
+def _read_weights(path: Path, name: str, device: str | torch.device) -> dict[str, Tensor]:
+    try:
+        return load_file(path, device=str(device))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFormatError(
+            f"{name}: {WEIGHTS_FILE} is damaged or not safetensors ({str(error)[:80]}); download it again."
+        ) from None
+
+
+def _check_weights(model: nn.Module, weights: dict[str, Tensor], name: str) -> None:
+    expected = model.state_dict()
+    for problem, keys in (
+        ("lacks", expected.keys() - weights.keys()),
+        ("has unknown", weights.keys() - expected.keys()),
+    ):
+        if keys:
+            first = ", ".join(sorted(keys)[:3])[:200]
+            raise ModelFormatError(f"{name}: {WEIGHTS_FILE} {problem} {len(keys)} tensors ({first}).")
+    for key, value in expected.items():
+        found = weights[key]
+        if found.shape != value.shape or found.dtype != value.dtype:
+            raise ModelFormatError(
+                f"{name}: {key} is {found.dtype} {tuple(found.shape)} in {WEIGHTS_FILE}, "
+                f"but {value.dtype} {tuple(value.shape)} by config.json."
+            )
+        if key != "feature_distance_limit" and not bool(found.isfinite().all()):
+            raise ModelFormatError(f"{name}: {key} holds NaN or infinite values; the file is not usable.")

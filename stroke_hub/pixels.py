@@ -1,0 +1,335 @@
+"""Any upload becomes slices of 8-bit grey here, and nowhere else: the only decoder of the package."""
+
+import io
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from stroke_hub.errors import UnreadableImage
+
+__all__ = ["IMAGE_SUFFIXES", "Modality", "Slice", "fit_square", "load_slices", "printable"]
+
+Modality: TypeAlias = Literal["BT", "MR"]
+Source: TypeAlias = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
+Grey: TypeAlias = NDArray[np.uint8]
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+MAX_PAGES = 512  # of one TIFF: more than any head scan has
+MAX_PAGES_PIXELS = 4  # all pages together, in multiples of `max_pixels`: 512 pages of 512 x 512 fit
+
+# The decoders are called by name rather than through Image.open: nothing but these five formats is ever
+# parsed, whatever plugins are registered, and our own limit on the size stands in for Pillow's warning,
+# which could only be silenced for all threads at once.
+DECODERS: tuple[tuple[re.Pattern[bytes], Callable[[BinaryIO], ImageFile.ImageFile]], ...] = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
+    (re.compile(rb"\xff\xd8\xff"), JpegImageFile),  # MPO too: its first picture
+    (re.compile(rb"II[*+]\x00|MM\x00[*+]"), TiffImageFile),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
+    (re.compile(rb"BM"), BmpImageFile),
+)
+TILE_WIDTH, TILE_LENGTH, PHOTOMETRIC, WHITE_IS_ZERO = 322, 323, 262, 0  # TIFF tags, and a value of the last
+
+RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One picture to classify.
+
+    Parameters
+    ----------
+    pixels : grey levels, (H, W) uint8, 0..255, H and W at least 1.
+    modality : "BT" (computed tomography), "MR", or None where nobody said.
+    source : the file's name without folders and fit to print.
+    index : the page within the source, from 0.
+    """
+
+    pixels: Grey
+    modality: Modality | None = None
+    source: str = ""
+    index: int = 0
+
+
+def load_slices(source: Source, *, modality: Modality | None = None, max_pixels: int = 50_000_000) -> list[Slice]:
+    """Decode a file, its bytes, a picture or an array into slices; a multi-page TIFF gives one per page.
+
+    Parameters
+    ----------
+    source : a path, the bytes of a file, a binary stream (rewound, read to its end, left open), a PIL image
+        (its current frame) or an array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), boolean or real.
+        PNG, JPEG, TIFF, WebP and BMP files are read; their content decides, not their suffix. Of an
+        animation the first frame is taken.
+    modality : passed on to every slice.
+    max_pixels : the largest H x W accepted, checked before anything is decoded; the pages of a TIFF
+        may hold four times as many together.
+
+    Notes
+    -----
+    8-bit grey is kept exactly. Colour becomes luminance (ITU-R 601), transparency is laid on black, the EXIF
+    rotation is applied. Deeper pixels (16-bit, float, ...) are rescaled from their own minimum..maximum to
+    0..255: such files often use 12 of their 16 bits, and dividing by 256 would turn them almost black. Pixels
+    that are not finite count as the minimum; a constant picture becomes 0. Of 16-bit colour the
+    upper 8 bits are rescaled.
+
+    Raises
+    ------
+    UnreadableImage : for whatever cannot be decoded; the message names the source and says what to do.
+    ValueError : when `modality` is not one of "BT", "MR" and None.
+    """
+    if modality not in (None, "BT", "MR"):
+        raise ValueError(f'modality is {modality!r}; pass "BT", "MR" or None.')
+    name = _name_of(source)
+    try:
+        pages = list(_decode(source, max_pixels))
+    except UnreadableImage as refusal:
+        raise UnreadableImage(f"{name}: {refusal}") from refusal.__cause__
+    except Exception as error:  # on damaged bytes a decoder may raise anything
+        reason = printable(str(error) or type(error).__name__, limit=80)
+        raise UnreadableImage(
+            f"{name}: cannot be decoded, it is damaged or of a rare kind ({reason}); "
+            "export the slice again as an 8-bit PNG."
+        ) from error
+    return [Slice(pixels, modality, name, index) for index, pixels in enumerate(pages)]
+
+
+def fit_square(
+    pixels: Grey,
+    size: int,
+    *,
+    resize: Literal["pad", "stretch"] = "pad",
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear",
+) -> Grey:
+    """Resize (H, W) uint8 pixels to (size, size) uint8, antialiased when shrinking (except "nearest").
+
+    Parameters
+    ----------
+    pixels : (H, W) uint8, H and W at least 1; returned as an equal copy where H = W = size.
+    size : the new side, at least 1.
+    resize : "pad" brings the longer side to `size` and centres the rest on black; "stretch" ignores the
+        aspect.
+    interpolation : how new pixels are computed.
+
+    Raises
+    ------
+    ValueError : for pixels, a size or an option other than the above.
+    """
+    if pixels.ndim != 2 or pixels.size == 0 or pixels.dtype != np.uint8:
+        raise ValueError(f"pixels are {pixels.dtype} of shape {pixels.shape}; pass a non-empty (H, W) uint8 array.")
+    if size < 1:
+        raise ValueError(f"size is {size}; pass 1 or more.")
+    if resize not in ("pad", "stretch") or interpolation not in RESAMPLING:
+        raise ValueError(f"there is no resize {resize!r} with interpolation {interpolation!r}.")
+    height, width = pixels.shape
+    if resize == "stretch":
+        height, width = size, size
+    else:
+        longest = max(height, width)
+        height, width = (max(1, round(side * size / longest)) for side in (height, width))
+    if (height, width) == pixels.shape:
+        fitted = pixels
+    else:
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        fitted = np.asarray(image.resize((width, height), RESAMPLING[interpolation]))
+    square = np.zeros((size, size), np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = fitted
+    return square
+
+
+def printable(text: str, *, limit: int = 60) -> str:
+    """Text of others made safe for a message: one line, no markup, at most `limit` (>= 3) characters."""
+    kept = "".join(sign if sign.isprintable() and sign not in "<>&\"'`[]*|\\" else "?" for sign in text)
+    tail = limit // 3
+    return kept if len(kept) <= limit else f"{kept[: limit - tail - 1]}…{kept[-tail:]}"
+
+
+def _name_of(source: object) -> str:
+    """What messages call the source: a file name where there is one."""
+    if isinstance(source, str | os.PathLike):
+        path: object = os.fspath(source)
+    elif isinstance(source, Image.Image):
+        path = getattr(source, "filename", None)
+    else:
+        path = None if isinstance(source, np.ndarray) else getattr(source, "name", None)
+    name = re.split(r"[\\/]", path.rstrip("\\/"))[-1] if isinstance(path, str) else ""
+    return printable(name) or "image"
+
+
+def _decode(source: Source, max_pixels: int) -> Iterator[Grey]:
+    """All pages of any source; refusals lack the source's name, which the caller puts before them."""
+    if isinstance(source, np.ndarray):
+        yield _from_array(source, max_pixels)
+    elif isinstance(source, Image.Image):
+        yield _from_image(source, max_pixels)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        yield from _from_stream(io.BytesIO(source), max_pixels)
+    elif isinstance(source, str | os.PathLike):
+        with _open_file(Path(source)) as stream:
+            yield from _from_stream(stream, max_pixels)
+    elif hasattr(source, "read"):
+        yield from _from_stream(io.BytesIO(_read_whole(source)), max_pixels)
+    else:
+        raise UnreadableImage(f"a {type(source).__name__} is no image; pass a file, its bytes or an array.")
+
+
+# --- files: bytes -> PIL images -----------------------------------------------------------------------------
+
+
+def _open_file(path: Path) -> BinaryIO:
+    try:
+        if path.is_dir():
+            raise UnreadableImage("is a folder; pass one image file.")
+        if not path.exists():
+            raise UnreadableImage("does not exist; check the path.")
+        if not path.is_file():  # reading a pipe or a device may never end
+            raise UnreadableImage("is not a regular file; pass one image file.")
+        return path.open("rb")
+    except OSError as error:
+        raise UnreadableImage(f"cannot be opened ({error.strerror}); check its path and rights.") from error
+
+
+def _read_whole(stream: Any) -> bytes:
+    seekable = getattr(stream, "seekable", None)
+    if seekable is not None and seekable():
+        stream.seek(0)
+    content = stream.read()
+    if not isinstance(content, bytes):
+        raise UnreadableImage("is not a binary stream; open the file with mode 'rb'.")
+    return content
+
+
+def _from_stream(stream: BinaryIO, max_pixels: int) -> Iterator[Grey]:
+    start = stream.read(16)
+    stream.seek(0)
+    if not start:
+        raise UnreadableImage("is empty; export or upload the slice again.")
+    decoder = next((decoder for signature, decoder in DECODERS if signature.match(start)), None)
+    if decoder is None:
+        raise UnreadableImage(
+            "is not a PNG, JPEG, TIFF, WebP or BMP image; export the slice in one of these formats and try again."
+        )
+    image = decoder(stream)
+    if isinstance(image, TiffImageFile):
+        yield from _from_tiff(image, max_pixels)
+    else:
+        yield _from_image(image, max_pixels)
+
+
+def _from_tiff(image: TiffImageFile, max_pixels: int) -> Iterator[Grey]:
+    total = 0
+    for page in itertools.count():
+        try:
+            image.seek(page)
+        except EOFError:
+            return
+        _check_size(image.width, image.height, max_pixels)
+        total += image.width * image.height
+        if page >= MAX_PAGES or total > MAX_PAGES_PIXELS * max_pixels:
+            raise UnreadableImage(
+                f"has more than {MAX_PAGES} pages, or {MAX_PAGES_PIXELS * max_pixels:,} pixels altogether; "
+                "split it into smaller files."
+            )
+        _check_size(image.tag_v2.get(TILE_WIDTH, 1), image.tag_v2.get(TILE_LENGTH, 1), max_pixels)
+        white_is_zero = image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        pixels = _from_image(image, max_pixels)
+        # Pillow turns such pages round when they hold 8 bits or fewer, and only then.
+        yield 255 - pixels if white_is_zero and _is_deep(image.mode) and np.ptp(pixels) else pixels
+
+
+# --- PIL images and arrays -> grey levels -------------------------------------------------------------------
+
+
+def _from_image(image: Image.Image, max_pixels: int) -> Grey:
+    _check_size(image.width, image.height, max_pixels)
+    # Known before decoding only: Pillow keeps the upper 8 bits of 16-bit colour.
+    shortened = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if _is_deep(upright.mode):
+        return _rescale(np.asarray(upright))
+    grey = np.array(_luminance(upright))
+    return _rescale(grey) if shortened else grey
+
+
+def _from_array(array: NDArray[Any], max_pixels: int) -> Grey:
+    shape = array.shape
+    if len(shape) not in (2, 3) or array.size == 0 or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+        raise UnreadableImage(f"an array of shape {shape} is no slice; pass (H, W), (H, W, 3) or (H, W, 4).")
+    if array.dtype.kind not in "buif":
+        raise UnreadableImage(f"an array of {array.dtype} is no slice; pass integers or real numbers.")
+    _check_size(shape[1], shape[0], max_pixels)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * np.uint8(255)  # as a 1-bit file
+    if len(shape) == 3 and shape[2] == 1:
+        array = array[..., 0]
+    if array.dtype == np.uint8:
+        return np.array(_luminance(Image.fromarray(np.ascontiguousarray(array))))
+    if array.ndim == 2:
+        return _rescale(array)
+    grey = array[..., :3].astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    if shape[2] == 4:
+        opaque = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else 1.0
+        grey *= np.clip(array[..., 3] / opaque, 0.0, 1.0)
+    return _rescale(grey)
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise UnreadableImage("has no pixels; export the slice again.")
+    if width * height > max_pixels:
+        raise UnreadableImage(
+            f"has {width} x {height} pixels, more than the {max_pixels:,} allowed; make it smaller and try again."
+        )
+
+
+def _is_deep(mode: str) -> bool:
+    """Whether the pixels of this PIL mode are integers of more than 8 bits, or floats."""
+    return mode.startswith("I") or mode == "F"
+
+
+def _luminance(image: Image.Image) -> Image.Image:
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        black = Image.new("L", image.size)
+        return Image.composite(layered.convert("L"), black, layered.getchannel("A"))
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    return image.convert("RGB").convert("L")
+
+
+def _rescale(values: NDArray[Any]) -> Grey:
+    """Values from their own finite minimum..maximum to 0..255; what is not finite counts as the minimum."""
+    scaled = values.astype(np.float64)
+    finite = np.isfinite(scaled)
+    if not finite.any():
+        raise UnreadableImage("holds no finite pixel; export the slice again.")
+    low = float(scaled.min(where=finite, initial=np.inf))
+    high = float(scaled.max(where=finite, initial=-np.inf))
+    span = high - low
+    if span == 0:
+        return np.zeros(values.shape, np.uint8)
+    if not np.isfinite(span):
+        raise UnreadableImage("spans more than a float can hold; rescale the slice and try again.")
+    scaled[~finite] = low
+    scaled -= low
+    scaled /= span
+    scaled *= 255
+    return np.rint(scaled).astype(np.uint8)

@@ -1,0 +1,239 @@
+"""Predictions on the test slices become report.json, the two CSVs and the figures of a run folder."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import stroke_hub
+from stroke_hub.explanation import explain
+from stroke_hub.figures import (
+    draw_components,
+    draw_confusion,
+    draw_curves,
+    draw_explanations,
+    draw_histograms,
+    draw_precision_recall,
+    draw_roc,
+    save_figure,
+)
+from stroke_hub.inference import predict
+from stroke_hub.loader import decode_squares
+from stroke_hub.metrics import measure, trace_curves
+from stroke_hub.model import CLASSES, ResNetViT
+from stroke_hub.pixels import fit_square, load_slices
+from stroke_hub.records import Records
+from stroke_hub.train import TRAIN_CONFIG_FILE, find_best_epoch, read_split
+
+__all__ = ["REPORT_FILE", "choose_samples", "evaluate", "evaluate_run", "explain_samples"]
+
+REPORT_FILE = "report.json"
+RESULTS_FILE = "stroke_classification_results.csv"
+SUMMARY_FILE = "summary_statistics.csv"
+SCHEMA_VERSION = 1
+
+
+def evaluate(
+    model: ResNetViT,
+    table: pd.DataFrame,
+    root: str | Path,
+    out: str | Path,
+    *,
+    about: dict[str, Any] | None = None,
+    history: pd.DataFrame | None = None,
+) -> dict[str, Any]:
+    """Measure a model on the slices of a table and write what came out.
+
+    Parameters
+    ----------
+    table : path (relative to `root`), label (1 Stroke, 0 Normal), modality, group; one row a slice.
+    out : folder for report.json, stroke_classification_results.csv, summary_statistics.csv and figures/.
+    about : put into the report as it is: "data" (name, note, sha256), "training".
+    history : an epoch a row, as in history.csv, for the curves.
+
+    Returns
+    -------
+    The report. report.json is written last: where it stands, the evaluation is whole.
+
+    Raises
+    ------
+    DatasetError : a slice cannot be read.
+    """
+    out = Path(out)
+    table = table.reset_index(drop=True)
+    prediction = predict(model, decode_squares(model, Path(root), table["path"]))
+    label = table["label"].to_numpy().astype(np.int64)
+    threshold = float(model.threshold)
+    rows = {"overall": np.ones(len(table), bool)}
+    rows |= {name: (table["modality"] == name).to_numpy(bool) for name in ("BT", "MR")}
+    figures_of = {
+        part: measure(label[rows], prediction.probability[rows], threshold=threshold) for part, rows in rows.items()
+    }
+    about = dict(about or {})
+    report = {
+        "schema_version": SCHEMA_VERSION,
+        "stroke_hub": stroke_hub.__version__,
+        **about,
+        "test": figures_of | {"groups": int(table["group"].nunique()), "unit": "slice"},
+    }
+    results = _tabulate(table, prediction.probability, prediction.label)
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / RESULTS_FILE, results.to_csv(index=False))
+    _write(out / SUMMARY_FILE, _summarise(figures_of["overall"]).to_csv(index=False))
+    note = str(about.get("data", {}).get("note", ""))
+    _draw(out / "figures", figures_of, label, prediction.probability, rows, note)
+    if history is not None:
+        best = find_best_epoch(history)
+        save_figure(draw_curves(history, best_epoch=best, note=note), out / "figures" / "training_curves")
+    _write(out / REPORT_FILE, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    return report
+
+
+def evaluate_run(run_dir: str | Path, records: Records, *, name: str = "", note: str = "") -> dict[str, Any]:
+    """Measure a trained run on the test slices of its own split, and draw its curves.
+
+    Parameters
+    ----------
+    name, note : what the dataset is called, and words that every figure carries.
+
+    Raises
+    ------
+    DatasetError : a slice cannot be read.
+    """
+    run_dir = Path(run_dir)
+    split = read_split(run_dir)
+    history = pd.read_csv(run_dir / "history.csv")
+    training = json.loads((run_dir / TRAIN_CONFIG_FILE).read_text())
+    counts = split.groupby(["split", "label"]).size()
+    about = {
+        "data": {
+            "name": name,
+            "note": note,
+            "sha256": training.pop("data_sha256"),
+            "notes": list(records.notes),
+            "slices": {
+                part: {"normal": int(counts.get((part, 0), 0)), "stroke": int(counts.get((part, 1), 0))}
+                for part in ("train", "val", "test")
+            },
+            "groups": {part: int(members["group"].nunique()) for part, members in split.groupby("split")},
+        },
+        "training": training
+        | {"best_epoch": find_best_epoch(history), "best_val_auroc": float(history["val_auroc"].max())},
+    }
+    table = split[split["split"] == "test"]
+    model = ResNetViT.from_pretrained(run_dir)
+    return evaluate(model, table, records.root, run_dir, about=about, history=history)
+
+
+def _tabulate(table: pd.DataFrame, probability: NDArray[np.float64], predicted: list[str]) -> pd.DataFrame:
+    """The seed's results table, a row a slice."""
+    true = [CLASSES[label] for label in table["label"]]
+    return pd.DataFrame(
+        {
+            "image_path": table["path"],
+            "filename": [Path(path).name for path in table["path"]],
+            "true_label": table["label"],
+            "predicted_label": [CLASSES.index(name) for name in predicted],
+            "stroke_probability": probability,
+            "correct_prediction": [a == b for a, b in zip(true, predicted, strict=True)],
+            "confidence": np.maximum(probability, 1 - probability),
+            "image_type": table["modality"].where(table["modality"].notna(), "Unknown"),
+            "true_class": true,
+            "predicted_class": predicted,
+        }
+    )
+
+
+def _summarise(overall: dict[str, Any]) -> pd.DataFrame:
+    """The seed's summary table."""
+    confusion = overall["confusion"]
+    rows = {
+        "Total Images": overall["n"],
+        "Overall Accuracy": overall["accuracy"],
+        "AUROC": overall["auroc"],
+        "Average Precision": overall["average_precision"],
+        "True Positives": confusion["tp"],
+        "True Negatives": confusion["tn"],
+        "False Positives": confusion["fp"],
+        "False Negatives": confusion["fn"],
+    }
+    return pd.DataFrame({"metric": list(rows), "value": pd.Series(list(rows.values()), dtype=object)})
+
+
+def _draw(
+    folder: Path,
+    figures_of: dict[str, dict[str, Any]],
+    label: NDArray[np.int64],
+    probability: NDArray[np.float64],
+    rows: dict[str, NDArray[np.bool_]],
+    note: str,
+) -> None:
+    overall = figures_of["overall"]
+    curves = {part: trace_curves(label[mask], probability[mask]) for part, mask in rows.items()}
+    save_figure(draw_confusion(overall["confusion"], note=note), folder / "confusion_matrix")
+    auroc = {part: figures.get("auroc") for part, figures in figures_of.items()}
+    save_figure(draw_roc(curves, auroc, note=note), folder / "roc_curve")
+    precision = {part: figures.get("average_precision") for part, figures in figures_of.items()}
+    save_figure(
+        draw_precision_recall(curves, precision, prevalence=overall["n_stroke"] / overall["n"], note=note),
+        folder / "precision_recall_curve",
+    )
+    save_figure(
+        draw_histograms(label, probability, threshold=overall["threshold"], note=note),
+        folder / "probability_histograms",
+    )
+
+
+def choose_samples(results: pd.DataFrame, *, count: int = 8) -> pd.DataFrame:
+    """Rows of the results table to show: each modality and class, evenly along the probability.
+
+    Nobody's favourites: for k slices of a cell of n, those at ranks (i + 0.5) n / k.
+    """
+    cells = list(results.groupby(["image_type", "true_class"], sort=True))
+    share = max(1, count // max(len(cells), 1))
+    chosen = []
+    for _, cell in cells:
+        ordered = cell.sort_values(["stroke_probability", "image_path"])
+        k = min(share, len(ordered))
+        chosen.append(ordered.iloc[[int((i + 0.5) * len(ordered) / k) for i in range(k)]])
+    return pd.concat(chosen)
+
+
+def explain_samples(model: ResNetViT, table: pd.DataFrame, root: str | Path, out: str | Path) -> None:
+    """Write figures/explanations and figures/component_summary for chosen rows of an evaluated folder."""
+    root, out = Path(root), Path(out)
+    chosen = choose_samples(pd.read_csv(out / RESULTS_FILE))
+    report = json.loads((out / REPORT_FILE).read_text())
+    note = report.get("data", {}).get("note", "")
+    slices = [load_slices(root / path)[0] for path in chosen["image_path"]]
+    explanations = explain(model, slices)
+    titles = [
+        f"{row.image_type}\ntruth {row.true_class}\nP(Stroke) {row.stroke_probability:.3f}"
+        for row in chosen.itertuples()
+    ]
+    masks = [_find_mask(model, table, root, path) for path in chosen["image_path"]]
+    grid = draw_explanations(explanations, titles, masks=masks, note=note)
+    save_figure(grid, out / "figures" / "explanations")
+    components = draw_components(explanations, titles, note=note)
+    save_figure(components, out / "figures" / "component_summary")
+
+
+def _find_mask(model: ResNetViT, table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] | None:
+    """The lesion mask as the model's square (S, S), where the dataset has one."""
+    if "mask" not in table:
+        return None
+    mask = table.loc[table["path"] == path, "mask"].iloc[0]
+    if not isinstance(mask, str) or not mask:
+        return None
+    pixels = load_slices(root / mask)[0].pixels
+    return fit_square(pixels, model.image_size, resize=model.resize) > 127
+
+
+def _write(file: Path, text: str) -> None:
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, file)

@@ -1,0 +1,49 @@
+"""What several test modules share: a small simulated dataset and a run trained on it, made once a session."""
+
+import os
+from pathlib import Path
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports it
+
+import pytest
+import torch
+
+from stroke_hub import PRESETS, Records, ResNetViT, TrainConfig, fit, read_records, write_sample
+from stroke_hub.report import evaluate_run, explain_samples
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Records:
+    """Simulated slices of 36 patients."""
+    return read_records(write_sample(tmp_path_factory.mktemp("data") / "sample", patients=36))
+
+
+@pytest.fixture(scope="session")
+def run_dir(sample: Records, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model trained for two epochs, evaluated and explained."""
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    fit(TrainConfig(preset="tiny", epochs=2, validation_fraction=0.3), sample, run)
+    evaluate_run(run, sample, name="sample", note="simulated slices, not patients")
+    explain_samples(ResNetViT.from_pretrained(run), sample.table, sample.root, run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(run_dir: Path) -> ResNetViT:
+    return ResNetViT.from_pretrained(run_dir)
+
+
+@pytest.fixture
+def untrained() -> ResNetViT:
+    """A tiny model with random weights, larger than usual so that every term of a formula counts."""
+    return randomise(ResNetViT(**PRESETS["tiny"]))
+
+
+def randomise(model: ResNetViT, *, seed: int = 0) -> ResNetViT:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.03)
+        model.feature_mean.copy_(torch.randn(model.feature_mean.shape, generator=generator) * 0.1)
+        model.temperature.fill_(1.7)
+    return model.eval()
