@@ -10,12 +10,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from stroke_hub.errors import StrokeHubError
+from stroke_hub.errors import RunError, StrokeHubError
 from stroke_hub.progress import say
-from stroke_hub.records import Records, read_records
+from stroke_hub.records import Records, hash_records, read_records
 from stroke_hub.train import TrainConfig, fit
 
-__all__ = ["explain_run", "train_and_push", "write_sample_dataset"]
+__all__ = ["evaluate_model", "explain_run", "predict_files", "train_and_push", "write_sample_dataset"]
 
 SAMPLE_FOLDER = Path("data/sample")
 SAMPLE_NOTE = "simulated slices, not patients"
@@ -108,13 +108,72 @@ def _evaluate_once(run_dir: Path, records: Records, name: str, note: str) -> Non
         from stroke_hub.model import ResNetViT
 
         explain_samples(ResNetViT.from_pretrained(run_dir), records.table, records.root, run_dir)
-    report = json.loads((run_dir / REPORT_FILE).read_text())
-    for part in ("overall", "BT", "MR"):
-        figures = report["test"][part]
-        if figures["n"]:
-            auroc = "undefined" if figures["auroc"] is None else f"{figures['auroc']:.4f}"
-            say(f"test {part}: n {figures['n']}, accuracy {figures['accuracy']:.4f}, AUROC {auroc}")
+    _tell_figures(run_dir / REPORT_FILE)
     say(f"run folder: {run_dir}")
+
+
+@_command
+def evaluate_model(
+    *,
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME")],
+    data_dir: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
+    split: Literal["test", "train"] = "test",
+    data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
+) -> None:
+    """Measure any run or Hub model on any dataset in the Kaggle layout, and explain chosen slices.
+
+    Args:
+        model: a run folder, or a model on the Hub.
+        data_dir: a dataset folder in the Kaggle layout.
+        out: a new folder for report.json, the CSVs and the figures.
+        revision: commit, tag or branch of a Hub model.
+        split: which part of the dataset.
+        data_note: words that every figure carries, for example what the data stand for.
+    """
+    from stroke_hub.model import ResNetViT
+    from stroke_hub.report import REPORT_FILE, evaluate, explain_samples
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out}: is there already and not empty; give a new folder.")
+    loaded = ResNetViT.from_pretrained(model, revision=revision)
+    records = _read_noted(data_dir)
+    data = {"name": data_dir.resolve().name, "note": data_note, "sha256": hash_records(records)}
+    evaluate(loaded, records.part(split), records.root, out, about={"data": data, "model": model})
+    explain_samples(loaded, records.table, records.root, out)
+    _tell_figures(out / REPORT_FILE)
+    say(f"evaluation: {out}")
+
+
+@_command
+def predict_files(
+    sources: Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="FILE|FOLDER")],
+    *,
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME")],
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv")],
+    revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
+    batch_size: int = 32,
+) -> None:
+    """Predict files, and every image in folders: a CSV row a slice; a bad file is a row with its error.
+
+    Args:
+        sources: image files, or folders that are searched through.
+        model: a run folder, or a model on the Hub.
+        out: the CSV: path, index, label, stroke_probability, error.
+        revision: commit, tag or branch of a Hub model.
+        batch_size: slices that go through the model at once.
+    """
+    from stroke_hub.inference import predict_paths
+    from stroke_hub.model import ResNetViT
+
+    table = predict_paths(ResNetViT.from_pretrained(model, revision=revision), sources, batch_size=batch_size)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    table.to_csv(partial, index=False)
+    partial.replace(out)
+    bad = int((table["error"] != "").sum())
+    say(f"{out}: {len(table)} rows, {bad} with an error")
 
 
 @_command
@@ -130,11 +189,29 @@ def explain_run(
         data_dir: the dataset that the run was evaluated on.
     """
     from stroke_hub.model import ResNetViT
-    from stroke_hub.report import explain_samples
+    from stroke_hub.report import REPORT_FILE, explain_samples
 
-    records = read_records(data_dir)
+    if not (run_dir / REPORT_FILE).is_file():
+        raise RunError(f"{run_dir}: has no {REPORT_FILE}; give the folder of a finished run or evaluation.")
+    records = _read_noted(data_dir)
     explain_samples(ResNetViT.from_pretrained(run_dir), records.table, records.root, run_dir)
     say(f"figures: {run_dir / 'figures'}")
+
+
+def _read_noted(data_dir: Path) -> Records:
+    records = read_records(data_dir)
+    for sentence in records.notes:
+        say(f"note: {sentence}")
+    return records
+
+
+def _tell_figures(report_file: Path) -> None:
+    report = json.loads(report_file.read_text())
+    for part in ("overall", "BT", "MR"):
+        figures = report["test"][part]
+        if figures["n"]:
+            auroc = "undefined" if figures["auroc"] is None else f"{figures['auroc']:.4f}"
+            say(f"test {part}: n {figures['n']}, accuracy {figures['accuracy']:.4f}, AUROC {auroc}")
 
 
 @_command

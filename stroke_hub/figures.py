@@ -120,7 +120,7 @@ def draw_roc(
 ) -> Figure:
     """ROC curves, one for each part ("overall", "BT", "MR") that has both classes."""
     figure, axes = _start(note)
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="chance")
     for part, value in auroc.items():
         if value is not None:
             curve = curves[part]

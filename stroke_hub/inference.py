@@ -1,18 +1,22 @@
-"""Slices in, calibrated probabilities out. The engine knows nothing about files or datasets."""
+"""Slices in, calibrated probabilities out; files in, a table out. Nothing here knows of datasets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stroke_hub.errors import UnreadableImage
 from stroke_hub.model import CLASSES, ResNetViT, get_evaluable
-from stroke_hub.pixels import Slice, fit_square
+from stroke_hub.pixels import IMAGE_SUFFIXES, Slice, fit_square, load_slices
 from stroke_hub.progress import track
 
-__all__ = ["Prediction", "predict", "read_logits", "to_float_pixels", "to_pixels"]
+__all__ = ["Prediction", "predict", "predict_paths", "read_logits", "to_float_pixels", "to_pixels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +75,44 @@ def read_logits(model: ResNetViT, logits: Tensor) -> Prediction:
     probability = 1 / (1 + np.exp((values[:, 0] - values[:, 1]) / float(model.temperature)))
     label = [CLASSES[int(p >= float(model.threshold))] for p in probability]
     return Prediction(probability, label, logits.numpy())
+
+
+def predict_paths(model: ResNetViT, sources: Sequence[str | Path], *, batch_size: int = 32) -> pd.DataFrame:
+    """Predict files and every image below folders; one bad file never ends the run.
+
+    Returns
+    -------
+    A row a slice, in the order of the sorted paths: path, index (frame), label, stroke_probability, error (one
+    sentence, "" where fine; then label and probability are missing).
+    """
+    rows: list[dict[str, Any]] = []
+    waiting: list[tuple[dict[str, Any], Slice]] = []
+
+    def flush() -> None:
+        prediction = predict(model, [s for _, s in waiting], batch_size=batch_size)
+        for (row, _), label, probability in zip(waiting, prediction.label, prediction.probability, strict=True):
+            row |= {"label": label, "stroke_probability": probability}
+        waiting.clear()
+
+    for path in track(_find_images(sources), "predicting"):
+        try:
+            slices = load_slices(path)
+        except UnreadableImage as error:
+            rows.append({"path": str(path), "index": 0, "error": str(error)})
+            continue
+        for s in slices:
+            rows.append({"path": str(path), "index": s.index, "error": ""})
+            waiting.append((rows[-1], s))
+        if len(waiting) >= batch_size:
+            flush()
+    flush()
+    return pd.DataFrame(rows, columns=["path", "index", "label", "stroke_probability", "error"])
+
+
+def _find_images(sources: Sequence[str | Path]) -> list[Path]:
+    """The files named, and the images below the folders named; a missing one stays, to become an error row."""
+    found: list[Path] = []
+    for source in map(Path, sources):
+        inside = sorted(p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != ".")
+        found += inside if source.is_dir() else [source]
+    return found

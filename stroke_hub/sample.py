@@ -35,7 +35,9 @@ Grid = tuple[Floats, Floats, Floats]  # z, y, x in mm
 VERSION = 1  # of the simulation: raise it when the same seed gives other pixels
 FIELD_OF_VIEW = 250.0  # mm: the largest of 100 simulated heads measures 230
 LEVELS = (2.0, 50.0)  # mm above the commissures: thalamus to above the ventricles, where brain is sizeable
-TEST_SHARE = 7 / 22  # 70 of 220 patients
+TEST_SHARE = 7 / 22  # 140 of 440 patients
+SMALL = (0.012, 0.085)  # share of the brain that a lesion covers in its middle slice
+LARGE = (0.045, 0.2)  # an infarct on CT: of those of SMALL, 10 HU below their surroundings, half could not be seen
 STROKE_SHARE = 1 / 6  # the Kaggle dataset has 393 stroke to 1984 normal slices in train, 119 to 657 in test
 DESCRIPTION = "simulated brain slice (stroke_hub sample dataset), not a patient"
 CALCIFICATIONS = ((-21, -40, 10), (21, -40, 10), (0, -28, 3))  # choroid plexus, pineal gland: template x, y, z
@@ -104,8 +106,8 @@ class _Head(NamedTuple):
 def write_sample(
     root: str | Path,
     *,
-    patients: int = 220,
-    slices_per_patient: int = 4,
+    patients: int = 440,
+    slices_per_patient: int = 2,
     seed: int = 0,
     size: int = 192,
     show_progress: bool = True,
@@ -156,7 +158,7 @@ def write_sample(
     return root
 
 
-def plan_patients(patients: int = 220, *, seed: int = 0) -> list[PatientPlan]:
+def plan_patients(patients: int = 440, *, seed: int = 0) -> list[PatientPlan]:
     """Deal out splits, sequences and lesions, one stroke patient to five normal ones in every split and modality.
 
     CT strokes are infarcts and bleeds by turns, MR patients DWI and FLAIR by turns in either class. The patients'
@@ -207,7 +209,7 @@ def simulate_patient(
     signal = _ct_signal(scanner, head) if sequence == "CT" else _mr_signal(scanner, head, sequence)
     mask = np.zeros(head.brain.shape, bool)
     if lesion != "none":
-        mask = _lesion(illness, head, lesion)
+        mask = _lesion(illness, head, sequence, lesion)
         signal = _add_lesion(illness, signal, head, mask, sequence, lesion)
     pixels, clean = _acquire(grain, signal, sequence)
     return [
@@ -269,7 +271,7 @@ def _head(rng: Generator, grid: Grid) -> _Head:
     return _Head(place, tissue, share, depth, depth < 0, grid)
 
 
-def _lesion(rng: Generator, head: _Head, lesion: Lesion) -> Bools:
+def _lesion(rng: Generator, head: _Head, scan: Scan, lesion: Lesion) -> Bools:
     """An irregular blob within one hemisphere: of a drawn area, for a threshold would leave some slices empty."""
     z, y, x = np.meshgrid(*head.grid, indexing="ij", sparse=True)
     tissue = head.brain & (head.tissue > 0.5) & (np.abs(head.place[0]) > 2)
@@ -278,7 +280,7 @@ def _lesion(rng: Generator, head: _Head, lesion: Lesion) -> Bools:
     one_side = np.sign(head.place[0]) == np.sign(head.place[0][middle, row, column])
     # An infarct keeps to tissue; a bleed presses sulci and ventricles away.
     inside = one_side & (tissue if lesion == "infarct" else head.depth < -2)
-    share = math.exp(rng.uniform(math.log(0.011), math.log(0.085)))
+    share = math.exp(rng.uniform(*np.log(LARGE if (scan, lesion) == ("CT", "infarct") else SMALL)))
     height = 1.3 * float(np.ptp(z)) / 2 + 2  # mm: reaches past the outer slices, which cut it at a smaller radius
     areas = head.brain.sum((1, 2)) * share * (1 - ((z - z[middle]) / (1.4 * height)).ravel() ** 2)
     radius = math.sqrt(share * head.brain[middle].sum() / math.pi) * abs(x.ravel()[1] - x.ravel()[0])
@@ -357,7 +359,9 @@ def _acquire(rng: Generator, signal: Floats, sequence: Scan) -> tuple[NDArray[np
     clean = _blur(signal, 1.0 if sequence == "DWI" else 0.6)
     if sequence == "CT":
         noise = rng.uniform(7.5, 10.5) * rng.standard_normal(signal.shape)  # HU, before the kernel smooths it
-        share = (clean + _blur(noise, 0.6)) / 80.0  # window width 80 HU, level 40 HU: 0 to 80 HU
+        share = (
+            clean + _blur(noise, 0.9)
+        ) / 80.0  # 2.8 HU are left, as a brain kernel leaves; window width 80 HU, level 40 HU: 0 to 80 HU
     else:
         level = rng.uniform(0.02, 0.04) if sequence == "DWI" else rng.uniform(0.012, 0.025)
         real, imaginary = (_blur(level * rng.standard_normal(signal.shape), 0.4) for _ in range(2))

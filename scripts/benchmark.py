@@ -1,0 +1,191 @@
+"""Measure what the README claims; the last line printed is one JSON document.
+
+    python scripts/benchmark.py explain        # the price of an explanation, against forwards and grad-cam
+
+Two things compared always run interleaved in one process, in CPU time (a GPU: between events), medians.
+"""
+
+import gc
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pytorch_grad_cam import GradCAM
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from stroke_hub import PRESETS, ResNetViT, explain
+from stroke_hub.inference import to_float_pixels
+from stroke_hub.model import copy_for_evaluation
+from stroke_hub.progress import say, track
+from stroke_hub.relevance import compute_relevance, compute_rollout
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+Row = dict[str, Any]
+
+
+def build(preset: str) -> tuple[ResNetViT, Tensor]:
+    """A preset with random weights in evaluation mode, and one uint8 square (1, S, S)."""
+    torch.manual_seed(0)
+    model = ResNetViT(**PRESETS[preset]).eval().to(DEVICE)
+    return model, torch.randint(0, 256, (1, model.image_size, model.image_size), dtype=torch.uint8)
+
+
+def target_log_odds(model: ResNetViT) -> Callable[[Tensor], Tensor]:
+    return lambda logits: (logits[1] - logits[0]) / model.temperature
+
+
+def explain_with_grad_cam(model: ResNetViT, x: Tensor) -> None:
+    """What a user of today's packages writes: a prediction, a grad-cam on each branch, a rollout."""
+    with torch.no_grad():
+        model(x)
+    grid = model.vit.patch_embed.grid_size
+    tokens_as_map: Callable[[Tensor], Tensor] = lambda t: (
+        t[:, model.vit.num_prefix_tokens :]
+        .unflatten(  # noqa: E731
+            1, grid
+        )
+        .permute(0, 3, 1, 2)
+    )
+    cnn_layer = [m for m in model.cnn.modules() if isinstance(m, nn.Conv2d)][-1]
+    for layer, reshape in ((cnn_layer, None), (model.vit.blocks[-1].norm1, tokens_as_map)):
+        with GradCAM(model=model, target_layers=[layer], reshape_transform=reshape) as cam:
+            cam(x.clone(), [target_log_odds(model)])
+    compute_rollout(model, x)
+
+
+def explain_with_hooks(model: ResNetViT, x: Tensor) -> None:
+    """The careful way: parameters frozen, the graph starts at the last map and at the last block's attention."""
+    private, kept = copy_for_evaluation(model), []
+    attention = private.vit.blocks[-1].attn
+    attention.fused_attn = False
+    attention.attn_drop.register_forward_hook(lambda m, i, o: kept.append(o.requires_grad_()))
+    maps = private.map_cnn(x).detach().requires_grad_()
+    cls = private.vit.forward_features(private.normalise_vit(x))[:, 0]
+    logits = private.head(torch.cat([maps.mean((2, 3)), cls], dim=1))
+    z = (logits[:, 1] - logits[:, 0]) / private.temperature
+    by_map, by_attention = torch.autograd.grad(z.sum(), [maps, kept[0]])
+    (by_map.mean((2, 3), keepdim=True) * maps).sum(1).relu()
+    (kept[0] * by_attention)[:, :, 0].sum(1)
+
+
+def count_flops(call: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def compare_times(first: Callable[[], object], second: Callable[[], object], *, rounds: int) -> tuple[float, float]:
+    """Median seconds of both, run in turns: CPU time of the process, or the GPU's."""
+
+    def measure(call: Callable[[], object]) -> float:
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            call()
+            torch.cuda.synchronize()
+            return time.perf_counter() - start
+        start = time.process_time()
+        call()
+        return time.process_time() - start
+
+    first(), second()
+    pairs = [(measure(first), measure(second)) for _ in track(range(rounds), "timing")]
+    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+
+
+def count_kept_tensors(call: Callable[[], object]) -> int:
+    """Tensors that autograd would hold for a backward pass."""
+    kept: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(1)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        call()
+    return len(kept)
+
+
+def read_resident_mib() -> float:
+    with open("/proc/self/status") as status:
+        line = next(line for line in status if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def measure_growth(calls: int) -> float:
+    """MiB that the process grows by over `calls` explanations of the tiny preset, after warming up."""
+    model, square = build("tiny")
+    for _ in range(100):
+        explain(model, square)
+    gc.collect()
+    before = read_resident_mib()
+    for _ in track(range(calls), "repeated calls"):
+        explain(model, square)
+    gc.collect()
+    return read_resident_mib() - before
+
+
+def benchmark_explain() -> list[Row]:
+    """The rows of the explanation's price."""
+    model, square = build("full")
+    x = to_float_pixels(square, DEVICE)
+    sign = torch.ones(1, device=DEVICE)
+    with torch.no_grad():
+        forward = count_flops(lambda: model(x))
+    ours = count_flops(lambda: compute_relevance(model, x, sign))
+    usual = count_flops(lambda: explain_with_grad_cam(model, x))
+    careful = count_flops(lambda: explain_with_hooks(model, x))
+    rows = [
+        {"row": "flops_over_forward", "value": ours / forward, "bar": "<= 1.00"},
+        {"row": "flops_grad_cam_over_ours", "value": usual / ours, "bar": ">= 7.5"},
+        {"row": "flops_ours_over_careful", "value": ours / careful, "bar": "<= 1.00"},
+        {
+            "row": "tensors_kept_for_backward",
+            "value": count_kept_tensors(lambda: explain(model, square)),
+            "bar": "0",
+        },
+    ]
+    for preset, bar, rounds in (("full", 1.05, 21), ("compact", 1.10, 61), ("tiny", 1.25, 201)):
+        model, square = build(preset)
+        x = to_float_pixels(square, DEVICE)
+
+        @torch.inference_mode()
+        def run_forward(model: ResNetViT = model, x: Tensor = x) -> Tensor:
+            return model(x)
+
+        plain, explained = compare_times(
+            run_forward, lambda model=model, square=square: explain(model, square), rounds=rounds
+        )
+        rows.append({"row": f"time_over_forward_{preset}", "value": explained / plain, "bar": f"<= {bar:.2f}"})
+        rows[-1]["forward_ms"] = 1000 * plain
+    rows.append({"row": "growth_mib_1000_calls", "value": measure_growth(1000), "bar": "< 5"})
+    return rows
+
+
+def main() -> None:
+    """Run the benchmark that the command line names."""
+    benchmarks = {"explain": benchmark_explain}
+    name = sys.argv[1] if len(sys.argv) == 2 else ""
+    if name in ("-h", "--help"):
+        sys.exit(print(__doc__))
+    if name not in benchmarks:
+        sys.exit(f"give one of: {', '.join(benchmarks)}")
+    rows = benchmarks[name]()
+    for row in rows:
+        say(f"{row['row']:<32}{row['value']:>10.4f}   bar {row['bar']}")
+    machine = {
+        "device": torch.cuda.get_device_name() if DEVICE == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    print(json.dumps({"benchmark": name, "machine": machine, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""The demo: a slice in, a probability and the evidence behind it out. Runs locally and as a Hugging Face Space.
+
+python space/app.py
+STROKE_HUB_MODEL=owner/name STROKE_HUB_REVISION=v1.0 python space/app.py
+
+STROKE_HUB_MODEL is a Hub repository or a run folder (default: runs/quickstart), STROKE_HUB_REVISION a commit, tag
+or branch, STROKE_HUB_EXAMPLES a dataset folder whose test slices are offered as examples (default: data/sample).
+"""
+
+import json
+import os
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: uploads are nobody else's business
+
+import gradio as gr
+
+from stroke_hub import Explanation, ResNetViT, Slice, StrokeHubError, explain, load_slices, read_records
+
+NO_MODEL = "There is no model to show: name one in STROKE_HUB_MODEL, or run `make quickstart` first."
+SUFFIXES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"]
+KEPT_SECONDS = 900  # uploads and pictures: long enough to look at
+MAPS = {"ResNet (CNN)": "cnn", "ViT": "vit", "Fused": "fused"}
+TITLE = "Stroke or normal?"
+INTRO = "One slice of a brain CT (BT) or MR gives a probability of stroke, and the regions behind it."
+RESEARCH = "<b>Research use only, not a medical device.</b>"
+SIMULATED = "<b>Trained on simulated slices:</b> its answers mean nothing for patients."
+LEGEND = (
+    "ResNet and ViT: the brighter, the more a region matters to that branch. Fused: red speaks for stroke, blue "
+    "against it. Colours are scaled within each map: compare places between maps, not strengths."
+)
+PRIVACY = f"Uploads are deleted after {KEPT_SECONDS // 60} minutes and serve nothing else."
+
+# System fonts only: what the browser fetches elsewhere tells others about the visitor.
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", **FONTS)
+CSS = """
+:root { --stroke: #b93a0e; --normal: #0f766e; --rule: #cbd5e1; --quiet: #475569; --warn: #fff3e6; }
+.dark { --stroke: #fb923c; --normal: #5eead4; --rule: #475569; --quiet: #cbd5e1; --warn: #2b1d14; }
+.gradio-container { width: 100%; max-width: 1240px !important; margin: 0 auto !important; }
+.page h1 { font-size: 1.75rem; font-weight: 650; margin: 0 0 .2rem; }
+.page p { color: var(--quiet); margin: 0; overflow-wrap: anywhere; }
+.page .notice { margin-top: .9rem; padding: .6rem .9rem; border-left: 4px solid #ea580c; border-radius: 4px;
+  background: var(--warn); color: var(--body-text-color); }
+.page .hint { padding: 8rem 1rem; text-align: center; border: 1px dashed var(--rule); border-radius: 8px; }
+.page .legend { font-size: .875rem; }
+.thumbnail button { cursor: pointer; }
+.picture .image-container { margin-top: 28px; overflow: visible; }
+.picture .icon-button-wrapper { top: -28px; }
+.picture .image-container > button, .picture .image-frame { width: 100%; }
+.picture img { width: 100% !important; height: auto !important; object-fit: contain !important; }
+.result { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 1rem 2.5rem; }
+.result > * { flex: 1 1 290px; min-width: 0; }
+.page .verdict { font-size: 2rem; font-weight: 650; line-height: 1.25; color: var(--says); }
+.meter { position: relative; height: 12px; margin: .6rem 0; border-radius: 6px; background: var(--rule); }
+.meter div { height: 100%; border-radius: 6px; background: var(--says); }
+.meter i { position: absolute; top: -4px; width: 2px; height: 20px; background: var(--body-text-color); }
+.evidence { border: 0 !important; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.evidence caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
+.evidence tr, .evidence tr > * { padding: .3rem .5rem .3rem 0 !important; border: 0 !important; text-align: left; }
+.evidence tr > * { font-weight: 400; }
+.evidence tr:last-child > * { border-top: 1px solid var(--rule) !important; font-weight: 600; }
+.evidence .bar { width: 40%; }
+.evidence .bar div { position: relative; height: 12px; margin-left: 50%; border-left: 1px solid var(--quiet); }
+.evidence .bar i { position: absolute; top: 0; height: 100%; }
+.remarks { margin-top: .8rem; padding: .5rem .9rem; border: 1px solid var(--rule); border-radius: 4px; }
+"""
+
+
+class Example(NamedTuple):
+    """A slice of a dataset, what is known of it, and whether it was simulated."""
+
+    slice: Slice
+    caption: str
+    simulated: bool
+
+
+class Shown(NamedTuple):
+    """What the page needs to draw a result again without another forward."""
+
+    explanation: Explanation
+    facts: dict[str, Any]
+    origin: str
+
+
+Answer = tuple[dict[str, Any], Shown]
+
+
+def find_examples(folder: Path) -> list[Example]:
+    """One test slice of each modality and class: the middle one by path, so that nobody chose it."""
+    records = read_records(folder)
+    examples = []
+    for (modality, label), rows in records.part("test").groupby(["modality", "label"]):
+        path = rows["path"].iloc[len(rows) // 2]
+        chosen = load_slices(records.root / path, modality=modality)[0]
+        examples.append(Example(chosen, f"{modality}, {'stroke' if label else 'normal'}", "simulated" in path))
+    return examples
+
+
+def read_note(model: str) -> str:
+    """What a run folder's report says of its data, "" where it says nothing."""
+    try:
+        return str(json.loads((Path(model) / "report.json").read_text(encoding="utf-8"))["data"]["note"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def describe(shown: Shown) -> str:
+    """Verdict, evidence and remarks as HTML."""
+    label, probability, threshold = (shown.facts[key] for key in ("label", "probability_of_stroke", "threshold"))
+    remarks = "".join(f"<div>{remark[0].upper() + remark[1:]}.</div>" for remark in shown.facts["remarks"])
+    return f"""<div class="page result" style="--says: var(--{label.lower()})"><div>
+<p>{escape(shown.origin)}</p><p class="verdict">{label}</p><div>Probability of stroke: <b>{probability:.1%}</b></div>
+<div class="meter" role="meter" aria-label="Probability of stroke" aria-valuemin="0" aria-valuemax="1"
+ aria-valuenow="{probability:.3f}"><div style="width: {probability:.1%}"></div><i style="left: {threshold:.1%}"></i></div>
+<p class="legend">The mark is the threshold: from {threshold:.1%} on, a slice is called Stroke.</p>
+{f'<div class="remarks">{remarks}</div>' if remarks else ""}</div>
+<table class="evidence"><caption>Evidence for stroke, in log-odds</caption>{describe_evidence(shown)}</table></div>"""
+
+
+def describe_evidence(shown: Shown) -> str:
+    """Table rows of what each branch contributed."""
+    parts = shown.facts["contributions"]
+    values = {"Average training slice": parts["baseline"], "ResNet (CNN)": parts["cnn"], "ViT": parts["vit"]}
+    values["Sum"] = shown.facts["log_odds"]
+    largest = max(map(abs, values.values())) or 1.0
+    rows = ""
+    for name, value in values.items():
+        side, colour = ("left: 0", "stroke") if value > 0 else ("right: 100%", "normal")
+        style = f"{side}; width: {abs(value) / largest:.1%}; background: var(--{colour})"
+        rows += f'<tr><th scope="row">{name}</th><td class="number">{value:+.2f}</td>'
+        rows += f'<td class="bar"><div><i style="{style}"></i></div></td></tr>'
+    return rows
+
+
+def draw(shown: Shown | None, opacity: float, layer: str) -> list[Any]:
+    """The page of a result: hint, results, text, four pictures, the comparison, the choice of the slice."""
+    if shown is None:
+        return [
+            gr.update(visible=True),
+            gr.update(visible=False),
+            "",
+            *[None] * 5,
+            gr.update(visible=False, value=1),
+        ]
+    original = shown.explanation.overlay(opacity=0)
+    maps = {name: shown.explanation.overlay(name, opacity=opacity) for name in MAPS.values()}
+    page, pages = shown.facts["slice"], shown.facts["slices"]
+    choice = gr.update(visible=pages > 1, maximum=max(pages, 2), value=page)
+    pictures = [original, *maps.values(), (original, maps[layer])]
+    return [gr.update(visible=False), gr.update(visible=True), describe(shown), *pictures, choice]
+
+
+def build_app(model: str | None = None, revision: str | None = None, examples: Path | None = None) -> gr.Blocks:
+    """The page for a model, or one that says in a sentence why there is none.
+
+    `model` and `revision` as in `ResNetViT.from_pretrained`; `examples` is a dataset folder.
+    """
+    try:
+        if model is None:
+            raise StrokeHubError(NO_MODEL)
+        loaded = ResNetViT.from_pretrained(model, revision=revision)
+        return build_page(loaded, find_examples(examples) if examples else [], note=read_note(model))
+    except StrokeHubError as error:
+        sentence = f'<p class="notice" role="alert">{escape(str(error))}</p>'
+        with gr.Blocks(title=TITLE) as app:
+            gr.HTML(f'<div class="page"><h1>{TITLE}</h1>{sentence}</div>')
+        return app
+
+
+def build_page(model: ResNetViT, examples: list[Example], *, note: str) -> gr.Blocks:
+    """The page itself; `note` is what the model's report says of its data."""
+
+    def explain_slice(chosen: Slice, origin: str, page: int = 1, pages: int = 1) -> Answer:
+        e = explain(model, chosen)
+        facts = {"label": e.label, "probability_of_stroke": e.probability, "threshold": float(model.threshold)}
+        facts |= {"log_odds": e.log_odds, "contributions": e.contributions, "remarks": e.remarks}
+        facts |= {"method": e.method, "slice": page, "slices": pages}
+        return facts, Shown(e, facts, origin)
+
+    def explain_upload(path: str | None, page: int = 1) -> Answer:
+        """Explain one slice of an image file (in a TIFF of many: the one of this number, from 1), in numbers."""
+        if path is None:
+            raise gr.Error("Upload a slice first.", print_exception=False)
+        try:
+            slices = load_slices(path)
+        except StrokeHubError as error:
+            raise gr.Error(str(error), title="Not readable", duration=15, print_exception=False) from None
+        page = min(max(int(page), 1), len(slices))
+        which = f", slice {page} of {len(slices)}" if len(slices) > 1 else ""
+        return explain_slice(slices[page - 1], f"Upload: {slices[0].source}{which}", page, len(slices))
+
+    def explain_example(example: Example) -> tuple[None, dict[str, Any], Shown]:
+        made = "simulated " if example.simulated else ""
+        return None, *explain_slice(example.slice, f"Example: {made}{example.caption} (its true class)")
+
+    notice = f"{RESEARCH} {SIMULATED if 'simulated' in note else ''}"
+    still: dict[str, Any] = {"format": "png", "interactive": False}
+    with gr.Blocks(title=TITLE, delete_cache=(60, KEPT_SECONDS)) as app:
+        gr.HTML(f'<div class="page"><h1>{TITLE}</h1><p>{INTRO}</p><p class="notice">{notice}</p></div>')
+        shown = gr.State(time_to_live=KEPT_SECONDS)
+        picks = []
+        with gr.Row():
+            with gr.Column(scale=1, min_width=280):
+                upload = gr.File(label="Brain slice: PNG, JPEG, TIFF, WebP, BMP", file_types=SUFFIXES, height=170)
+                page = gr.Slider(1, 2, 1, step=1, label="Slice of this file", visible=False)
+                if examples:
+                    a = "a simulated" if all(example.simulated for example in examples) else "an"
+                    gr.HTML(
+                        f'<div class="page"><p class="legend">Or pick {a} example, by its true class:</p></div>'
+                    )
+                with gr.Row():
+                    for example in examples:
+                        with gr.Column(min_width=120):
+                            look = {"alt_text": f"Example: {example.caption}", "show_label": False, "buttons": []}
+                            picture = gr.Image(example.slice.pixels, elem_classes="thumbnail", **look, **still)
+                            picks.append((picture.select, gr.Button(example.caption, size="sm").click))
+                gr.HTML(f'<div class="page"><p class="legend">{PRIVACY}</p></div>')
+            with gr.Column(scale=3, min_width=300):
+                hint = gr.HTML('<div class="page"><p class="hint">Upload a slice, or pick an example.</p></div>')
+                with gr.Column(visible=False) as results:
+                    text = gr.HTML()
+                    with gr.Row():
+                        look = {"buttons": ["fullscreen"], "min_width": 150, "elem_classes": "picture"}
+                        pictures = [
+                            gr.Image(label="Original", alt_text="The slice as the model saw it", **look, **still)
+                        ]
+                        for name in MAPS:
+                            pictures.append(gr.Image(label=name, alt_text=f"{name} heatmap", **look, **still))
+                    gr.HTML(f'<div class="page"><p class="legend">{LEGEND}</p></div>')
+                    with gr.Row():
+                        with gr.Column(min_width=280):
+                            opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the maps")
+                            layer = gr.Radio(list(MAPS.items()), value="fused", label="Compare the original with")
+                            with gr.Accordion("All numbers", open=False):
+                                facts = gr.JSON(show_label=False)
+                        with gr.Column(min_width=280):
+                            compare = gr.ImageSlider(label="Original | map", **still)
+
+        private: dict[str, Any] = {"api_visibility": "private"}
+        page_parts = [hint, results, text, *pictures, compare, page]
+        drawing = {"fn": draw, "inputs": [shown, opacity, layer], "outputs": page_parts, "show_progress": "hidden"}
+        forgetting = {"fn": lambda: (None, None), "outputs": [facts, shown]}
+        explaining = {"fn": explain_upload, "inputs": [upload, page], "outputs": [facts, shown]}
+        explained = [upload.upload(**explaining, api_name="explain"), page.release(**explaining, **private)]
+        for pick, example in zip(picks, examples, strict=True):
+            explained.append(
+                gr.on(pick, partial(explain_example, example), None, [upload, facts, shown], **private)
+            )
+        for event in explained:
+            event.success(**drawing, **private)
+            event.failure(**forgetting, **private).then(**drawing, **private)  # no old result beside a new file
+        upload.clear(**forgetting, **private).then(**drawing, **private)
+        opacity.change(**drawing, **private, trigger_mode="always_last")
+        layer.change(**drawing, **private)
+    return app
+
+
+def launch_from_environment() -> None:
+    """Launch what the environment names, with the quickstart's model and dataset where it names none."""
+    names = {"STROKE_HUB_MODEL": "runs/quickstart", "STROKE_HUB_EXAMPLES": "data/sample"}
+    model, data = (os.environ.get(name) or (path if Path(path).is_dir() else None) for name, path in names.items())
+    app = build_app(model, os.environ.get("STROKE_HUB_REVISION") or None, Path(data) if data else None)
+    limits = {"max_file_size": "25mb", "state_session_capacity": 100, "run_history": False, "ssr_mode": False}
+    app.queue(max_size=32).launch(theme=THEME, css=CSS, footer_links=["api"], **limits)
+
+
+if __name__ == "__main__":
+    launch_from_environment()

@@ -1,0 +1,53 @@
+"""The README's Python runs as printed, its commands exist, and its file tree is the tree."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def find_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line for block in find_blocks("bash") for line in block.splitlines() if line and line[0] != "#"]
+
+
+@pytest.mark.parametrize("block", find_blocks("python"))
+def test_python_runs(block: str, run_dir: Path, sample: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "quickstart").symlink_to(run_dir)
+    (tmp_path / "scan.png").symlink_to(next((sample.root / "test").rglob("*.png")))  # type: ignore[attr-defined]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})  # noqa: S102
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_exist(command: str) -> None:
+    words = shlex.split(command.split("#")[0])
+    if words[0] == "make":
+        targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+        assert set(words[1:]) <= targets
+        return
+    assert words[0] in {"python", ".venv/bin/python"}, command
+    assert words[1].startswith(("scripts/", "tests/"))
+    done = subprocess.run(
+        [sys.executable, ROOT / words[1], "--help"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    for flag in (word for word in words if word.startswith("--")):
+        assert flag in done.stdout, f"{words[1]} has no {flag}"
+
+
+def test_file_tree_is_the_tree() -> None:
+    tracked = {path.name for folder in ("stroke_hub", "scripts", "space") for path in (ROOT / folder).glob("*.py")}
+    tree = next(block for block in find_blocks("text") if "stroke_hub/" in block)
+    named = set(re.findall(r"\b\w+\.py\b", tree))
+    assert {name for name in tracked - named if name != "__init__.py"} == set()
+    assert {name for name in named if not list(ROOT.glob(f"*/{name}"))} == set()
