@@ -15,7 +15,8 @@ help:  ## this list
 setup: .venv/ready  ## make .venv and install the package into it
 
 quickstart: .venv/ready  ## sample data -> trained, evaluated, explained tiny model in runs/quickstart
-	$(BIN)/python scripts/train_and_push.py --data sample --preset tiny --run-dir runs/quickstart
+	$(BIN)/python scripts/train_and_push.py --data sample --preset tiny --epochs 20 --learning-rate 1e-3 \
+		--run-dir runs/quickstart
 
 test: .venv/ready  ## every test that takes seconds
 	$(BIN)/python -m pytest

@@ -1,9 +1,9 @@
-"""Draw the explanation figures of an evaluated run folder again.
+"""Explain every test slice of a dataset: maps, pictures and a page to look through, worst errors first.
 
-python scripts/explain.py runs/quickstart --data-dir data/sample
+python scripts/explain.py --model runs/quickstart --data-dir data/sample --out runs/gallery
 """
 
-from stroke_hub.commands import explain_run
+from stroke_hub.commands import explain_folder
 
 if __name__ == "__main__":
-    explain_run()
+    explain_folder()

@@ -25,6 +25,8 @@ SUFFIXES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"]
 KEPT_SECONDS = 900  # uploads and pictures: long enough to look at
 MAPS = {"ResNet (CNN)": "cnn", "ViT": "vit", "Fused": "fused"}
 TITLE = "Stroke or normal?"
+HEADING = f'<div class="page"><h1>{TITLE}</h1></div>'
+HINT = '<div class="page"><p class="hint">Upload a slice, or pick an example.</p></div>'
 INTRO = "One slice of a brain CT (BT) or MR gives a probability of stroke, and the regions behind it."
 RESEARCH = "<b>Research use only, not a medical device.</b>"
 SIMULATED = "<b>Trained on simulated slices:</b> its answers mean nothing for patients."
@@ -46,36 +48,22 @@ CSS = """
 .page .notice { margin-top: .9rem; padding: .6rem .9rem; border-left: 4px solid #ea580c; border-radius: 4px;
   background: var(--warn); color: var(--body-text-color); }
 .page .hint { padding: 8rem 1rem; text-align: center; border: 1px dashed var(--rule); border-radius: 8px; }
-.page .legend { font-size: .875rem; }
-.thumbnail button { cursor: pointer; }
-.picture .image-container { margin-top: 28px; overflow: visible; }
-.picture .icon-button-wrapper { top: -28px; }
-.picture .image-container > button, .picture .image-frame { width: 100%; }
-.picture img { width: 100% !important; height: auto !important; object-fit: contain !important; }
-.result { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 1rem 2.5rem; }
-.result > * { flex: 1 1 290px; min-width: 0; }
+.page .legend { font-size: .875rem; } .thumbnail button { cursor: pointer; }
+.picture .image-container { margin-top: 28px; overflow: visible; } .picture .icon-button-wrapper { top: -28px; }
+.picture .image-container > button, .picture .image-frame, .picture img { width: 100% !important; }
+.picture img { height: auto !important; object-fit: contain !important; }
+.result { display: flex; flex-wrap: wrap; align-items: start; gap: 1rem 2.5rem; } .result > * { flex: 1 1 290px; }
 .page .verdict { font-size: 2rem; font-weight: 650; line-height: 1.25; color: var(--says); }
 .meter { position: relative; height: 12px; margin: .6rem 0; border-radius: 6px; background: var(--rule); }
 .meter div { height: 100%; border-radius: 6px; background: var(--says); }
 .meter i { position: absolute; top: -4px; width: 2px; height: 20px; background: var(--body-text-color); }
 .evidence { border: 0 !important; border-collapse: collapse; font-variant-numeric: tabular-nums; }
-.evidence caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
-.evidence tr, .evidence tr > * { padding: .3rem .5rem .3rem 0 !important; border: 0 !important; text-align: left; }
-.evidence tr > * { font-weight: 400; }
+.evidence tr, .evidence tr > * { padding: .3rem 0 !important; border: 0 !important; font-weight: 400; }
+.evidence th, .evidence caption { text-align: left; } .evidence caption { font-weight: 600; }
 .evidence tr:last-child > * { border-top: 1px solid var(--rule) !important; font-weight: 600; }
-.evidence .bar { width: 40%; }
+.evidence .bar { width: 40%; } .evidence .bar i { position: absolute; top: 0; height: 100%; }
 .evidence .bar div { position: relative; height: 12px; margin-left: 50%; border-left: 1px solid var(--quiet); }
-.evidence .bar i { position: absolute; top: 0; height: 100%; }
-.remarks { margin-top: .8rem; padding: .5rem .9rem; border: 1px solid var(--rule); border-radius: 4px; }
 """
-
-
-class Example(NamedTuple):
-    """A slice of a dataset, what is known of it, and whether it was simulated."""
-
-    slice: Slice
-    caption: str
-    simulated: bool
 
 
 class Shown(NamedTuple):
@@ -86,17 +74,13 @@ class Shown(NamedTuple):
     origin: str
 
 
-Answer = tuple[dict[str, Any], Shown]
-
-
-def find_examples(folder: Path) -> list[Example]:
+def find_examples(folder: Path) -> dict[str, Slice]:
     """One test slice of each modality and class: the middle one by path, so that nobody chose it."""
     records = read_records(folder)
-    examples = []
+    examples = {}
     for (modality, label), rows in records.part("test").groupby(["modality", "label"]):
-        path = rows["path"].iloc[len(rows) // 2]
-        chosen = load_slices(records.root / path, modality=modality)[0]
-        examples.append(Example(chosen, f"{modality}, {'stroke' if label else 'normal'}", "simulated" in path))
+        path = records.root / rows["path"].iloc[len(rows) // 2]
+        examples[f"{modality}, {'stroke' if label else 'normal'}"] = load_slices(path, modality=modality)[0]
     return examples
 
 
@@ -108,17 +92,23 @@ def read_note(model: str) -> str:
         return ""
 
 
+def format_note(sentence: str, kind: str = "legend") -> str:
+    """A paragraph of the page as HTML."""
+    return f'<div class="page"><p class="{kind}">{sentence}</p></div>'
+
+
 def describe(shown: Shown) -> str:
     """Verdict, evidence and remarks as HTML."""
-    label, probability, threshold = (shown.facts[key] for key in ("label", "probability_of_stroke", "threshold"))
-    remarks = "".join(f"<div>{remark[0].upper() + remark[1:]}.</div>" for remark in shown.facts["remarks"])
+    label, p, threshold = (shown.facts[key] for key in ("label", "probability_of_stroke", "threshold"))
+    remarks = "".join(f"{remark[0].upper() + remark[1:]}. " for remark in shown.facts["remarks"])
     return f"""<div class="page result" style="--says: var(--{label.lower()})"><div>
-<p>{escape(shown.origin)}</p><p class="verdict">{label}</p><div>Probability of stroke: <b>{probability:.1%}</b></div>
+<p>{escape(shown.origin)}</p><p class="verdict">{label}</p><div>Probability of stroke: <b>{p:.1%}</b></div>
 <div class="meter" role="meter" aria-label="Probability of stroke" aria-valuemin="0" aria-valuemax="1"
- aria-valuenow="{probability:.3f}"><div style="width: {probability:.1%}"></div><i style="left: {threshold:.1%}"></i></div>
+ aria-valuenow="{p:.3f}"><div style="width: {p:.1%}"></div><i style="left: {threshold:.1%}"></i></div>
 <p class="legend">The mark is the threshold: from {threshold:.1%} on, a slice is called Stroke.</p>
-{f'<div class="remarks">{remarks}</div>' if remarks else ""}</div>
-<table class="evidence"><caption>Evidence for stroke, in log-odds</caption>{describe_evidence(shown)}</table></div>"""
+{f'<p class="notice">{remarks}</p>' if remarks else ""}</div>
+<table class="evidence"><caption>Evidence for stroke, in log-odds</caption>
+{describe_evidence(shown)}</table></div>"""
 
 
 def describe_evidence(shown: Shown) -> str:
@@ -137,70 +127,57 @@ def describe_evidence(shown: Shown) -> str:
 
 
 def draw(shown: Shown | None, opacity: float, layer: str) -> list[Any]:
-    """The page of a result: hint, results, text, four pictures, the comparison, the choice of the slice."""
+    """The page of a result: text, results, four pictures, the comparison, the choice of the slice."""
     if shown is None:
-        return [
-            gr.update(visible=True),
-            gr.update(visible=False),
-            "",
-            *[None] * 5,
-            gr.update(visible=False, value=1),
-        ]
+        return [HINT, gr.update(visible=False), *[None] * 5, gr.update(visible=False, value=1)]
     original = shown.explanation.overlay(opacity=0)
     maps = {name: shown.explanation.overlay(name, opacity=opacity) for name in MAPS.values()}
-    page, pages = shown.facts["slice"], shown.facts["slices"]
-    choice = gr.update(visible=pages > 1, maximum=max(pages, 2), value=page)
-    pictures = [original, *maps.values(), (original, maps[layer])]
-    return [gr.update(visible=False), gr.update(visible=True), describe(shown), *pictures, choice]
+    pages = shown.facts["slices"]
+    choice = gr.update(visible=pages > 1, maximum=max(pages, 2), value=shown.facts["slice"])
+    return [describe(shown), gr.update(visible=True), original, *maps.values(), (original, maps[layer]), choice]
 
 
 def build_app(model: str | None = None, revision: str | None = None, examples: Path | None = None) -> gr.Blocks:
-    """The page for a model, or one that says in a sentence why there is none.
-
-    `model` and `revision` as in `ResNetViT.from_pretrained`; `examples` is a dataset folder.
-    """
+    """The page for a model (see `ResNetViT.from_pretrained`), or one that says in a sentence why there is none."""
     try:
         if model is None:
             raise StrokeHubError(NO_MODEL)
         loaded = ResNetViT.from_pretrained(model, revision=revision)
-        return build_page(loaded, find_examples(examples) if examples else [], note=read_note(model))
+        return build_page(loaded, find_examples(examples) if examples else {}, note=read_note(model))
     except StrokeHubError as error:
-        sentence = f'<p class="notice" role="alert">{escape(str(error))}</p>'
         with gr.Blocks(title=TITLE) as app:
-            gr.HTML(f'<div class="page"><h1>{TITLE}</h1>{sentence}</div>')
+            gr.HTML(HEADING + format_note(escape(str(error)), "notice"))
         return app
 
 
-def build_page(model: ResNetViT, examples: list[Example], *, note: str) -> gr.Blocks:
+def build_page(model: ResNetViT, examples: dict[str, Slice], *, note: str) -> gr.Blocks:
     """The page itself; `note` is what the model's report says of its data."""
 
-    def explain_slice(chosen: Slice, origin: str, page: int = 1, pages: int = 1) -> Answer:
+    def explain_slice(chosen: Slice, origin: str, page: int = 1, pages: int = 1) -> tuple[dict[str, Any], Shown]:
         e = explain(model, chosen)
         facts = {"label": e.label, "probability_of_stroke": e.probability, "threshold": float(model.threshold)}
         facts |= {"log_odds": e.log_odds, "contributions": e.contributions, "remarks": e.remarks}
         facts |= {"method": e.method, "slice": page, "slices": pages}
         return facts, Shown(e, facts, origin)
 
-    def explain_upload(path: str | None, page: int = 1) -> Answer:
+    def explain_upload(path: str | None, page: int = 1) -> tuple[dict[str, Any], Shown]:
         """Explain one slice of an image file (in a TIFF of many: the one of this number, from 1), in numbers."""
-        if path is None:
-            raise gr.Error("Upload a slice first.", print_exception=False)
         try:
-            slices = load_slices(path)
+            slices = load_slices(path or b"")
         except StrokeHubError as error:
             raise gr.Error(str(error), title="Not readable", duration=15, print_exception=False) from None
         page = min(max(int(page), 1), len(slices))
         which = f", slice {page} of {len(slices)}" if len(slices) > 1 else ""
         return explain_slice(slices[page - 1], f"Upload: {slices[0].source}{which}", page, len(slices))
 
-    def explain_example(example: Example) -> tuple[None, dict[str, Any], Shown]:
-        made = "simulated " if example.simulated else ""
-        return None, *explain_slice(example.slice, f"Example: {made}{example.caption} (its true class)")
+    def explain_example(caption: str) -> tuple[None, dict[str, Any], Shown]:
+        made = "simulated " if "simulated" in examples[caption].source else ""
+        return None, *explain_slice(examples[caption], f"Example: {made}{caption} (its true class)")
 
     notice = f"{RESEARCH} {SIMULATED if 'simulated' in note else ''}"
     still: dict[str, Any] = {"format": "png", "interactive": False}
     with gr.Blocks(title=TITLE, delete_cache=(60, KEPT_SECONDS)) as app:
-        gr.HTML(f'<div class="page"><h1>{TITLE}</h1><p>{INTRO}</p><p class="notice">{notice}</p></div>')
+        gr.HTML(HEADING + format_note(INTRO, "intro") + format_note(notice, "notice"))
         shown = gr.State(time_to_live=KEPT_SECONDS)
         picks = []
         with gr.Row():
@@ -208,29 +185,28 @@ def build_page(model: ResNetViT, examples: list[Example], *, note: str) -> gr.Bl
                 upload = gr.File(label="Brain slice: PNG, JPEG, TIFF, WebP, BMP", file_types=SUFFIXES, height=170)
                 page = gr.Slider(1, 2, 1, step=1, label="Slice of this file", visible=False)
                 if examples:
-                    a = "a simulated" if all(example.simulated for example in examples) else "an"
-                    gr.HTML(
-                        f'<div class="page"><p class="legend">Or pick {a} example, by its true class:</p></div>'
+                    a = (
+                        "a simulated"
+                        if all("simulated" in example.source for example in examples.values())
+                        else "an"
                     )
+                    gr.HTML(format_note(f"Or pick {a} example, by its true class:"))
                 with gr.Row():
-                    for example in examples:
+                    for caption, example in examples.items():
                         with gr.Column(min_width=120):
-                            look = {"alt_text": f"Example: {example.caption}", "show_label": False, "buttons": []}
-                            picture = gr.Image(example.slice.pixels, elem_classes="thumbnail", **look, **still)
-                            picks.append((picture.select, gr.Button(example.caption, size="sm").click))
-                gr.HTML(f'<div class="page"><p class="legend">{PRIVACY}</p></div>')
+                            look = {"alt_text": f"Example: {caption}", "show_label": False, "buttons": []}
+                            picture = gr.Image(example.pixels, elem_classes="thumbnail", **look, **still)
+                            pick = [picture.select, gr.Button(caption, size="sm").click]
+                            picks.append((pick, partial(explain_example, caption)))
+                gr.HTML(format_note(PRIVACY))
             with gr.Column(scale=3, min_width=300):
-                hint = gr.HTML('<div class="page"><p class="hint">Upload a slice, or pick an example.</p></div>')
+                text = gr.HTML(HINT)
                 with gr.Column(visible=False) as results:
-                    text = gr.HTML()
                     with gr.Row():
                         look = {"buttons": ["fullscreen"], "min_width": 150, "elem_classes": "picture"}
-                        pictures = [
-                            gr.Image(label="Original", alt_text="The slice as the model saw it", **look, **still)
-                        ]
-                        for name in MAPS:
-                            pictures.append(gr.Image(label=name, alt_text=f"{name} heatmap", **look, **still))
-                    gr.HTML(f'<div class="page"><p class="legend">{LEGEND}</p></div>')
+                        named = {"Original": "The slice as the model saw it"} | {n: f"{n} heatmap" for n in MAPS}
+                        pictures = [gr.Image(label=n, alt_text=alt, **look, **still) for n, alt in named.items()]
+                    gr.HTML(format_note(LEGEND))
                     with gr.Row():
                         with gr.Column(min_width=280):
                             opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the maps")
@@ -240,32 +216,33 @@ def build_page(model: ResNetViT, examples: list[Example], *, note: str) -> gr.Bl
                         with gr.Column(min_width=280):
                             compare = gr.ImageSlider(label="Original | map", **still)
 
-        private: dict[str, Any] = {"api_visibility": "private"}
-        page_parts = [hint, results, text, *pictures, compare, page]
-        drawing = {"fn": draw, "inputs": [shown, opacity, layer], "outputs": page_parts, "show_progress": "hidden"}
-        forgetting = {"fn": lambda: (None, None), "outputs": [facts, shown]}
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress_on": text}
+        quiet = private | {"show_progress": "hidden"}
+        seen = [text, results, *pictures, compare, page]
+        drawing = quiet | {"fn": draw, "inputs": [shown, opacity, layer], "outputs": seen}
+        forgetting = quiet | {"fn": lambda: (None, None), "outputs": [facts, shown]}
         explaining = {"fn": explain_upload, "inputs": [upload, page], "outputs": [facts, shown]}
-        explained = [upload.upload(**explaining, api_name="explain"), page.release(**explaining, **private)]
-        for pick, example in zip(picks, examples, strict=True):
-            explained.append(
-                gr.on(pick, partial(explain_example, example), None, [upload, facts, shown], **private)
-            )
+        explained = [
+            upload.upload(**explaining, api_name="explain", show_progress_on=text),
+            page.input(**explaining, **private, trigger_mode="always_last"),
+            *(gr.on(pick, answer, None, [upload, facts, shown], **private) for pick, answer in picks),
+        ]
         for event in explained:
-            event.success(**drawing, **private)
-            event.failure(**forgetting, **private).then(**drawing, **private)  # no old result beside a new file
-        upload.clear(**forgetting, **private).then(**drawing, **private)
-        opacity.change(**drawing, **private, trigger_mode="always_last")
-        layer.change(**drawing, **private)
+            event.success(**drawing)
+            event.failure(**forgetting).then(**drawing)  # no old result beside a new file
+        upload.clear(**forgetting).then(**drawing)
+        opacity.change(**drawing, trigger_mode="always_last")
+        layer.change(**drawing)
     return app
 
 
-def launch_from_environment() -> None:
-    """Launch what the environment names, with the quickstart's model and dataset where it names none."""
+def launch_from_environment(**options: Any) -> str:
+    """Launch what the environment names, or else the quickstart's model and dataset; gives the address."""
     names = {"STROKE_HUB_MODEL": "runs/quickstart", "STROKE_HUB_EXAMPLES": "data/sample"}
     model, data = (os.environ.get(name) or (path if Path(path).is_dir() else None) for name, path in names.items())
     app = build_app(model, os.environ.get("STROKE_HUB_REVISION") or None, Path(data) if data else None)
     limits = {"max_file_size": "25mb", "state_session_capacity": 100, "run_history": False, "ssr_mode": False}
-    app.queue(max_size=32).launch(theme=THEME, css=CSS, footer_links=["api"], **limits)
+    return app.queue(max_size=32).launch(theme=THEME, css=CSS, footer_links=["api"], **limits, **options)[1]
 
 
 if __name__ == "__main__":

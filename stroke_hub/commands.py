@@ -11,11 +11,18 @@ from typing import Annotated, Literal
 import tyro
 
 from stroke_hub.errors import RunError, StrokeHubError
+from stroke_hub.files import write_text
 from stroke_hub.progress import say
 from stroke_hub.records import Records, hash_records, read_records
 from stroke_hub.train import TrainConfig, fit
 
-__all__ = ["evaluate_model", "explain_run", "predict_files", "train_and_push", "write_sample_dataset"]
+__all__ = [
+    "evaluate_model",
+    "explain_folder",
+    "predict_files",
+    "train_and_push",
+    "write_sample_dataset",
+]
 
 SAMPLE_FOLDER = Path("data/sample")
 SAMPLE_NOTE = "simulated slices, not patients"
@@ -135,8 +142,7 @@ def evaluate_model(
     from stroke_hub.model import ResNetViT
     from stroke_hub.report import REPORT_FILE, evaluate, explain_samples
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out}: is there already and not empty; give a new folder.")
+    _check_new(out)
     loaded = ResNetViT.from_pretrained(model, revision=revision)
     records = _read_noted(data_dir)
     data = {"name": data_dir.resolve().name, "note": data_note, "sha256": hash_records(records)}
@@ -169,33 +175,44 @@ def predict_files(
 
     table = predict_paths(ResNetViT.from_pretrained(model, revision=revision), sources, batch_size=batch_size)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    table.to_csv(partial, index=False)
-    partial.replace(out)
+    write_text(out, table.to_csv(index=False))
     bad = int((table["error"] != "").sum())
     say(f"{out}: {len(table)} rows, {bad} with an error")
 
 
 @_command
-def explain_run(
-    run_dir: Annotated[Path, tyro.conf.Positional],
+def explain_folder(
     *,
-    data_dir: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = SAMPLE_FOLDER,
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME")],
+    data_dir: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
+    split: Literal["test", "train"] = "test",
+    data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
 ) -> None:
-    """Draw the grid Original | CNN | ViT | Fused and the component summary of an evaluated run again.
+    """Explain every slice of a dataset's split: maps, pictures and a page to look through, worst errors first.
 
     Args:
-        run_dir: a run folder with its report.
-        data_dir: the dataset that the run was evaluated on.
+        model: a run folder, or a model on the Hub.
+        data_dir: a dataset folder in the Kaggle layout.
+        out: a new folder for index.html, explanations.csv, maps/ and pictures/.
+        revision: commit, tag or branch of a Hub model.
+        split: which part of the dataset.
+        data_note: words that the page carries, for example what the data stand for.
     """
+    from stroke_hub.gallery import write_gallery
     from stroke_hub.model import ResNetViT
-    from stroke_hub.report import REPORT_FILE, explain_samples
 
-    if not (run_dir / REPORT_FILE).is_file():
-        raise RunError(f"{run_dir}: has no {REPORT_FILE}; give the folder of a finished run or evaluation.")
+    _check_new(out)
+    loaded = ResNetViT.from_pretrained(model, revision=revision)
     records = _read_noted(data_dir)
-    explain_samples(ResNetViT.from_pretrained(run_dir), records.table, records.root, run_dir)
-    say(f"figures: {run_dir / 'figures'}")
+    page = write_gallery(loaded, records.part(split), records.root, out, note=data_note)
+    say(f"gallery: {page}")
+
+
+def _check_new(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder}: is there already and not empty; give a new folder.")
 
 
 def _read_noted(data_dir: Path) -> Records:

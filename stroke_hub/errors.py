@@ -4,7 +4,7 @@ __all__ = ["DatasetError", "HubError", "ModelFormatError", "RunError", "StrokeHu
 
 
 class StrokeHubError(Exception):
-    """The base of all errors below; commands print it as one line and exit with status 2."""
+    """The base of all errors below; commands print it as one line and exit with status 1."""
 
 
 class UnreadableImage(StrokeHubError, ValueError):

@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from stroke_hub.cams import CAMS, Cam, compute_cams
 from stroke_hub.inference import read_logits, to_float_pixels, to_pixels
 from stroke_hub.model import CLASSES, ResNetViT
 from stroke_hub.pixels import Slice
 from stroke_hub.progress import track
-from stroke_hub.relevance import Relevance, compute_relevance, has_closed_form
+from stroke_hub.relevance import Relevance, compute_relevance, compute_rollout, has_closed_form
 
 __all__ = ["Explanation", "explain"]
 
 Target = Literal["Stroke", "Normal", "predicted"]
 Layer = Literal["cnn", "vit", "fused"]
+Method = Literal["relevance", "attention"] | Cam
 FloatMap = NDArray[np.float32]
 
 
@@ -108,7 +110,13 @@ class Explanation:
 
 @overload
 def explain(
-    model: ResNetViT, slices: Slice, *, target: Target = ..., depth: int = ..., batch_size: int = ...
+    model: ResNetViT,
+    slices: Slice,
+    *,
+    target: Target = ...,
+    depth: int = ...,
+    method: Method = ...,
+    batch_size: int = ...,
 ) -> Explanation: ...
 @overload
 def explain(
@@ -117,6 +125,7 @@ def explain(
     *,
     target: Target = ...,
     depth: int = ...,
+    method: Method = ...,
     batch_size: int = ...,
 ) -> list[Explanation]: ...
 def explain(
@@ -125,6 +134,7 @@ def explain(
     *,
     target: Target = "Stroke",
     depth: int = 1,
+    method: Method = "relevance",
     batch_size: int = 16,
 ) -> Explanation | list[Explanation]:
     """Explain one slice or many, for the price of one forward.
@@ -135,6 +145,9 @@ def explain(
     slices : a slice, a sequence of them, or uint8 squares (N, S, S).
     target : the class explained; "predicted" takes each slice's own.
     depth : transformer blocks that the ViT map looks through; above 1 by autograd, at a higher price.
+    method : of the two display maps. "relevance" is the closed form; "attention" takes rollout (Abnar and Zuidema,
+        2020) for the ViT map, which knows no class; the names in `cams.CAMS` take both from the grad-cam package,
+        many times slower. Probability, contributions, evidence and fused map are the same for all.
     batch_size : how many go through the model at once.
 
     Returns
@@ -143,38 +156,55 @@ def explain(
 
     Raises
     ------
-    ValueError : for an unknown target or a depth below 1.
+    ValueError : for an unknown target or method, or a depth below 1.
     ModelFormatError : the transformer's attention cannot be read.
     """
     if target not in (*CLASSES, "predicted"):
         raise ValueError(f"target is {target!r}, but must be 'Stroke', 'Normal' or 'predicted'.")
     if depth < 1:
         raise ValueError(f"depth is {depth}, but must be at least 1.")
+    if method not in ("relevance", "attention", *CAMS):
+        raise ValueError(f"method is {method!r}, but must be one of {['relevance', 'attention', *CAMS]}.")
     many = [slices] if isinstance(slices, Slice) else slices
     if not len(many):
         return []
     pixels = many if isinstance(many, Tensor) else to_pixels(model, many)
     batches = track(pixels.split(batch_size), "explaining")
-    explained = [e for batch in batches for e in _explain_batch(model, batch, target, depth)]
+    explained = [e for batch in batches for e in _explain_batch(model, batch, target, depth, method)]
     return explained[0] if isinstance(slices, Slice) else explained
 
 
-def _explain_batch(model: ResNetViT, pixels: Tensor, target: Target, depth: int) -> list[Explanation]:
+def _explain_batch(
+    model: ResNetViT, pixels: Tensor, target: Target, depth: int, method: Method
+) -> list[Explanation]:
+    device, size = model.temperature.device, model.image_size
+    closed = depth == 1 and has_closed_form(model.vit)
     sign = None if target == "predicted" else torch.full((len(pixels),), 1.0 if target == "Stroke" else -1.0)
-    with torch.inference_mode(False):
-        device = model.temperature.device
+    with torch.inference_mode(closed and method == "relevance"):
         x = to_float_pixels(pixels.clone() if pixels.is_inference() else pixels, device)
         relevance = compute_relevance(model, x, None if sign is None else sign.to(device), depth=depth)
-    method = "closed form" if depth == 1 and has_closed_form(model.vit) else f"autograd, depth {depth}"
-    return _describe(model, relevance, pixels, target, method)
+        cnn_map = _enlarge(relevance.cnn_map, size)
+        vit_map = _enlarge(relevance.vit_map.clamp_min(0), size)
+        words = "closed form" if closed else f"autograd, depth {depth}"
+        if method == "attention":
+            vit_map, words = _enlarge(compute_rollout(model, x), size), "attention rollout, not class-specific"
+        elif method != "relevance":
+            cnn_map, vit_map = compute_cams(model, x, relevance.sign, method)
+            words = f"{method}, by the grad-cam package"
+        return _describe(model, relevance, cnn_map, vit_map, pixels, target, words)
 
 
 def _describe(
-    model: ResNetViT, relevance: Relevance, pixels: Tensor, target: Target, method: str
+    model: ResNetViT,
+    relevance: Relevance,
+    cnn_map: Tensor,
+    vit_map: Tensor,
+    pixels: Tensor,
+    target: Target,
+    method: str,
 ) -> list[Explanation]:
     size = model.image_size
-    cnn_map = _enlarge(relevance.cnn_map, size).cpu().numpy()
-    vit_map = _enlarge(relevance.vit_map.clamp_min(0), size).cpu().numpy()
+    cnn_maps, vit_maps = cnn_map.cpu().numpy(), vit_map.cpu().numpy()
     cnn_evidence = _spread(relevance.cnn_evidence, size).cpu().numpy()
     vit_evidence = _spread(relevance.vit_evidence, size).cpu().numpy()
     fused = cnn_evidence + vit_evidence
@@ -189,8 +219,8 @@ def _describe(
             label=labels[i],
             probability=probability[i],
             log_odds=float(log_odds[i]),
-            cnn_map=cnn_map[i],
-            vit_map=vit_map[i],
+            cnn_map=cnn_maps[i],
+            vit_map=vit_maps[i],
             cnn_evidence=cnn_evidence[i],
             vit_evidence=vit_evidence[i],
             fused_map=fused[i],

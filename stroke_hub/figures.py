@@ -4,7 +4,6 @@ Every function takes plain data and gives a matplotlib Figure; `save_figure` wri
 pyplot's global state, so figures may be drawn in any thread.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stroke_hub.explanation import Explanation, Layer
+from stroke_hub.files import replacing
 
 __all__ = [
     "draw_components",
@@ -51,10 +51,8 @@ def save_figure(figure: Figure, stem: Path) -> None:
     """Write `stem`.png (160 dpi) and `stem`.svg, each whole or not at all."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-        partial = stem.with_name(f".{stem.name}.partial")
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(STYLE), replacing(stem.with_name(f"{stem.name}.{kind}")) as partial:
             figure.savefig(partial, format=kind, dpi=160, metadata=metadata)
-        os.replace(partial, stem.with_name(f"{stem.name}.{kind}"))
 
 
 def _styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:

@@ -6,33 +6,26 @@ operating point, baseline of the explanation) travels in its buffers.
 """
 
 import copy
-import json
-import os
 import re
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 import timm
 import torch
-from huggingface_hub import PyTorchModelHubMixin, constants, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-)
+from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stroke_hub.errors import HubError, ModelFormatError
+from stroke_hub.files import replacing
+from stroke_hub.storage import CONFIG_FILE, WEIGHTS_FILE, check_weights, download, read_config, read_weights
 
 __all__ = ["CLASSES", "PRESETS", "ResNetViT", "copy_for_evaluation", "get_evaluable", "load_backbone"]
 
 CLASSES = ("Normal", "Stroke")
 FORMAT_VERSION = 1
-CONFIG_FILE = constants.CONFIG_NAME
-WEIGHTS_FILE = constants.SAFETENSORS_SINGLE_FILE
 
 PRESETS: dict[str, dict[str, Any]] = {
     "full": {"cnn": "resnet50", "vit": "vit_base_patch16_224", "image_size": 224},
@@ -148,9 +141,9 @@ class ResNetViT(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         weights = {name: value.contiguous() for name, value in self.state_dict().items()}
-        partial = save_directory / f".{WEIGHTS_FILE}.partial"
-        save_file(weights, partial, metadata={"format": "pt"})
-        os.replace(partial, save_directory / WEIGHTS_FILE)
+        with replacing(save_directory / WEIGHTS_FILE) as partial:
+            save_file(weights, partial, metadata={"format": "pt"})
+            partial.chmod(0o644)  # safetensors makes it private; weights are read by others like any file
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -194,11 +187,11 @@ class ResNetViT(
                 "force_download": force_download,
                 "local_files_only": local_files_only,
             }
-            config_path = _download(name, CONFIG_FILE, revision, options)
+            config_path = download(name, CONFIG_FILE, revision, options)
             commit = config_path.parent.name  # the cache files every download under snapshots/<commit>/
-            weights_path = _download(name, WEIGHTS_FILE, commit, options)
-        config = _read_config(config_path, name)
-        weights = _read_weights(weights_path, name, device)
+            weights_path = download(name, WEIGHTS_FILE, commit, options)
+        config = read_config(config_path, name)
+        weights = read_weights(weights_path, name, device)
         return cls._assemble(config, weights, name, device)
 
     @classmethod
@@ -214,7 +207,7 @@ class ResNetViT(
             raise ModelFormatError(f"{name}: config.json {unknown}.") from None
         except ModelFormatError as error:
             raise ModelFormatError(f"{name}: {error}") from None
-        _check_weights(model, weights, name)
+        check_weights(model, weights, name)
         expected = dict(model.state_dict())
         extra_buffers = {key for key, _ in model.named_buffers()} - set(expected)
         if extra_buffers:  # rotary tables and the like are computed, not saved: meta would leave them empty
@@ -340,62 +333,3 @@ def _check_config(
     )
     require(resize in ("pad", "stretch"), "resize", resize, "pad or stretch")
     require(interpolation in ("bilinear", "bicubic"), "interpolation", interpolation, "bilinear or bicubic")
-
-
-def _download(repo: str, file: str, revision: str | None, options: dict[str, Any]) -> Path:
-    try:
-        return Path(hf_hub_download(repo, file, revision=revision, **options))
-    except HFValidationError:
-        raise HubError(f"{repo[:200]}: is neither a folder nor a Hub repository like owner/name.") from None
-    except LocalEntryNotFoundError as error:
-        raise HubError(
-            f"{repo}: {file} could not be fetched and is not in the cache; check the connection."
-        ) from error
-    except EntryNotFoundError as error:
-        raise ModelFormatError(f"{repo}: has no {file}, so it is not a saved ResNetViT.") from error
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no"
-        raise HubError(
-            f"{repo}: the Hub refused {file} (status {status}); check the name, the revision and your token."
-        ) from error
-
-
-def _read_config(path: Path, name: str) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise ModelFormatError(f"{name}: config.json is not JSON; download or save the model again.") from None
-    if not isinstance(config, dict) or not {"format_version", "cnn", "vit", "image_size"} <= config.keys():
-        raise ModelFormatError(
-            f"{name}: config.json lacks format_version, cnn, vit or image_size, so it is not ours."
-        )
-    return config
-
-
-def _read_weights(path: Path, name: str, device: str | torch.device) -> dict[str, Tensor]:
-    try:
-        return load_file(path, device=str(device))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelFormatError(
-            f"{name}: {WEIGHTS_FILE} is damaged or not safetensors ({str(error)[:80]}); download it again."
-        ) from None
-
-
-def _check_weights(model: nn.Module, weights: dict[str, Tensor], name: str) -> None:
-    expected = model.state_dict()
-    for problem, keys in (
-        ("lacks", expected.keys() - weights.keys()),
-        ("has unknown", weights.keys() - expected.keys()),
-    ):
-        if keys:
-            first = ", ".join(sorted(keys)[:3])[:200]
-            raise ModelFormatError(f"{name}: {WEIGHTS_FILE} {problem} {len(keys)} tensors ({first}).")
-    for key, value in expected.items():
-        found = weights[key]
-        if found.shape != value.shape or found.dtype != value.dtype:
-            raise ModelFormatError(
-                f"{name}: {key} is {found.dtype} {tuple(found.shape)} in {WEIGHTS_FILE}, "
-                f"but {value.dtype} {tuple(value.shape)} by config.json."
-            )
-        if key != "feature_distance_limit" and not bool(found.isfinite().all()):
-            raise ModelFormatError(f"{name}: {key} holds NaN or infinite values; the file is not usable.")

@@ -30,6 +30,7 @@ class Relevance(NamedTuple):
 
     logits : (N, 2), uncalibrated.
     log_odds : (N,), z of the class explained.
+    sign : (N,), +1 where that class is Stroke, -1 where it is Normal.
     cnn_map : (N, h, w), >= 0, Grad-CAM (Selvaraju et al., 2017).
     vit_map : (N, g, k), signed attention relevance of the patches (after Chefer et al., 2021).
     cnn_evidence : (N, h, w), signed, in log-odds, summing to `contributions[:, 0]`.
@@ -43,6 +44,7 @@ class Relevance(NamedTuple):
 
     logits: Tensor
     log_odds: Tensor
+    sign: Tensor
     cnn_map: Tensor
     vit_map: Tensor
     cnn_evidence: Tensor
@@ -57,6 +59,7 @@ class Relevance(NamedTuple):
 class _HeadTerms(NamedTuple):
     logits: Tensor  # (N, 2)
     log_odds: Tensor  # (N,)
+    sign: Tensor  # (N,)
     gradient: Tensor  # (N, F), dz/dh
     beta: Tensor  # (N, F), average of dz/dh on the way from the baseline
     contributions: Tensor  # (N, 3)
@@ -323,7 +326,9 @@ def _weigh_two_layers(
     parts = beta * (features - baseline)
     cnn, vit = parts[:, :split].sum(1), parts[:, split:].sum(1)
     contributions = torch.stack([cnn, vit, difference[-1] * sign], dim=1)
-    return _HeadTerms(logits[:-1], difference[:-1] * sign, gradient, beta, contributions, torch.zeros_like(cnn))
+    return _HeadTerms(
+        logits[:-1], difference[:-1] * sign, sign, gradient, beta, contributions, torch.zeros_like(cnn)
+    )
 
 
 def _weigh_any_head(
@@ -354,7 +359,7 @@ def _weigh_any_head(
         vit = ((v01 - v00) + (v11 - v10)) / 2
         contributions = torch.stack([cnn, vit, v00], dim=1)
         interaction = v11 - v10 - v01 + v00
-    return _HeadTerms(logits.detach(), v11, gradient, gradient, contributions, interaction)
+    return _HeadTerms(logits.detach(), v11, sign, gradient, gradient, contributions, interaction)
 
 
 def _as_grid(model: ResNetViT, relevance: Tensor) -> Tensor:
@@ -376,6 +381,7 @@ def _gather(
     return Relevance(
         logits=head.logits,
         log_odds=head.log_odds,
+        sign=head.sign,
         cnn_map=weighted[:, 0].clamp_min(0),
         vit_map=vit_map,
         cnn_evidence=weighted[:, 1] + rest[:, None, None],

@@ -1,7 +1,6 @@
 """Predictions on the test slices become report.json, the two CSVs and the figures of a run folder."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from stroke_hub.figures import (
     draw_roc,
     save_figure,
 )
+from stroke_hub.files import write_text
 from stroke_hub.inference import predict
 from stroke_hub.loader import decode_squares
 from stroke_hub.metrics import measure, trace_curves
@@ -82,14 +82,14 @@ def evaluate(
     }
     results = _tabulate(table, prediction.probability, prediction.label)
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / RESULTS_FILE, results.to_csv(index=False))
-    _write(out / SUMMARY_FILE, _summarise(figures_of["overall"]).to_csv(index=False))
+    write_text(out / RESULTS_FILE, results.to_csv(index=False))
+    write_text(out / SUMMARY_FILE, _summarise(figures_of["overall"]).to_csv(index=False))
     note = str(about.get("data", {}).get("note", ""))
     _draw(out / "figures", figures_of, label, prediction.probability, rows, note)
     if history is not None:
         best = find_best_epoch(history)
         save_figure(draw_curves(history, best_epoch=best, note=note), out / "figures" / "training_curves")
-    _write(out / REPORT_FILE, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    write_text(out / REPORT_FILE, json.dumps(report, indent=2, allow_nan=False) + "\n")
     return report
 
 
@@ -231,9 +231,3 @@ def _find_mask(model: ResNetViT, table: pd.DataFrame, root: Path, path: str) -> 
         return None
     pixels = load_slices(root / mask)[0].pixels
     return fit_square(pixels, model.image_size, resize=model.resize) > 127
-
-
-def _write(file: Path, text: str) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, file)

@@ -35,7 +35,7 @@ Grid = tuple[Floats, Floats, Floats]  # z, y, x in mm
 VERSION = 1  # of the simulation: raise it when the same seed gives other pixels
 FIELD_OF_VIEW = 250.0  # mm: the largest of 100 simulated heads measures 230
 LEVELS = (2.0, 50.0)  # mm above the commissures: thalamus to above the ventricles, where brain is sizeable
-TEST_SHARE = 7 / 22  # 140 of 440 patients
+TEST_SHARE = 7 / 22  # 280 of 880 patients
 SMALL = (0.012, 0.085)  # share of the brain that a lesion covers in its middle slice
 LARGE = (0.045, 0.2)  # an infarct on CT: of those of SMALL, 10 HU below their surroundings, half could not be seen
 STROKE_SHARE = 1 / 6  # the Kaggle dataset has 393 stroke to 1984 normal slices in train, 119 to 657 in test
@@ -106,7 +106,7 @@ class _Head(NamedTuple):
 def write_sample(
     root: str | Path,
     *,
-    patients: int = 440,
+    patients: int = 880,
     slices_per_patient: int = 2,
     seed: int = 0,
     size: int = 192,
@@ -158,7 +158,7 @@ def write_sample(
     return root
 
 
-def plan_patients(patients: int = 440, *, seed: int = 0) -> list[PatientPlan]:
+def plan_patients(patients: int = 880, *, seed: int = 0) -> list[PatientPlan]:
     """Deal out splits, sequences and lesions, one stroke patient to five normal ones in every split and modality.
 
     CT strokes are infarcts and bleeds by turns, MR patients DWI and FLAIR by turns in either class. The patients'

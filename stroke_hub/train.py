@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,11 +13,13 @@ from torch import Tensor, nn
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
 from stroke_hub.errors import DatasetError, RunError
+from stroke_hub.files import replacing, write_text
 from stroke_hub.inference import predict, to_float_pixels
 from stroke_hub.loader import AugmentedSlices, build_loader, decode_squares
-from stroke_hub.model import CONFIG_FILE, PRESETS, WEIGHTS_FILE, ResNetViT, load_backbone
+from stroke_hub.model import PRESETS, ResNetViT, load_backbone
 from stroke_hub.progress import say, track
 from stroke_hub.records import Records, assign_validation, hash_records
+from stroke_hub.storage import CONFIG_FILE, WEIGHTS_FILE
 
 __all__ = ["TrainConfig", "find_best_epoch", "fit", "is_trained", "read_split"]
 
@@ -122,8 +123,8 @@ def fit(config: TrainConfig, records: Records, run_dir: str | Path) -> Path:
     # a broken test slice must show now, not after the training
     decode_squares(model, records.root, table.loc[table["split"] == "test", "path"])
     (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
-    _write_text(run_dir / TRAIN_CONFIG_FILE, json.dumps(described, indent=2, sort_keys=True) + "\n")
-    _write_text(run_dir / "split.csv", table.to_csv(index=False))
+    write_text(run_dir / TRAIN_CONFIG_FILE, json.dumps(described, indent=2, sort_keys=True) + "\n")
+    write_text(run_dir / "split.csv", table.to_csv(index=False))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _run_epochs(config, model.to(device), parts, run_dir)
     return run_dir
@@ -199,7 +200,7 @@ def _run_epochs(
             state |= {"best_auroc": row["val_auroc"], "best_epoch": epoch, "best": _copy_state(model)}
         if epoch % 10 == 0:
             _save(_copy_state(model), checkpoints / f"model_epoch_{epoch:03d}.pth")
-        _write_text(run_dir / "history.csv", pd.DataFrame(state["history"]).to_csv(index=False))
+        write_text(run_dir / "history.csv", pd.DataFrame(state["history"]).to_csv(index=False))
         _save(
             state | {"model": model.state_dict(), "optimizer": optimizer.state_dict()},
             checkpoints / "last.pth",
@@ -273,12 +274,5 @@ def _resume(file: Path, model: ResNetViT, optimizer: torch.optim.Optimizer) -> d
 
 
 def _save(state: dict[str, Any], file: Path) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    torch.save(state, partial)
-    os.replace(partial, file)
-
-
-def _write_text(file: Path, text: str) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, file)
+    with replacing(file) as partial:
+        torch.save(state, partial)

@@ -71,7 +71,8 @@ def answer(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, i
             self.end_headers()
             self.wfile.write(b"{}")
 
-        do_POST = do_GET
+        def do_POST(self) -> None:
+            self.do_GET()
 
         def log_message(self, *args: object) -> None:
             pass

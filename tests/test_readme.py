@@ -20,7 +20,9 @@ COMMANDS = [line for block in find_blocks("bash") for line in block.splitlines()
 
 
 @pytest.mark.parametrize("block", find_blocks("python"))
-def test_python_runs(block: str, run_dir: Path, sample: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_runs(
+    block: str, run_dir: Path, sample: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "quickstart").symlink_to(run_dir)
     (tmp_path / "scan.png").symlink_to(next((sample.root / "test").rglob("*.png")))  # type: ignore[attr-defined]

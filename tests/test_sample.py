@@ -81,7 +81,7 @@ def test_the_readme_holds_the_templates_licence_and_the_settings(written: Path) 
     assert "No patient is in it" in text
 
 
-@pytest.mark.parametrize("patients", [8, 13, 60, 440])
+@pytest.mark.parametrize("patients", [8, 13, 60, 880])
 def test_every_split_has_both_classes_in_both_modalities(patients: int) -> None:
     plans = plan_patients(patients)
     assert sorted(plan.number for plan in plans) == list(range(1, patients + 1))  # so nobody is in two splits
@@ -92,11 +92,11 @@ def test_every_split_has_both_classes_in_both_modalities(patients: int) -> None:
 def test_the_default_plan_has_the_class_ratio_of_the_real_data() -> None:
     plans = plan_patients()
     count = Counter((plan.split, plan.lesion != "none") for plan in plans)
-    assert count["train", True] + count["train", False] == 300
+    assert count["train", True] + count["train", False] == 600
     for split in ("train", "test"):
         assert 4.5 <= count[split, False] / count[split, True] <= 5.6
     test_strokes = Counter(plan.modality for plan in plans if plan.split == "test" and plan.lesion != "none")
-    assert test_strokes == {"BT": 12, "MR": 12}
+    assert test_strokes == {"BT": 24, "MR": 24}
     assert {(plan.sequence, plan.lesion) for plan in plans if plan.lesion != "none"} == set(STROKES)
 
 
@@ -104,7 +104,7 @@ def test_numbers_tell_nothing_of_the_class() -> None:
     def strokes(plans: list[PatientPlan]) -> list[int]:
         return [plan.number for plan in plans if plan.lesion != "none"]
 
-    assert abs(np.mean(strokes(plan_patients())) - 220.5) < 60
+    assert abs(np.mean(strokes(plan_patients())) - 440.5) < 90
     assert strokes(plan_patients()) != strokes(plan_patients(seed=1))
 
 

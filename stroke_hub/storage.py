@@ -1,0 +1,87 @@
+"""The files of a saved model: fetched from the Hub, read, and refused where they are not exactly ours."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+)
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from stroke_hub.errors import HubError, ModelFormatError
+
+__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "check_weights", "download", "read_config", "read_weights"]
+
+CONFIG_FILE = constants.CONFIG_NAME
+WEIGHTS_FILE = constants.SAFETENSORS_SINGLE_FILE
+
+
+def download(repo: str, file: str, revision: str | None, options: dict[str, Any]) -> Path:
+    """The cached path of one file of a Hub repository; `options` as in `hf_hub_download`."""
+    try:
+        return Path(hf_hub_download(repo, file, revision=revision, **options))
+    except HFValidationError:
+        raise HubError(f"{repo[:200]}: is neither a folder nor a Hub repository like owner/name.") from None
+    except LocalEntryNotFoundError as error:
+        raise HubError(
+            f"{repo}: {file} could not be fetched and is not in the cache; check the connection."
+        ) from error
+    except EntryNotFoundError as error:
+        raise ModelFormatError(f"{repo}: has no {file}, so it is not a saved ResNetViT.") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no"
+        raise HubError(
+            f"{repo}: the Hub refused {file} (status {status}); check the name, the revision and your token."
+        ) from error
+
+
+def read_config(path: Path, name: str) -> dict[str, Any]:
+    """The constructor's arguments of the model `name`, from its config.json."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ModelFormatError(f"{name}: config.json is not JSON; download or save the model again.") from None
+    if not isinstance(config, dict) or not {"format_version", "cnn", "vit", "image_size"} <= config.keys():
+        raise ModelFormatError(
+            f"{name}: config.json lacks format_version, cnn, vit or image_size, so it is not ours."
+        )
+    return config
+
+
+def read_weights(path: Path, name: str, device: str | torch.device) -> dict[str, Tensor]:
+    """The tensors of the model `name`, from its safetensors file and nothing else."""
+    try:
+        return load_file(path, device=str(device))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFormatError(
+            f"{name}: {WEIGHTS_FILE} is damaged or not safetensors ({str(error)[:80]}); download it again."
+        ) from None
+
+
+def check_weights(model: nn.Module, weights: dict[str, Tensor], name: str) -> None:
+    """Refuse weights that are not exactly `model`'s: other keys, shapes, types, or values that are not finite."""
+    expected = model.state_dict()
+    for problem, keys in (
+        ("lacks", expected.keys() - weights.keys()),
+        ("has unknown", weights.keys() - expected.keys()),
+    ):
+        if keys:
+            first = ", ".join(sorted(keys)[:3])[:200]
+            raise ModelFormatError(f"{name}: {WEIGHTS_FILE} {problem} {len(keys)} tensors ({first}).")
+    for key, value in expected.items():
+        found = weights[key]
+        if found.shape != value.shape or found.dtype != value.dtype:
+            raise ModelFormatError(
+                f"{name}: {key} is {found.dtype} {tuple(found.shape)} in {WEIGHTS_FILE}, "
+                f"but {value.dtype} {tuple(value.shape)} by config.json."
+            )
+        if key != "feature_distance_limit" and not bool(found.isfinite().all()):
+            raise ModelFormatError(f"{name}: {key} holds NaN or infinite values; the file is not usable.")

@@ -1,0 +1,91 @@
+"""The commands, run as a user runs them: one sentence for a mistake, whole files or none."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stroke_hub import Records
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+def run(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, SCRIPTS / script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_train_and_push_goes_the_whole_way_and_then_finds_its_work_done(sample: Records, tmp_path: Path) -> None:
+    arguments = ["--data-dir", sample.root, "--preset", "tiny", "--epochs", 1, "--image-size", 64, "--limit", 60,
+                 "--data-note", "words", "--run-dir", tmp_path / "run"]  # fmt: skip
+    done = run("train_and_push.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/1: train loss" in done.stderr
+    assert (tmp_path / "run" / "figures" / "explanations.png").is_file()
+    again = run("train_and_push.py", *arguments)
+    assert again.returncode == 0
+    assert "finished already" in again.stderr
+    assert "evaluated already" in again.stderr
+    other = run("train_and_push.py", *arguments, "--seed", 5)
+    assert other.returncode == 1
+    assert other.stderr.splitlines()[-1].startswith("error: ")
+    assert "seed: 0 -> 5" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+def test_the_token_is_checked_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    done = run("train_and_push.py", "--data", "sample", "--push-to", "owner/name", cwd=tmp_path)
+    assert done.stderr.strip() == "error: No Hub token is stored; run `hf auth login`, or set HF_TOKEN."
+    done = run("train_and_push.py", "--data", "sample", "--push-to", "not a name", cwd=tmp_path)
+    assert "is not a repository name" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_evaluate_measures_a_run_anew(run_dir: Path, sample: Records, tmp_path: Path) -> None:
+    arguments = ["--model", run_dir, "--data-dir", sample.root, "--out", tmp_path / "out"]
+    done = run("evaluate.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    first, second = (pd.read_csv(f / "stroke_classification_results.csv") for f in (run_dir, tmp_path / "out"))
+    pd.testing.assert_frame_equal(first, second, atol=1e-6)
+    assert "not empty" in run("evaluate.py", *arguments).stderr
+
+
+def test_predict_gives_a_row_a_slice_and_an_error_where_one_is(
+    run_dir: Path, sample: Records, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_text("text")
+    out = tmp_path / "deep" / "p.csv"
+    done = run("predict.py", sample.root / "test", bad, tmp_path / "absent.png", "--model", run_dir, "--out", out)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(out)
+    assert list(table.columns) == ["path", "index", "label", "stroke_probability", "error"]
+    assert table["error"].notna().sum() == 2
+    results = pd.read_csv(run_dir / "stroke_classification_results.csv").sort_values("filename")
+    good = table[table["error"].isna()].assign(filename=lambda t: [Path(p).name for p in t["path"]])
+    merged = good.merge(results, on="filename")
+    assert len(merged) == len(results)
+    assert (merged["stroke_probability_x"] - merged["stroke_probability_y"]).abs().max() < 1e-5
+    assert (merged["label"] == merged["predicted_class"]).all()
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ("train_and_push.py", ["--data-dir", "nowhere"], "nowhere"),
+        ("evaluate.py", ["--model", "nowhere/at/all", "--data-dir", ".", "--out", "o"], "neither a folder nor"),
+        ("predict.py", ["x.png", "--model", ".", "--out", "o.csv"], "has no config.json"),
+        ("explain.py", ["--model", ".", "--data-dir", ".", "--out", "new"], "has no config.json"),
+    ],
+)
+def test_mistakes_are_one_sentence(script: str, arguments: list[str], words: str, tmp_path: Path) -> None:
+    done = run(script, *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
