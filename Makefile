@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup quickstart test test-all lint format clean
+.PHONY: help setup quickstart demo screenshot test test-all lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
@@ -17,6 +17,12 @@ setup: .venv/ready  ## make .venv and install the package into it
 quickstart: .venv/ready  ## sample data -> trained, evaluated, explained tiny model in runs/quickstart
 	$(BIN)/python scripts/train_and_push.py --data sample --preset tiny --epochs 20 --learning-rate 1e-3 \
 		--run-dir runs/quickstart
+
+demo: quickstart  ## the quickstart's model in the browser, on http://127.0.0.1:7860
+	$(BIN)/python space/app.py
+
+screenshot: quickstart  ## draw docs/demo.png again (needs Chromium)
+	$(BIN)/python scripts/screenshot.py
 
 test: .venv/ready  ## every test that takes seconds
 	$(BIN)/python -m pytest

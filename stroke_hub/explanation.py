@@ -74,7 +74,11 @@ class Explanation:
     @property
     def remarks(self) -> list[str]:
         """What a reader must not take for a picture of nothing: the maps without positive evidence."""
-        names: dict[Layer, str] = {"cnn": "CNN map", "vit": "ViT map", "fused": "fused map"}
+        names: dict[Layer, str] = {
+            "cnn": "Grad-CAM of the CNN",
+            "vit": "relevance of the ViT",
+            "fused": "fused map",
+        }
         return [
             f"{name}: no positive evidence for {self.target}"
             for layer, name in names.items()
@@ -100,10 +104,12 @@ class Explanation:
         grey = np.repeat(self.pixels[..., None], 3, axis=2).astype(np.float32)
         if strength > 0:
             scaled = values / strength
-            position = (scaled + 1) / 2 if layer == "fused" else scaled
+            # a diverging map is near white around zero: beginning half way out leaves no veil where nothing is
+            signed = 0.5 + np.sign(scaled) * (0.25 + 0.25 * np.abs(scaled))
+            position = signed if layer == "fused" else scaled
             cmap = matplotlib.colormaps[colormap or ("RdBu_r" if layer == "fused" else "inferno")]
             colour = cmap(position)[..., :3].astype(np.float32) * 255
-            cover = opacity * np.sqrt(np.abs(scaled))[..., None]  # the root keeps weaker regions visible
+            cover = opacity * np.abs(scaled)[..., None] ** 0.7  # below 1, so that weaker regions stay visible
             grey = grey * (1 - cover) + colour * cover
         return Image.fromarray(grey.round().astype(np.uint8), mode=None)
 

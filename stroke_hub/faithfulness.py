@@ -482,6 +482,7 @@ def draw_table(result: dict[str, Any], *, note: str = "") -> Figure:
         for axes, lowest in zip(grid[2, 2:4], (-1, 0), strict=True):
             axes.set_xlim(lowest, 1)  # a small correlation has to look small
             axes.text(0.5, 0.25, "controls: 1", transform=axes.transAxes, color=GREY, ha="center", fontsize=7.5)
+        grid[2, 4].set_xlim(-0.01, None)
         grid[2, 4].set_xscale("symlog", linthresh=0.1)  # a map of next to nothing may change a hundredfold
         figure.supxlabel(f"{words}\n{note}" if note else words, fontsize=7, color=GREY)
     return figure

@@ -117,7 +117,7 @@ def test_odd_inputs_give_no_nan(trained: ResNetViT, picture: Slice, target: str)
     e = explain(trained, picture, target=target)
     for values in (e.cnn_map, e.vit_map, e.fused_map, e.cnn_evidence, e.vit_evidence):
         assert np.isfinite(values).all()
-    for layer, name in (("cnn", "CNN map"), ("vit", "ViT map"), ("fused", "fused map")):
+    for layer, name in (("cnn", "Grad-CAM of the CNN"), ("vit", "relevance of the ViT"), ("fused", "fused map")):
         says_so = f"{name}: no positive evidence for {target}" in e.remarks
         assert says_so == (not (e.get_map(layer) > 0).any())
         assert np.asarray(e.overlay(layer)).shape == (128, 128, 3)
