@@ -128,6 +128,7 @@ def evaluate_model(
     revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
     split: Literal["test", "train"] = "test",
     data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
+    faithfulness: bool = False,
 ) -> None:
     """Measure any run or Hub model on any dataset in the Kaggle layout, and explain chosen slices.
 
@@ -138,9 +139,10 @@ def evaluate_model(
         revision: commit, tag or branch of a Hub model.
         split: which part of the dataset.
         data_note: words that every figure carries, for example what the data stand for.
+        faithfulness: measure too whether the maps of the stroke slices are true (about 2 CPU-seconds a slice).
     """
     from stroke_hub.model import ResNetViT
-    from stroke_hub.report import REPORT_FILE, evaluate, explain_samples
+    from stroke_hub.report import REPORT_FILE, evaluate, explain_samples, judge_maps
 
     _check_new(out)
     loaded = ResNetViT.from_pretrained(model, revision=revision)
@@ -148,6 +150,8 @@ def evaluate_model(
     data = {"name": data_dir.resolve().name, "note": data_note, "sha256": hash_records(records)}
     evaluate(loaded, records.part(split), records.root, out, about={"data": data, "model": model})
     explain_samples(loaded, records.table, records.root, out)
+    if faithfulness:
+        judge_maps(loaded, records.part(split), records.root, out, note=data_note)
     _tell_figures(out / REPORT_FILE)
     say(f"evaluation: {out}")
 

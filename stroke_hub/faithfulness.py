@@ -11,6 +11,7 @@ average_drop, increase : of the probability, as a share and as how often, when t
     scaled to 0..1 (Chattopadhay et al., 2018).
 pointing : the strongest pixel lies within 15/224 of the side from the lesion (Zhang et al., 2016).
 mass, rank : share of the relevance, and of the K strongest pixels, in a lesion of K pixels (Arras et al., 2022).
+outside : share of the relevance outside the head, the lit foreground.
 mass_cnn_cells, mass_vit_cells : mass in all the cells of the CNN's grid, or patches, that the lesion touches.
 dice, iou : of the lesion with the pixels of at least half the map's maximum.
 randomisation : Spearman correlation with the map after each parameter tensor was permuted (Adebayo et al., 2018),
@@ -23,26 +24,23 @@ import copy
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from stroke_hub.explanation import Explanation, explain
-from stroke_hub.figures import GREY, NORMAL, STROKE, STYLE, THIRD
+from stroke_hub.imputation import impute
 from stroke_hub.inference import read_logits, to_float_pixels, to_pixels
 from stroke_hub.model import ResNetViT, get_evaluable
 from stroke_hub.pixels import Slice, fit_square
 from stroke_hub.progress import track
 from stroke_hub.relevance import compute_rollout
 
-__all__ = ["CONTROLS", "MAPS", "MEASURES", "draw_table", "judge"]
+__all__ = ["CONTROLS", "MAPS", "MEASURES", "judge"]
 
 Array: TypeAlias = NDArray[Any]
 Named: TypeAlias = dict[str, Array]  # by map: float (N, S, S), or values (N,) that are NaN where undefined
@@ -50,13 +48,14 @@ Seed: TypeAlias = tuple[int, int]  # the user's, and the number of the batch's f
 Grids: TypeAlias = dict[str, tuple[int, int]]
 
 MAPS = ("cnn", "vit", "fused", "cnn_evidence", "vit_evidence", "vit depth 3", "attention")
-CONTROLS = ("random", "blurred random", "centre Gaussian", "uniform brain", "edges", "intensity")
+CONTROLS = ("random", "blurred random", "centre Gaussian", "uniform", "uniform brain", "edges", "intensity")
 MEASURES = {  # title, and +1 where more is better, -1 where less is
     "deletion": ("Deletion AUC", -1),
     "insertion": ("Insertion AUC", 1),
     "road": ("ROAD, combined", 1),
     "average_drop": ("Average drop", -1),
     "increase": ("Increase in confidence", 1),
+    "outside": ("Mass outside the head", -1),
     "pointing": ("Pointing game", 1),
     "mass": ("Mass in the lesion", 1),
     "mass_cnn_cells": ("Mass in touched CNN cells", 1),
@@ -70,7 +69,6 @@ MEASURES = {  # title, and +1 where more is better, -1 where less is
 }
 LOCALISATION = ("pointing", "mass", "mass_cnn_cells", "mass_vit_cells", "rank", "dice", "iou")
 OWN = ("randomisation", "randomisation_size", "sensitivity")  # a control ignores the model: not to be compared
-COLOURS = dict(zip(MAPS, (STROKE, NORMAL, THIRD, STROKE, NORMAL, NORMAL, "#CC79A7"), strict=True))
 
 FOREGROUND = 12  # grey levels: above what noise and compression leave outside a head
 TINY = float(np.finfo(np.float32).tiny)
@@ -153,12 +151,14 @@ def _judge_batch(
     explanations, maps = _draw_maps(model, pixels)
     values = {"cells": _read_cells(maps, grids), "completeness": _measure_completeness(explanations)}
     maps |= _draw_controls(pixels.numpy(), seed)
+    heads = maps["uniform brain"] > 0
     values["sensitivity"] = _measure_sensitivity(model, pixels, maps, seed, draws)
     chance = np.random.default_rng((*seed, 1)).random(pixels.shape)
     regions = _find_regions(lesions, grids)
     for name, relevance in maps.items():
         ranks, positive = _rank(relevance, chance), np.clip(relevance, 0, None)
         found = _perturb(model, pixels, ranks, positive, seed, steps) | _localise(positive, ranks, lesions, regions)
+        found["outside"] = _divide((positive * ~heads).sum((1, 2)), positive.sum((1, 2)))
         found["zero"] = positive.max((1, 2)) == 0
         for measure, value in found.items():
             values.setdefault(measure, {})[name] = value
@@ -192,6 +192,7 @@ def _draw_controls(pixels: NDArray[np.uint8], seed: Seed) -> Named:
         np.abs(noise[0]),
         ndimage.gaussian_filter(noise[1], (0, size / 12, size / 12)),  # as smooth as a map of few cells
         np.broadcast_to(np.exp(-0.5 * (axis[:, None] ** 2 + axis**2)), pixels.shape),
+        np.ones(pixels.shape),
         heads,
         np.hypot(ndimage.sobel(square, 1), ndimage.sobel(square, 2)),
         square,
@@ -285,7 +286,7 @@ def _perturb(model: ResNetViT, pixels: Tensor, ranks: Array, positive: Array, se
     road = []
     for kept in (round(total * tenth / 10) for tenth in range(1, 10)):
         ends = place >= total - kept, place < kept
-        morf, lerf = (_predict(model, torch.where(known, grey, _impute(grey, known) + noise)) for known in ends)
+        morf, lerf = (_predict(model, torch.where(known, grey, impute(grey, known) + noise)) for known in ends)
         road.append((lerf - morf) / 2)
     scaled = positive / np.maximum(positive.max((1, 2), keepdims=True), TINY)
     before, after = deletion[0], _predict(model, grey * torch.from_numpy(scaled).to(device))
@@ -296,51 +297,6 @@ def _perturb(model: ResNetViT, pixels: Tensor, ranks: Array, positive: Array, se
         "average_drop": np.maximum(before - after, 0) / np.maximum(before, TINY),
         "increase": (after > before).astype(float),
     }
-
-
-def _impute(grey: Tensor, known: Tensor, *, tolerance: float = 1e-3, most: int = 60) -> Tensor:
-    """Squares (N, S, S), what is not known being the weighted mean of its neighbours (Rong et al., 2022).
-
-    A sparse solve takes up to 0.4 s at 128 px. The system is symmetric and positive: conjugate gradients
-    with a multilevel preconditioner solve a batch of them in some 15 iterations.
-    """
-    missing, weight = (~known).float(), _average(torch.ones_like(grey))
-    solution, direction = grey * known, torch.zeros_like(grey)
-    residual = missing * (_average(solution) - weight * solution)
-    old = torch.ones_like(grey[:, :1, :1])
-    for _ in range(most):
-        step = _precondition(residual, missing)
-        if step.abs().max() < tolerance:
-            break
-        new = (residual * step).sum((1, 2), keepdim=True)
-        direction = step + new / old.clamp_min(TINY) * direction
-        moved = missing * (weight * direction - _average(direction))
-        length = new / (direction * moved).sum((1, 2), keepdim=True).clamp_min(TINY)
-        solution, residual, old = solution + length * direction, residual - length * moved, new
-    return solution
-
-
-def _smooth(x: Tensor) -> Tensor:
-    """3 x 3 binomial filter of (N, H, W), 0 outside; by slices, 20 times as fast as conv2d on a CPU."""
-    padded = F.pad(x, (1, 1, 1, 1))
-    rows = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
-    return (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 16
-
-
-def _average(x: Tensor) -> Tensor:
-    """Weighted sum of the eight neighbours: 1/6 each of the nearest, 1/12 of the diagonal ones."""
-    return (4 * _smooth(x) - x) / 3
-
-
-def _precondition(residual: Tensor, missing: Tensor) -> Tensor:
-    """The residual plus that of ever coarser grids (Bramble et al., 1990), of cells that are missing as a whole."""
-    rows, columns = residual.shape[1:]
-    if min(rows, columns) < 3:
-        return residual
-    whole = -F.max_pool2d(-missing, 2, ceil_mode=True)
-    coarse = F.avg_pool2d(_smooth(residual), 2, ceil_mode=True, divisor_override=1) * whole
-    finer = _precondition(coarse, whole).repeat_interleave(2, 1).repeat_interleave(2, 2)
-    return missing * (residual + _smooth(finer[:, :rows, :columns]))
 
 
 def _measure_completeness(explanations: Sequence[Explanation]) -> Named:
@@ -423,10 +379,10 @@ def _summarise(values: dict[str, Named], names: Array, seed: int, replicates: in
         notes.append(f"{', '.join(LOCALISATION)}: None, since no slice has a lesion mask")
     if (counts == counts[:, :1]).all():
         notes.append("low and high: None, since an interval needs two groups or more")
-    for measure in ("sensitivity", "randomisation"):
+    for measure in ("sensitivity", "randomisation", "outside"):
         missing = {name: int(np.isnan(v).sum()) for name, v in values[measure].items() if np.isnan(v).any()}
         if missing:
-            notes.append(f"{measure}: undefined for constant maps, on so many slices of each: {missing}")
+            notes.append(f"{measure}: undefined for flat or negative maps, on so many slices of each: {missing}")
     return {
         "measures": {m: {name: _bootstrap(v, counts) for name, v in values[m].items()} for m in MEASURES},
         "advantage": {m: _compare(values[m], counts, MEASURES[m][1]) for m in MEASURES if m not in OWN},
@@ -463,45 +419,3 @@ def _compare(values: Named, counts: Array, sign: int) -> dict[str, Any] | None:
         return None
     found = {name: _bootstrap(sign * (values[name] - values[best]), counts) for name in MAPS}
     return {name: difference and {"control": best} | difference for name, difference in found.items()}
-
-
-def draw_table(result: dict[str, Any], *, note: str = "") -> Figure:
-    """Every map against every control, a panel a measure: means and 95 % intervals of what `judge` found."""
-    cells = {name: " x ".join(f"{px:g}" for px in sides) for name, sides in result["cell_px"].items()}
-    words = (
-        f"{result['n']} slices of {result['groups']} groups, {result['n_masks']} with a lesion mask; means and "
-        "95 % intervals over groups; arrows point to better; grey: controls, dotted: the best of them; "
-        f"hollow: variants; a cell of the CNN is {cells['cnn']} px, a patch {cells['vit']} px"
-    )
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11.5, 8), layout="constrained")
-        grid = figure.subplots(3, 5, sharey=True)
-        for axes, (measure, (title, sign)) in zip(grid.flat, MEASURES.items(), strict=True):
-            _draw_measure(axes, result["measures"][measure], sign)
-            axes.set_title(f"{title} {'→' if sign > 0 else '←'}", fontsize=8.5)
-        for axes, lowest in zip(grid[2, 2:4], (-1, 0), strict=True):
-            axes.set_xlim(lowest, 1)  # a small correlation has to look small
-            axes.text(0.5, 0.25, "controls: 1", transform=axes.transAxes, color=GREY, ha="center", fontsize=7.5)
-        grid[2, 4].set_xlim(-0.01, None)
-        grid[2, 4].set_xscale("symlog", linthresh=0.1)  # a map of next to nothing may change a hundredfold
-        figure.supxlabel(f"{words}\n{note}" if note else words, fontsize=7, color=GREY)
-    return figure
-
-
-def _draw_measure(axes: Axes, cells: dict[str, Any], sign: int) -> None:
-    places = {name: row + (row >= len(MAPS)) * 0.6 for row, name in enumerate((*MAPS, *CONTROLS))}
-    for name, cell in cells.items():
-        if cell:
-            colour, marker = (GREY, "s") if name in CONTROLS else (COLOURS[name], "o")
-            face = colour if name in (*CONTROLS, "cnn", "vit", "fused") else "white"
-            reach = [cell["mean"] if cell[end] is None else cell[end] for end in ("low", "high")]
-            axes.plot(reach, [places[name]] * 2, color=colour, linewidth=1.6)
-            axes.plot(cell["mean"], places[name], marker, color=colour, markerfacecolor=face, markersize=4.5)
-    means = [sign * cells[name]["mean"] for name in CONTROLS if cells.get(name)]
-    if means:
-        axes.axvline(sign * max(means), color=GREY, linewidth=0.8, linestyle=":")
-    if not any(cells.values()):
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=GREY)
-    axes.set_yticks(list(places.values()), list(places), fontsize=7.5)
-    axes.set_ylim(max(places.values()) + 0.6, -0.6)
-    axes.tick_params(axis="x", labelsize=7)

@@ -23,6 +23,7 @@ __all__ = [
     "draw_confusion",
     "draw_curves",
     "draw_explanations",
+    "draw_faithfulness",
     "draw_histograms",
     "draw_precision_recall",
     "draw_roc",
@@ -31,6 +32,8 @@ __all__ = [
 
 # Okabe and Ito's palette (2008): told apart with every common colour blindness, and in grey
 NORMAL, STROKE, GREY, THIRD = "#0072B2", "#D55E00", "#666666", "#009E73"
+COLOURS = {"cnn": STROKE, "cnn_evidence": STROKE, "fused": THIRD, "attention": "#CC79A7"}
+COLOURS |= dict.fromkeys(("vit", "vit_evidence", "vit depth 3"), NORMAL)
 LINES = {"overall": GREY, "BT": STROKE, "MR": NORMAL}
 DASHES = {"overall": "-", "BT": "--", "MR": "-."}
 STYLE: Any = {
@@ -272,3 +275,51 @@ def _draw_contributions(axes: Axes, e: Explanation) -> None:
     axes.set_xlim(-1.7 * span, 1.7 * span)
     for y, value in zip(order, values, strict=True):
         axes.text(value, y, f" {value:+.2f} ", va="center", ha="left" if value >= 0 else "right", fontsize=7)
+
+
+@_styled
+def draw_faithfulness(
+    result: dict[str, Any], *, measures: dict[str, tuple[str, int]], controls: Sequence[str], note: str = ""
+) -> Figure:
+    """Every map against every control, a panel a measure: means and 95 % intervals of what `judge` found.
+
+    `measures` gives each measure's title, and +1 where more is better, -1 where less is.
+    """
+    cells = {name: " x ".join(f"{px:g}" for px in sides) for name, sides in result["cell_px"].items()}
+    words = (
+        f"{result['n']} slices of {result['groups']} groups, {result['n_masks']} with a lesion mask; means and "
+        "95 % intervals over groups; arrows point to better; grey: controls, dotted: the best of them; "
+        f"hollow: variants; a cell of the CNN is {cells['cnn']} px, a patch {cells['vit']} px"
+    )
+    figure = Figure(figsize=(9.6, 10.8), layout="constrained")
+    grid = figure.subplots(4, 4, sharey=True)
+    for axes, (measure, (title, sign)) in zip(grid.flat, measures.items(), strict=True):
+        _draw_measure(axes, result["measures"][measure], sign, controls)
+        axes.set_title(f"{title} {'→' if sign > 0 else '←'}", fontsize=8.5)
+    for axes, lowest in zip(grid[3, 1:3], (-1, 0), strict=True):
+        axes.set_xlim(lowest, 1)  # a small correlation has to look small
+        axes.text(0.5, 0.25, "controls: 1", transform=axes.transAxes, color=GREY, ha="center", fontsize=7.5)
+    grid[3, 3].set_xlim(-0.01, None)
+    grid[3, 3].set_xscale("symlog", linthresh=0.1)  # a map of next to nothing may change a hundredfold
+    figure.supxlabel(f"{words}\n{note}" if note else words, fontsize=7, color=GREY)
+    return figure
+
+
+def _draw_measure(axes: Axes, cells: dict[str, Any], sign: int, controls: Sequence[str]) -> None:
+    order = [*(name for name in cells if name not in controls), *controls]
+    places = {name: row + (name in controls) * 0.6 for row, name in enumerate(order)}
+    for name, cell in cells.items():
+        if cell:
+            colour, marker = (GREY, "s") if name in controls else (COLOURS.get(name, THIRD), "o")
+            face = colour if name in (*controls, "cnn", "vit", "fused") else "white"
+            reach = [cell["mean"] if cell[end] is None else cell[end] for end in ("low", "high")]
+            axes.plot(reach, [places[name]] * 2, color=colour, linewidth=1.6)
+            axes.plot(cell["mean"], places[name], marker, color=colour, markerfacecolor=face, markersize=4.5)
+    means = [sign * cells[name]["mean"] for name in controls if cells.get(name)]
+    if means:
+        axes.axvline(sign * max(means), color=GREY, linewidth=0.8, linestyle=":")
+    if not any(cells.values()):
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=GREY)
+    axes.set_yticks(list(places.values()), list(places), fontsize=7.5)
+    axes.set_ylim(max(places.values()) + 0.6, -0.6)
+    axes.tick_params(axis="x", labelsize=7)

@@ -37,6 +37,8 @@ def track(
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
+    if total == 1:  # one step is done or not; a bar of it inside another bar would only flicker
+        return iter(items)
     follow = _follow_live if sys.stderr.isatty() else _follow_plainly
     return follow(items, description, total, status)
 

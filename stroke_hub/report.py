@@ -9,12 +9,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import stroke_hub
+from stroke_hub.errors import DatasetError
 from stroke_hub.explanation import explain
+from stroke_hub.faithfulness import CONTROLS, MEASURES, judge
 from stroke_hub.figures import (
     draw_components,
     draw_confusion,
     draw_curves,
     draw_explanations,
+    draw_faithfulness,
     draw_histograms,
     draw_precision_recall,
     draw_roc,
@@ -29,7 +32,7 @@ from stroke_hub.pixels import fit_square, load_slices
 from stroke_hub.records import Records
 from stroke_hub.train import TRAIN_CONFIG_FILE, find_best_epoch, read_split
 
-__all__ = ["REPORT_FILE", "choose_samples", "evaluate", "evaluate_run", "explain_samples"]
+__all__ = ["REPORT_FILE", "choose_samples", "evaluate", "evaluate_run", "explain_samples", "judge_maps"]
 
 REPORT_FILE = "report.json"
 RESULTS_FILE = "stroke_classification_results.csv"
@@ -215,19 +218,42 @@ def explain_samples(model: ResNetViT, table: pd.DataFrame, root: str | Path, out
         f"{row.image_type}\ntruth {row.true_class}\nP(Stroke) {row.stroke_probability:.3f}"
         for row in chosen.itertuples()
     ]
-    masks = [_find_mask(model, table, root, path) for path in chosen["image_path"]]
+    masks = [_fit_mask(model, _find_mask(table, root, path)) for path in chosen["image_path"]]
     grid = draw_explanations(explanations, titles, masks=masks, note=note)
     save_figure(grid, out / "figures" / "explanations")
     components = draw_components(explanations, titles, note=note)
     save_figure(components, out / "figures" / "component_summary")
 
 
-def _find_mask(model: ResNetViT, table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] | None:
-    """The lesion mask as the model's square (S, S), where the dataset has one."""
+def judge_maps(model: ResNetViT, table: pd.DataFrame, root: str | Path, out: str | Path, *, note: str = "") -> None:
+    """Measure whether the maps of a table's stroke slices are true: faithfulness.json and figures/faithfulness.
+
+    Raises
+    ------
+    DatasetError : a slice cannot be read, or there is no stroke slice.
+    """
+    root, out = Path(root), Path(out)
+    strokes = table[table["label"] == 1]
+    if strokes.empty:
+        raise DatasetError(f"{root}: has no stroke slices here, and maps for Stroke are judged on those.")
+    slices = [load_slices(root / path)[0] for path in strokes["path"]]
+    masks = [_find_mask(strokes, root, path) for path in strokes["path"]]
+    result = judge(model, slices, masks=masks, groups=strokes["group"].tolist())
+    figure = draw_faithfulness(result, measures=MEASURES, controls=CONTROLS, note=note)
+    save_figure(figure, out / "figures" / "faithfulness")
+    write_text(out / "faithfulness.json", json.dumps({"note": note} | result, indent=2, allow_nan=False) + "\n")
+
+
+def _find_mask(table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] | None:
+    """The lesion mask (H, W) of a slice, where the dataset has one."""
     if "mask" not in table:
         return None
     mask = table.loc[table["path"] == path, "mask"].iloc[0]
-    if not isinstance(mask, str) or not mask:
+    return load_slices(root / mask)[0].pixels > 127 if isinstance(mask, str) and mask else None
+
+
+def _fit_mask(model: ResNetViT, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """A mask (H, W) as the model's square (S, S)."""
+    if mask is None:
         return None
-    pixels = load_slices(root / mask)[0].pixels
-    return fit_square(pixels, model.image_size, resize=model.resize) > 127
+    return fit_square(mask.astype(np.uint8) * np.uint8(255), model.image_size, resize=model.resize) > 127

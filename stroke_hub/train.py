@@ -84,8 +84,11 @@ def read_split(run_dir: Path) -> pd.DataFrame:
 
 
 def find_best_epoch(history: pd.DataFrame) -> int:
-    """The epoch (from 1) of the highest validation AUROC in a history; the first of equals."""
-    return int(history["epoch"].iloc[int(history["val_auroc"].argmax())])
+    """The epoch (from 1) of the highest validation AUROC in a history; of equals, that of the lowest loss.
+
+    On easy data many epochs reach an AUROC of 1, the first of them with probabilities that are still poor.
+    """
+    return int(history.sort_values(["val_auroc", "val_loss"], ascending=[False, True])["epoch"].iloc[0])
 
 
 def fit(config: TrainConfig, records: Records, run_dir: str | Path) -> Path:
@@ -196,8 +199,8 @@ def _run_epochs(
             f"epoch {epoch}/{config.epochs}: train loss {loss:.4f}, validation loss {row['val_loss']:.4f}, "
             f"accuracy {row['val_accuracy']:.4f}, AUROC {row['val_auroc']:.4f}"
         )
-        if row["val_auroc"] > state["best_auroc"]:
-            state |= {"best_auroc": row["val_auroc"], "best_epoch": epoch, "best": _copy_state(model)}
+        if find_best_epoch(pd.DataFrame(state["history"])) == epoch:
+            state["best"] = _copy_state(model)
         if epoch % 10 == 0:
             _save(_copy_state(model), checkpoints / f"model_epoch_{epoch:03d}.pth")
         write_text(run_dir / "history.csv", pd.DataFrame(state["history"]).to_csv(index=False))
@@ -207,7 +210,8 @@ def _run_epochs(
         )
     model.load_state_dict(state["best"])
     _describe_features(model, parts["train"][0])
-    say(f"best epoch {state['best_epoch']}: validation AUROC {state['best_auroc']:.4f}")
+    best = find_best_epoch(pd.DataFrame(state["history"]))
+    say(f"best epoch {best}: validation AUROC {state['history'][best - 1]['val_auroc']:.4f}")
     model.cpu().eval().save_pretrained(run_dir)
     (checkpoints / "last.pth").unlink()
 
@@ -265,7 +269,7 @@ def _copy_state(model: ResNetViT) -> dict[str, Tensor]:
 
 def _resume(file: Path, model: ResNetViT, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     if not file.is_file():
-        return {"history": [], "best_auroc": -1.0, "best_epoch": 0, "best": {}}
+        return {"history": [], "best": {}}
     state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     model.load_state_dict(state.pop("model"))
     optimizer.load_state_dict(state.pop("optimizer"))

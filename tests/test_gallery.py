@@ -38,8 +38,8 @@ def test_maps_and_numbers_are_explains(trained: ResNetViT, sample: Records, tmp_
 
 def test_file_names_are_text() -> None:
     row = {
-        "path": "<script>alert(1)</script>.png", "truth": "Stroke", "label": "Normal", "probability": 0.2, "cnn": 0.1,
-        "vit": 0.1, "baseline": 0.1, "remarks": "<b>", "picture": "p.png", "width": 4, "height": 1,
+        "path": "<script>alert(1)</script>.png", "truth": "Stroke", "label": "Normal", "probability": 0.2,
+        "cnn": 0.1, "vit": 0.1, "baseline": 0.1, "remarks": "<b>", "picture": "p.png", "width": 4, "height": 1,
     }  # fmt: skip
     card = _draw_card(row)
     assert "<script>" not in card

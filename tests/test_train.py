@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from stroke_hub import DatasetError, Records, ResNetViT, RunError, TrainConfig, fit
 from stroke_hub import train as train_module
-from stroke_hub.train import read_split
+from stroke_hub.train import find_best_epoch, read_split
 
 CONFIG = TrainConfig(preset="tiny", image_size=64, epochs=3, limit=40, validation_fraction=0.3)
 
@@ -123,3 +123,8 @@ def test_defaults_are_the_seeds() -> None:
     assert (config.epochs, config.batch_size, config.learning_rate, config.weight_decay) == (35, 32, 3e-4, 1e-4)
     assert config.cnn_weights == config.vit_weights == "imagenet"
     assert TrainConfig(preset="tiny").resolve().cnn_weights == "random"
+
+
+def test_of_epochs_with_one_auroc_the_lowest_loss_is_best() -> None:
+    history = pd.DataFrame({"epoch": [1, 2, 3, 4], "val_auroc": [0.9, 1, 1, 1], "val_loss": [0.1, 0.6, 0.2, 0.3]})
+    assert find_best_epoch(history) == 3
