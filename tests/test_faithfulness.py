@@ -290,7 +290,7 @@ def test_every_map_stands_beside_every_control(judged: dict[str, Any]) -> None:
         assert tuple(judged["measures"][measure]) == names
         for cell in judged["measures"][measure].values():
             undefined = cell is None or cell["low"] is None  # fewer than two groups with such a map
-                assert undefined or cell["low"] <= cell["mean"] + 1e-9 <= cell["high"] + 2e-9
+            assert undefined or cell["low"] <= cell["mean"] + 1e-9 <= cell["high"] + 2e-9
             assert cell is None or cell["n"] <= (2 if measure in LOCALISATION else 3)
     assert len(judged["randomisation_each"]["fused"]) == 2
     assert judged["groups"] == 2
