@@ -210,7 +210,7 @@ def build_page(model: ResNetViT, examples: dict[str, Slice], *, note: str) -> gr
                     with gr.Row():
                         with gr.Column(min_width=280):
                             opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the maps")
-                            layer = gr.Radio(list(MAPS.items()), value="fused", label="Compare the original with")
+                            layer = gr.Radio(list(MAPS.items()), value="cnn", label="Compare the original with")
                             with gr.Accordion("All numbers", open=False):
                                 facts = gr.JSON(show_label=False)
                         with gr.Column(min_width=280):

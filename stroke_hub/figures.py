@@ -288,7 +288,7 @@ def draw_faithfulness(
     cells = {name: " x ".join(f"{px:g}" for px in sides) for name, sides in result["cell_px"].items()}
     words = (
         f"{result['n']} slices of {result['groups']} groups, {result['n_masks']} with a lesion mask; means and "
-        "95 % intervals over groups; arrows point to better; grey: controls, dotted: the best of them; "
+        "95 % intervals over groups\narrows point to better; grey: controls, dotted: the best of them; "
         f"hollow: variants; a cell of the CNN is {cells['cnn']} px, a patch {cells['vit']} px"
     )
     figure = Figure(figsize=(9.6, 10.8), layout="constrained")
