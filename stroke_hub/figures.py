@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from stroke_hub.explanation import Explanation, Layer
@@ -183,8 +184,8 @@ def draw_histograms(
     axes.axvline(threshold, color="black", linewidth=0.8, linestyle="--", label=f"threshold {threshold:.2f}")
     axes.set(title="Predicted probability", xlabel="probability of Stroke", ylabel="slices (log scale)")
     axes.set_yscale("symlog", linthresh=1)
-    axes.set_ylim(0, None)
-    axes.legend(loc="upper center")
+    axes.set_ylim(0, 12 * axes.get_ylim()[1])  # a decade for the legend
+    axes.legend(loc="upper center", frameon=True, edgecolor="white", framealpha=1)
     return figure
 
 
@@ -228,7 +229,10 @@ def _annotate(row: Sequence[Axes], e: Explanation) -> None:
         text = f"{value:+.2f} log-odds"
         if not (e.get_map(layer) > 0).any():
             text = f"no positive evidence\n{text}"
-        axes.text(0.5, 0.03, text, transform=axes.transAxes, color="white", fontsize=6.5, ha="center", va="bottom")
+        place: Any = {"transform": axes.transAxes, "ha": "center", "va": "bottom", "fontsize": 6.5}
+        axes.text(
+            0.5, 0.03, text, color="white", path_effects=[withStroke(linewidth=1.6, foreground="black")], **place
+        )
 
 
 @_styled

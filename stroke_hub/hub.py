@@ -3,7 +3,12 @@
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of the client that it uses
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalTokenNotFoundError,
+)
 from huggingface_hub.utils._validators import validate_repo_id
 
 from stroke_hub.errors import HubError, RunError
@@ -30,7 +35,7 @@ def check_access(repo_id: str) -> None:
         raise HubError("No Hub token is stored; run `hf auth login`, or set HF_TOKEN.") from None
     except HfHubHTTPError as error:
         raise HubError("The Hub did not accept your token; run `hf auth login` again.") from error
-    except OSError as error:
+    except (HTTPError, OSError) as error:
         raise HubError(f"The Hub cannot be reached ({type(error).__name__}); check the connection.") from error
 
 
@@ -47,7 +52,7 @@ def publish(run: str | Path, repo_id: str, *, private: bool = False) -> str:
     model = ResNetViT.from_pretrained(run)
     try:
         return str(model.push_to_hub(repo_id, private=private))
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise HubError(
             f"{repo_id}: could not be pushed ({type(error).__name__}); the run is kept in {run}."
         ) from error

@@ -1,11 +1,13 @@
 """Predictions on the test slices become report.json, the two CSVs and the figures of a run folder."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import stroke_hub
@@ -29,6 +31,7 @@ from stroke_hub.loader import decode_squares
 from stroke_hub.metrics import measure, trace_curves
 from stroke_hub.model import CLASSES, ResNetViT
 from stroke_hub.pixels import fit_square, load_slices
+from stroke_hub.progress import track
 from stroke_hub.records import Records
 from stroke_hub.train import TRAIN_CONFIG_FILE, find_best_epoch, read_split
 
@@ -64,8 +67,10 @@ def evaluate(
 
     Raises
     ------
-    DatasetError : a slice cannot be read.
+    DatasetError : a slice cannot be read, or there is none.
     """
+    if table.empty:
+        raise DatasetError(f"{root}: has no slices here to evaluate on.")
     out = Path(out)
     table = table.reset_index(drop=True)
     prediction = predict(model, decode_squares(model, Path(root), table["path"]))
@@ -88,10 +93,7 @@ def evaluate(
     write_text(out / RESULTS_FILE, results.to_csv(index=False))
     write_text(out / SUMMARY_FILE, _summarise(figures_of["overall"]).to_csv(index=False))
     note = str(about.get("data", {}).get("note", ""))
-    _draw(out / "figures", figures_of, label, prediction.probability, rows, note)
-    if history is not None:
-        best = find_best_epoch(history)
-        save_figure(draw_curves(history, best_epoch=best, note=note), out / "figures" / "training_curves")
+    _draw(out / "figures", figures_of, label, prediction.probability, rows, history, note)
     write_text(out / REPORT_FILE, json.dumps(report, indent=2, allow_nan=False) + "\n")
     return report
 
@@ -173,22 +175,31 @@ def _draw(
     label: NDArray[np.int64],
     probability: NDArray[np.float64],
     rows: dict[str, NDArray[np.bool_]],
+    history: pd.DataFrame | None,
     note: str,
 ) -> None:
     overall = figures_of["overall"]
     curves = {part: trace_curves(label[mask], probability[mask]) for part, mask in rows.items()}
-    save_figure(draw_confusion(overall["confusion"], note=note), folder / "confusion_matrix")
     auroc = {part: figures.get("auroc") for part, figures in figures_of.items()}
-    save_figure(draw_roc(curves, auroc, note=note), folder / "roc_curve")
     precision = {part: figures.get("average_precision") for part, figures in figures_of.items()}
-    save_figure(
-        draw_precision_recall(curves, precision, prevalence=overall["n_stroke"] / overall["n"], note=note),
-        folder / "precision_recall_curve",
-    )
-    save_figure(
-        draw_histograms(label, probability, threshold=overall["threshold"], note=note),
-        folder / "probability_histograms",
-    )
+    prevalence, threshold = overall["n_stroke"] / overall["n"], overall["threshold"]
+    pictures: dict[str, Callable[[], Figure]] = {
+        "confusion_matrix": lambda: draw_confusion(overall["confusion"], note=note),
+        "roc_curve": lambda: draw_roc(curves, auroc, note=note),
+        "precision_recall_curve": lambda: draw_precision_recall(
+            curves, precision, prevalence=prevalence, note=note
+        ),
+        "probability_histograms": lambda: draw_histograms(label, probability, threshold=threshold, note=note),
+    }
+    if history is not None:
+        best = find_best_epoch(history)
+        pictures["training_curves"] = lambda: draw_curves(history, best_epoch=best, note=note)
+    _save_figures(folder, pictures)
+
+
+def _save_figures(folder: Path, pictures: dict[str, Callable[[], Figure]]) -> None:
+    for name, draw in track(pictures.items(), "drawing figures", total=len(pictures)):
+        save_figure(draw(), folder / name)
 
 
 def choose_samples(results: pd.DataFrame, *, count: int = 8) -> pd.DataFrame:
@@ -219,10 +230,11 @@ def explain_samples(model: ResNetViT, table: pd.DataFrame, root: str | Path, out
         for row in chosen.itertuples()
     ]
     masks = [_fit_mask(model, _find_mask(table, root, path)) for path in chosen["image_path"]]
-    grid = draw_explanations(explanations, titles, masks=masks, note=note)
-    save_figure(grid, out / "figures" / "explanations")
-    components = draw_components(explanations, titles, note=note)
-    save_figure(components, out / "figures" / "component_summary")
+    pictures: dict[str, Callable[[], Figure]] = {
+        "explanations": lambda: draw_explanations(explanations, titles, masks=masks, note=note),
+        "component_summary": lambda: draw_components(explanations, titles, note=note),
+    }
+    _save_figures(out / "figures", pictures)
 
 
 def judge_maps(model: ResNetViT, table: pd.DataFrame, root: str | Path, out: str | Path, *, note: str = "") -> None:

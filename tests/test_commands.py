@@ -42,6 +42,11 @@ def test_the_token_is_checked_before_the_training(tmp_path: Path, monkeypatch: p
     assert done.stderr.strip() == "error: No Hub token is stored; run `hf auth login`, or set HF_TOKEN."
     done = run("train_and_push.py", "--data", "sample", "--push-to", "not a name", cwd=tmp_path)
     assert "is not a repository name" in done.stderr
+    monkeypatch.setenv("HF_TOKEN", "hf_none")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    done = run("train_and_push.py", "--data", "sample", "--push-to", "owner/name", cwd=tmp_path)
+    assert done.stderr.startswith("error: The Hub cannot be reached")
+    assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "data").exists()
 
 

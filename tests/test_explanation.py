@@ -157,3 +157,17 @@ def test_wrong_options_are_named(untrained: ResNetViT, slices: list[Slice]) -> N
 def test_a_transformer_off_the_standard_takes_the_plain_path_and_says_so(slices: list[Slice]) -> None:
     model = randomise(ResNetViT(**PRESETS["tiny"] | {"vit": "eva02_tiny_patch14_224", "image_size": 56}))
     assert explain(model, slices[0]).method == "autograd, depth 1"
+
+
+def test_nothing_is_kept_for_a_backward_pass(untrained: ResNetViT, slices: list[Slice]) -> None:
+    kept: list[int] = []
+
+    def count() -> torch.autograd.graph.saved_tensors_hooks:
+        return torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(1) or t, lambda t: t)
+
+    with count():
+        explain(untrained, slices)
+    assert not kept
+    with count():
+        explain(untrained, slices, depth=2)
+    assert kept  # the plain path pays for it: the counter counts
