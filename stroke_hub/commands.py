@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +38,7 @@ def _command(function: Callable[..., None]) -> Callable[[], None]:
         except StrokeHubError as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
-            say("\nstopped; the same command goes on from the last whole epoch.")
+            say("\nstopped; a training goes on from its last whole epoch when the same command is given again.")
             sys.exit(130)
 
     del run.__wrapped__  # tools must see a program without arguments
@@ -93,7 +92,8 @@ def _find_data(
 
         return read_records(write_sample(data_dir or SAMPLE_FOLDER)), "sample", note or SAMPLE_NOTE
     if data_dir is not None:
-        return read_records(data_dir), data_dir.resolve().name, note
+        records = read_records(data_dir)
+        return records, _name_dataset(records), note
     from stroke_hub.kaggle import check_counts, download_kaggle
 
     records = read_records(download_kaggle())
@@ -101,6 +101,10 @@ def _find_data(
     if difference:
         say(f"warning: {difference}")
     return records, "kaggle", note or KAGGLE_NOTE
+
+
+def _name_dataset(records: Records) -> str:
+    return records.root.parent.name if records.root.name == "deep" else records.root.name
 
 
 def _evaluate_once(run_dir: Path, records: Records, name: str, note: str) -> None:
@@ -147,7 +151,7 @@ def evaluate_model(
     _check_new(out)
     loaded = ResNetViT.from_pretrained(model, revision=revision)
     records = _read_noted(data_dir)
-    data = {"name": data_dir.resolve().name, "note": data_note, "sha256": hash_records(records)}
+    data = {"name": _name_dataset(records), "note": data_note, "sha256": hash_records(records)}
     evaluate(loaded, records.part(split), records.root, out, about={"data": data, "model": model})
     explain_samples(loaded, records.table, records.root, out)
     if faithfulness:
@@ -246,6 +250,3 @@ def write_sample_dataset(folder: Annotated[Path, tyro.conf.Positional] = SAMPLE_
     from stroke_hub.sample import write_sample
 
     say(f"sample dataset: {write_sample(folder, seed=seed)}")
-
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

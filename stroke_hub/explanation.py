@@ -112,7 +112,7 @@ class Explanation:
             colour = cmap(position)[..., :3].astype(np.float32) * 255
             cover = opacity * np.abs(scaled)[..., None] ** 0.7  # below 1, so that weaker regions stay visible
             grey = grey * (1 - cover) + colour * cover
-        return Image.fromarray(grey.round().astype(np.uint8), mode=None)
+        return Image.fromarray(grey.round().astype(np.uint8))
 
 
 @overload

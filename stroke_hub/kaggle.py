@@ -8,6 +8,8 @@ import pandas as pd
 from stroke_hub.errors import DatasetError
 from stroke_hub.progress import say
 
+os.environ.setdefault("KAGGLEHUB_VERBOSITY", "error")  # its own hints would bury our one line
+
 __all__ = ["HANDLE", "check_counts", "download_kaggle"]
 
 HANDLE = "turkertuncer/multimodal-stroke-image-dataset"
@@ -82,6 +84,3 @@ def _explain_status(status: int) -> str:
         429: "Kaggle has had too many requests from here; wait a few minutes and run the same command again",
     }
     return f"{advice.get(status, f'Kaggle answered with status {status}; try again later')}, {BY_HAND}."
-
-
-os.environ.setdefault("KAGGLEHUB_VERBOSITY", "error")  # its own hints would bury our one line

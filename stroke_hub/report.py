@@ -79,7 +79,8 @@ def evaluate(
     rows = {"overall": np.ones(len(table), bool)}
     rows |= {name: (table["modality"] == name).to_numpy(bool) for name in ("BT", "MR")}
     figures_of = {
-        part: measure(label[rows], prediction.probability[rows], threshold=threshold) for part, rows in rows.items()
+        part: measure(label[chosen], prediction.probability[chosen], threshold=threshold)
+        for part, chosen in rows.items()
     }
     about = dict(about or {})
     report = {

@@ -60,7 +60,22 @@ class TrainConfig:
     """Take only this many slices of each split, spread evenly: for a quick try."""
 
     def resolve(self) -> "TrainConfig":
-        """The same with every default that hangs on the preset filled in."""
+        """The same with every default that hangs on the preset filled in.
+
+        Raises
+        ------
+        RunError : a number that no training can have.
+        """
+        for name in ("epochs", "batch_size", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RunError(f"{name} is {value}, but must be at least 1.")
+        if not 0 < self.validation_fraction <= 0.5:
+            raise RunError(
+                f"validation_fraction is {self.validation_fraction}, but must be above 0 and at most 0.5."
+            )
+        if not (self.learning_rate > 0 and self.weight_decay >= 0):
+            raise RunError("learning_rate must be above 0 and weight_decay at least 0.")
         preset = PRESETS[self.preset]
         weights = "random" if self.preset == "tiny" else "imagenet"
         return replace(

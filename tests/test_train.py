@@ -128,3 +128,14 @@ def test_defaults_are_the_seeds() -> None:
 def test_of_epochs_with_one_auroc_the_lowest_loss_is_best() -> None:
     history = pd.DataFrame({"epoch": [1, 2, 3, 4], "val_auroc": [0.9, 1, 1, 1], "val_loss": [0.1, 0.6, 0.2, 0.3]})
     assert find_best_epoch(history) == 3
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"batch_size": 0}, {"limit": -1}, {"validation_fraction": 1.0}, {"learning_rate": 0.0}]
+)
+def test_impossible_settings_are_named_before_anything_is_written(
+    wrong: dict[str, float], sample: Records, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match=next(iter(wrong))):
+        fit(TrainConfig(preset="tiny", **wrong), sample, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
