@@ -295,6 +295,9 @@ def _create_vit(name: str, image_size: int) -> Any:
         ) from error
     if getattr(vit, "cls_token", None) is None or not hasattr(vit, "blocks"):
         raise ModelFormatError(f"{name} has no CLS token; choose a timm ViT that has one.")
+    patch = vit.patch_embed.patch_size[0]
+    if image_size % patch:
+        raise ModelFormatError(f"image_size is {image_size}, but must be a multiple of {name}'s patches of {patch}.")
     return vit
 
 

@@ -65,6 +65,7 @@ def test_each_branch_normalises_with_its_own_statistics() -> None:
         ({"vit": "local-dir:/tmp"}, "vit"),
         ({"image_size": 10**6}, "image_size"),
         ({"image_size": True}, "image_size"),
+        ({"image_size": 77}, "multiple"),
         ({"image_size": "128"}, "image_size"),
         ({"hidden": 10**9}, "hidden"),
         ({"hidden": []}, "hidden"),
