@@ -235,8 +235,12 @@ def _tell_figures(report_file: Path) -> None:
     for part in ("overall", "BT", "MR"):
         figures = report["test"][part]
         if figures["n"]:
-            auroc = "undefined" if figures["auroc"] is None else f"{figures['auroc']:.4f}"
-            say(f"test {part}: n {figures['n']}, accuracy {figures['accuracy']:.4f}, AUROC {auroc}")
+            auroc, interval = figures["auroc"], figures["intervals"]["auroc"]
+            words = "undefined" if auroc is None else f"{auroc:.4f}"
+            if interval["low"] is not None:
+                words += f" [{interval['low']:.4f}, {interval['high']:.4f}]"
+            n = f"{figures['n']} slices of {figures['groups']} groups"
+            say(f"test {part}: {n}, accuracy {figures['accuracy']:.4f}, AUROC {words}")
 
 
 @_command

@@ -117,27 +117,25 @@ def draw_confusion(confusion: dict[str, int], *, note: str = "") -> Figure:
 
 
 @_styled
-def draw_roc(
-    curves: dict[str, dict[str, list[float]]], auroc: dict[str, float | None], *, note: str = ""
-) -> Figure:
-    """ROC curves, one for each part ("overall", "BT", "MR") that has both classes."""
+def draw_roc(curves: dict[str, dict[str, list[float]]], auroc: dict[str, str | None], *, note: str = "") -> Figure:
+    """ROC curves, one for each part ("overall", "BT", "MR") with words for its AUROC; None leaves a part out."""
     figure, axes = _start(note)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="chance")
-    for part, value in auroc.items():
-        if value is not None:
+    for part, words in auroc.items():
+        if words is not None:
             curve = curves[part]
-            label = f"{part} (AUROC {value:.3f})"
+            label = f"{part} {words}"
             axes.plot(curve["fpr"], curve["tpr"], color=LINES[part], linestyle=DASHES[part], label=label)
     axes.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
     axes.set_aspect("equal")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", fontsize=8, title="AUROC [95 % interval]", title_fontsize=8)
     return figure
 
 
 @_styled
 def draw_precision_recall(
     curves: dict[str, dict[str, list[float]]],
-    average_precision: dict[str, float | None],
+    average_precision: dict[str, str | None],
     *,
     prevalence: float,
     note: str = "",
@@ -145,10 +143,10 @@ def draw_precision_recall(
     """Precision-recall curves, with the share of strokes as the line that chance gives."""
     figure, axes = _start(note)
     axes.axhline(prevalence, color=GREY, linewidth=0.8, linestyle=":", label=f"chance ({prevalence:.3f})")
-    for part, value in average_precision.items():
-        if value is not None:
+    for part, words in average_precision.items():
+        if words is not None:
             curve = curves[part]
-            label = f"{part} (AP {value:.3f})"
+            label = f"{part} {words}"
             axes.step(
                 curve["recall"],
                 curve["precision"],
@@ -160,7 +158,7 @@ def draw_precision_recall(
     axes.set(title="Precision-recall", xlabel="recall (sensitivity)", ylabel="precision (PPV)")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
     axes.set_aspect("equal")
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower left", fontsize=8, title="average precision [95 % interval]", title_fontsize=8)
     return figure
 
 

@@ -288,7 +288,9 @@ def _create_cnn(name: str) -> Any:
 
 def _create_vit(name: str, image_size: int) -> Any:
     try:
-        vit = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size, global_pool="token")
+        vit: Any = timm.create_model(
+            name, pretrained=False, num_classes=0, img_size=image_size, global_pool="token"
+        )
     except (TypeError, AssertionError, ValueError) as error:
         raise ModelFormatError(
             f"{name} cannot be built for {image_size} pixels with a CLS token; choose another timm ViT or size."
@@ -297,7 +299,9 @@ def _create_vit(name: str, image_size: int) -> Any:
         raise ModelFormatError(f"{name} has no CLS token; choose a timm ViT that has one.")
     patch = vit.patch_embed.patch_size[0]
     if image_size % patch:
-        raise ModelFormatError(f"image_size is {image_size}, but must be a multiple of {name}'s patches of {patch}.")
+        raise ModelFormatError(
+            f"image_size is {image_size}, but must be a multiple of {name}'s patches of {patch}."
+        )
     return vit
 
 

@@ -27,6 +27,7 @@ from stroke_hub.figures import (
 )
 from stroke_hub.files import write_text
 from stroke_hub.inference import predict
+from stroke_hub.intervals import bootstrap_intervals
 from stroke_hub.loader import decode_squares
 from stroke_hub.metrics import measure, trace_curves
 from stroke_hub.model import CLASSES, ResNetViT
@@ -78,8 +79,9 @@ def evaluate(
     threshold = float(model.threshold)
     rows = {"overall": np.ones(len(table), bool)}
     rows |= {name: (table["modality"] == name).to_numpy(bool) for name in ("BT", "MR")}
+    groups = table["group"].to_numpy(str)
     figures_of = {
-        part: measure(label[chosen], prediction.probability[chosen], threshold=threshold)
+        part: _measure(label[chosen], prediction.probability[chosen], groups[chosen], threshold)
         for part, chosen in rows.items()
     }
     about = dict(about or {})
@@ -87,7 +89,7 @@ def evaluate(
         "schema_version": SCHEMA_VERSION,
         "stroke_hub": stroke_hub.__version__,
         **about,
-        "test": figures_of | {"groups": int(table["group"].nunique()), "unit": "slice"},
+        "test": figures_of | {"unit": "slice"},
     }
     results = _tabulate(table, prediction.probability, prediction.label)
     out.mkdir(parents=True, exist_ok=True)
@@ -133,6 +135,25 @@ def evaluate_run(run_dir: str | Path, records: Records, *, name: str = "", note:
     table = split[split["split"] == "test"]
     model = ResNetViT.from_pretrained(run_dir)
     return evaluate(model, table, records.root, run_dir, about=about, history=history)
+
+
+def _measure(
+    label: NDArray[np.int64], probability: NDArray[np.float64], groups: NDArray[np.str_], threshold: float
+) -> dict[str, Any]:
+    """The figures of one part, and 95 % intervals over its groups (patients)."""
+    return measure(label, probability, threshold=threshold) | {
+        "groups": len(set(groups.tolist())),
+        "intervals": bootstrap_intervals(label, probability, groups, threshold=threshold),
+    }
+
+
+def _say(figures: dict[str, Any], name: str) -> str | None:
+    """A figure with its interval, for a legend; None where it is undefined."""
+    if figures.get(name) is None:
+        return None
+    interval = figures["intervals"][name]
+    reach = "" if interval["low"] is None else f" [{interval['low']:.3f}, {interval['high']:.3f}]"
+    return f"{figures[name]:.3f}{reach}"
 
 
 def _tabulate(table: pd.DataFrame, probability: NDArray[np.float64], predicted: list[str]) -> pd.DataFrame:
@@ -181,8 +202,8 @@ def _draw(
 ) -> None:
     overall = figures_of["overall"]
     curves = {part: trace_curves(label[mask], probability[mask]) for part, mask in rows.items()}
-    auroc = {part: figures.get("auroc") for part, figures in figures_of.items()}
-    precision = {part: figures.get("average_precision") for part, figures in figures_of.items()}
+    auroc = {part: _say(figures, "auroc") for part, figures in figures_of.items()}
+    precision = {part: _say(figures, "average_precision") for part, figures in figures_of.items()}
     prevalence, threshold = overall["n_stroke"] / overall["n"], overall["threshold"]
     pictures: dict[str, Callable[[], Figure]] = {
         "confusion_matrix": lambda: draw_confusion(overall["confusion"], note=note),

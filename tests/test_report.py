@@ -69,7 +69,12 @@ def test_report_says_what_was_measured_on_what(report: dict, sample: Records) ->
     assert len(report["data"]["sha256"]) == 64
     assert sum(report["data"]["slices"]["test"].values()) == len(sample.part("test"))
     assert report["training"]["epochs"] == 2
-    assert report["test"]["groups"] == sample.part("test")["group"].nunique()
+    overall = report["test"]["overall"]
+    assert overall["groups"] == sample.part("test")["group"].nunique()
+    for name in ("accuracy", "auroc", "average_precision"):
+        interval = overall["intervals"][name]
+        assert interval["value"] == pytest.approx(overall[name], abs=1e-12)
+        assert interval["low"] <= interval["value"] <= interval["high"]
 
 
 def test_every_figure_is_there_as_png_and_svg(run_dir: Path) -> None:
