@@ -194,6 +194,8 @@ def _build_model(config: TrainConfig) -> ResNetViT:
     if config.recipe == "seed":
         for name in ("cnn_mean", "cnn_std", "vit_mean", "vit_std"):
             getattr(model, name).fill_(0.5)
+    with torch.no_grad():  # backbones that do not fit must show now, before anything is written
+        model.eval()(torch.zeros(1, 3, model.image_size, model.image_size))
     return model
 
 

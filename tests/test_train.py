@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stroke_hub import DatasetError, Records, ResNetViT, RunError, TrainConfig, fit
+from stroke_hub import DatasetError, ModelFormatError, Records, ResNetViT, RunError, TrainConfig, fit
 from stroke_hub import train as train_module
 from stroke_hub.train import find_best_epoch, read_split
 
@@ -80,6 +80,13 @@ def test_a_folder_of_something_else_is_left_alone(sample: Records, tmp_path: Pat
     with pytest.raises(RunError, match="not a run folder"):
         fit(CONFIG, sample, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_backbone_that_does_not_fit_is_named_before_anything_is_written(sample: Records, tmp_path: Path) -> None:
+    config = TrainConfig(preset="tiny", cnn="swin_tiny_patch4_window7_224", image_size=224, limit=8)
+    with pytest.raises(ModelFormatError, match="not a spatial map"):
+        fit(config, sample, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_unreadable_slice_is_named_before_anything_is_written(sample: Records, tmp_path: Path) -> None:
