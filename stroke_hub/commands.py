@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from stroke_hub.errors import RunError, StrokeHubError
-from stroke_hub.files import write_text
+from stroke_hub.files import making, write_text
 from stroke_hub.progress import say
 from stroke_hub.records import Records, hash_records, read_records
 from stroke_hub.train import TrainConfig, fit
@@ -37,6 +37,10 @@ def _command(function: Callable[..., None]) -> Callable[[], None]:
             tyro.cli(function, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff))
         except StrokeHubError as error:
             sys.exit(f"error: {error}")
+        except OSError as error:
+            sys.exit(
+                f"error: {error.filename or 'a file'}: {error.strerror or error}; check the path and the room."
+            )
         except KeyboardInterrupt:
             say("\nstopped; a training goes on from its last whole epoch when the same command is given again.")
             sys.exit(130)
@@ -61,7 +65,8 @@ def train_and_push(
 
     Args:
         config: what decides the training.
-        data: sample: simulated slices, made on the spot; kaggle: the Multimodal Stroke Image Dataset.
+        data: sample: simulated slices, made on the spot; kaggle: the Multimodal Stroke Image Dataset, downloaded
+            where no --data-dir is given. Without both, kaggle is meant.
         data_dir: a dataset folder in the Kaggle layout, or where the sample dataset goes.
         data_note: words that every figure and report of this run carries, for example what the data stand for.
         run_dir: the run folder; by default runs/<dataset>-<preset>-<recipe>-seed<seed>.
@@ -72,8 +77,7 @@ def train_and_push(
 
         check_access(push_to)
     records, name, note = _find_data(data, data_dir, data_note)
-    for sentence in records.notes:
-        say(f"note: {sentence}")
+    _tell_notes(records)
     run_dir = run_dir or Path("runs") / f"{name}-{config.preset}-{config.recipe}-seed{config.seed}"
     fit(config, records, run_dir)
     _evaluate_once(run_dir, records, name, note)
@@ -93,14 +97,21 @@ def _find_data(
         return read_records(write_sample(data_dir or SAMPLE_FOLDER)), "sample", note or SAMPLE_NOTE
     if data_dir is not None:
         records = read_records(data_dir)
-        return records, _name_dataset(records), note
+        if data is None:
+            return records, _name_dataset(records), note or _note_simulated(records)
     from stroke_hub.kaggle import check_counts, download_kaggle
 
-    records = read_records(download_kaggle())
+    records = read_records(data_dir or download_kaggle())
     difference = check_counts(records.table)
     if difference:
         say(f"warning: {difference}")
     return records, "kaggle", note or KAGGLE_NOTE
+
+
+def _note_simulated(records: Records) -> str:
+    """The words for simulated slices, which say in their names what they are."""
+    simulated = all(path.rpartition("/")[2].endswith("_simulated.png") for path in records.table["path"])
+    return SAMPLE_NOTE if simulated else ""
 
 
 def _name_dataset(records: Records) -> str:
@@ -148,15 +159,17 @@ def evaluate_model(
     from stroke_hub.model import ResNetViT
     from stroke_hub.report import REPORT_FILE, evaluate, explain_samples, judge_maps
 
-    _check_new(out)
     loaded = ResNetViT.from_pretrained(model, revision=revision)
     records = _read_noted(data_dir)
-    data = {"name": _name_dataset(records), "note": data_note, "sha256": hash_records(records)}
-    evaluate(loaded, records.part(split), records.root, out, about={"data": data, "model": model})
-    explain_samples(loaded, records.table, records.root, out)
-    if faithfulness:
-        judge_maps(loaded, records.part(split), records.root, out, note=data_note)
-    _tell_figures(out / REPORT_FILE)
+    note = data_note or _note_simulated(records)
+    data = {"name": _name_dataset(records), "note": note, "split": split, "notes": list(records.notes)}
+    about = {"data": data | {"sha256": hash_records(records)}, "model": model, "revision": revision}
+    with making(out) as folder:
+        evaluate(loaded, records.part(split), records.root, folder, about=about)
+        explain_samples(loaded, records.table, records.root, folder)
+        if faithfulness:
+            judge_maps(loaded, records.part(split), records.root, folder, note=note)
+    _tell_figures(out / REPORT_FILE, split)
     say(f"evaluation: {out}")
 
 
@@ -181,7 +194,13 @@ def predict_files(
     from stroke_hub.inference import predict_paths
     from stroke_hub.model import ResNetViT
 
+    if batch_size < 1:
+        raise RunError(f"batch_size is {batch_size}, but must be at least 1.")
+    if out.is_dir():
+        raise RunError(f"{out}: is a folder; give the name of a CSV file.")
     table = predict_paths(ResNetViT.from_pretrained(model, revision=revision), sources, batch_size=batch_size)
+    if table.empty:
+        raise RunError("There is no image in what was given; name image files, or folders that hold some.")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, table.to_csv(index=False))
     bad = int((table["error"] != "").sum())
@@ -211,26 +230,26 @@ def explain_folder(
     from stroke_hub.gallery import write_gallery
     from stroke_hub.model import ResNetViT
 
-    _check_new(out)
     loaded = ResNetViT.from_pretrained(model, revision=revision)
     records = _read_noted(data_dir)
-    page = write_gallery(loaded, records.part(split), records.root, out, note=data_note)
-    say(f"gallery: {page}")
-
-
-def _check_new(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder}: is there already and not empty; give a new folder.")
+    note = data_note or _note_simulated(records)
+    with making(out) as folder:
+        page = write_gallery(loaded, records.part(split), records.root, folder, note=note)
+    say(f"gallery: {out / page.name}")
 
 
 def _read_noted(data_dir: Path) -> Records:
     records = read_records(data_dir)
-    for sentence in records.notes:
-        say(f"note: {sentence}")
+    _tell_notes(records)
     return records
 
 
-def _tell_figures(report_file: Path) -> None:
+def _tell_notes(records: Records) -> None:
+    for sentence in records.notes:
+        say(f"note: {sentence}")
+
+
+def _tell_figures(report_file: Path, split: str = "test") -> None:
     report = json.loads(report_file.read_text())
     for part in ("overall", "BT", "MR"):
         figures = report["test"][part]
@@ -240,7 +259,7 @@ def _tell_figures(report_file: Path) -> None:
             if interval["low"] is not None:
                 words += f" [{interval['low']:.4f}, {interval['high']:.4f}]"
             n = f"{figures['n']} slices of {figures['groups']} groups"
-            say(f"test {part}: {n}, accuracy {figures['accuracy']:.4f}, AUROC {words}")
+            say(f"{split} {part}: {n}, accuracy {figures['accuracy']:.4f}, AUROC {words}")
 
 
 @_command

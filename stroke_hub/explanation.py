@@ -170,6 +170,8 @@ def explain(
         raise ValueError(f"target is {target!r}, but must be 'Stroke', 'Normal' or 'predicted'.")
     if depth < 1:
         raise ValueError(f"depth is {depth}, but must be at least 1.")
+    if depth > len(model.vit.blocks):
+        raise ValueError(f"depth is {depth}, but the transformer has {len(model.vit.blocks)} blocks.")
     if method not in ("relevance", "attention", *CAMS):
         raise ValueError(f"method is {method!r}, but must be one of {['relevance', 'attention', *CAMS]}.")
     many = [slices] if isinstance(slices, Slice) else slices

@@ -1,11 +1,14 @@
 """Files that are whole or not there: written beside their place, then renamed into it."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "write_text"]
+from stroke_hub.errors import RunError
+
+__all__ = ["making", "replacing", "write_text"]
 
 
 @contextmanager
@@ -17,6 +20,28 @@ def replacing(file: Path) -> Iterator[Path]:
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill; on success it becomes `folder`, on failure or interruption nothing is left.
+
+    Raises
+    ------
+    RunError : `folder` is there already and not an empty folder.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder}: is there already and not empty; give a new folder.")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if folder.exists():
+            folder.rmdir()
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_text(file: Path, text: str) -> None:

@@ -21,7 +21,7 @@ PAGE = """<!doctype html>
 <title>Explanations</title><style>
 :root {{ color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }}
 body {{ margin: 2rem auto; max-width: 72rem; padding: 0 1rem }}
-main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(30rem, 100%)); gap: 1rem }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(30rem, 100%), 1fr)); gap: 1rem }}
 @media (min-width: 66rem) {{ main {{ grid-template-columns: 1fr 1fr }} }}
 figure {{ margin: 0; padding: .8rem; border: 1px solid #8886; border-radius: .5rem }}
 figure.wrong {{ border: 2px solid #d55e00 }}
@@ -73,10 +73,10 @@ def write_gallery(
     DatasetError : a slice cannot be read.
     """
     out = Path(out)
-    for folder in ("maps", "pictures"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
     table = table.reset_index(drop=True)
     squares = decode_squares(model, Path(root), table["path"])
+    for folder in ("maps", "pictures"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
     rows = []
     for start in track(range(0, len(table), batch_size), "explaining"):
         part = slice(start, start + batch_size)

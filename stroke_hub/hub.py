@@ -1,5 +1,6 @@
 """publish(): a finished run folder goes to the Hub."""
 
+import json
 from pathlib import Path
 
 from huggingface_hub import HfApi
@@ -50,8 +51,12 @@ def publish(run: str | Path, repo_id: str, *, private: bool = False) -> str:
     if not is_trained(Path(run)):
         raise RunError(f"{run}: is not a finished run; train it to its end first.")
     model = ResNetViT.from_pretrained(run)
+    report = Path(run) / "report.json"
+    note = json.loads(report.read_text())["data"]["note"] if report.is_file() else ""
     try:
-        return str(model.push_to_hub(repo_id, private=private))
+        return str(
+            model.push_to_hub(repo_id, private=private, model_card_kwargs={"note": note, "repo_id": repo_id})
+        )
     except (HTTPError, OSError) as error:
         raise HubError(
             f"{repo_id}: could not be pushed ({type(error).__name__}); the run is kept in {run}."

@@ -32,7 +32,7 @@ def decode_squares(model: ResNetViT, root: Path, paths: Iterable[str]) -> Tensor
         try:
             squares.append(to_pixels(model, load_slices(root / path)[:1]))
         except UnreadableImage as error:
-            raise DatasetError(f"{root / path}: {error} Repair or remove the file.") from error
+            raise DatasetError(f"{(root / path).parent}/{error}") from error
     return torch.cat(squares)
 
 

@@ -34,6 +34,24 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+CARD = """---
+{{ card_data }}
+---
+
+# Stroke or normal on brain CT (BT) and MR slices
+
+**Research software, not a medical device.**{% if note %} **Trained on: {{ note }}.**{% endif %}
+
+```python
+from stroke_hub import ResNetViT, explain, load_slices, predict
+
+model = ResNetViT.from_pretrained("{{ repo_id or 'FOLDER' }}")
+```
+
+What it was trained on and how it measured stands in report.json of its run folder.
+"""
+
+
 class ResNetViT(
     nn.Module,
     PyTorchModelHubMixin,
@@ -41,6 +59,7 @@ class ResNetViT(
     license="apache-2.0",
     pipeline_tag="image-classification",
     tags=["medical", "brain", "stroke", "ct", "mri", "explainable"],
+    model_card_template=CARD,
 ):
     """Two timm backbones and a head: brain slices in, two logits (Normal, Stroke) out.
 

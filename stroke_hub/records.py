@@ -144,7 +144,7 @@ def assign_validation(table: pd.DataFrame, *, fraction: float = 0.2, seed: int =
 
 
 def hash_records(records: Records) -> str:
-    """Return the identity of a dataset as 64 hexadecimal digits: SHA-256 of paths, labels, splits and bytes.
+    """Return the identity of a dataset as 64 hexadecimal digits: SHA-256 of every column and all bytes.
 
     Raises
     ------
@@ -152,14 +152,14 @@ def hash_records(records: Records) -> str:
     """
     identity = hashlib.sha256()
     table = records.table.sort_values("path")
-    rows = list(zip(table["path"], table["label"], table["split"], strict=True))
-    for path, label, split in track(rows, "hashing the dataset"):
+    rows = list(zip(*(table[name] for name in COLUMNS), strict=True))
+    for path, label, modality, group, split in track(rows, "hashing the dataset"):
         try:
             with open(records.root / path, "rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             _refuse(error)
-        identity.update(json.dumps([path, int(label), split, content]).encode() + b"\n")
+        identity.update(json.dumps([path, int(label), modality, group, split, content]).encode() + b"\n")
     return identity.hexdigest()
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import stroke_hub
-from stroke_hub.errors import DatasetError
+from stroke_hub.errors import DatasetError, UnreadableImage
 from stroke_hub.explanation import explain
 from stroke_hub.faithfulness import CONTROLS, MEASURES, judge
 from stroke_hub.figures import (
@@ -283,7 +283,12 @@ def _find_mask(table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] 
     if "mask" not in table:
         return None
     mask = table.loc[table["path"] == path, "mask"].iloc[0]
-    return load_slices(root / mask)[0].pixels > 127 if isinstance(mask, str) and mask else None
+    if not isinstance(mask, str) or not mask:
+        return None
+    try:
+        return load_slices(root / mask)[0].pixels > 127
+    except UnreadableImage as error:
+        raise DatasetError(f"{(root / mask).parent}/{error} It is the lesion mask of {path}.") from error
 
 
 def _fit_mask(model: ResNetViT, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:

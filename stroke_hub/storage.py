@@ -32,7 +32,7 @@ def download(repo: str, file: str, revision: str | None, options: dict[str, Any]
         raise HubError(f"{repo[:200]}: is neither a folder nor a Hub repository like owner/name.") from None
     except LocalEntryNotFoundError as error:
         raise HubError(
-            f"{repo}: {file} could not be fetched and is not in the cache; check the connection."
+            f"{repo}: is no folder here, and its {file} could not be had from the Hub; check name and connection."
         ) from error
     except EntryNotFoundError as error:
         raise ModelFormatError(f"{repo}: has no {file}, so it is not a saved ResNetViT.") from error

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -55,7 +56,8 @@ class TrainConfig:
     validation_fraction: float = 0.2
     """Share of the training slices that chooses the best epoch, whole groups at a time."""
     seed: int = 0
-    """Decides the validation split, the first weights, the order and the augmentation."""
+    """Decides the validation split, the first weights, the order and the augmentation. The same seed gives the same
+    model on the same machine with the same number of threads (OMP_NUM_THREADS): sums are rounded in their order."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Take only this many slices of each split, spread evenly: for a quick try."""
 
@@ -66,10 +68,11 @@ class TrainConfig:
         ------
         RunError : a number that no training can have.
         """
-        for name in ("epochs", "batch_size", "limit"):
+        # batch normalisation has no variance of one slice, so a batch is two at least
+        for name, least in (("epochs", 1), ("batch_size", 2), ("limit", 1), ("image_size", 32), ("seed", 0)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise RunError(f"{name} is {value}, but must be at least 1.")
+            if value is not None and not least <= value < 2**31:
+                raise RunError(f"{name} is {value}, but must be at least {least} and below 2^31.")
         if not 0 < self.validation_fraction <= 0.5:
             raise RunError(
                 f"validation_fraction is {self.validation_fraction}, but must be above 0 and at most 0.5."
@@ -140,9 +143,10 @@ def fit(config: TrainConfig, records: Records, run_dir: str | Path) -> Path:
         parts[split] = (decode_squares(model, records.root, part["path"]), labels)
     # a broken test slice must show now, not after the training
     decode_squares(model, records.root, table.loc[table["split"] == "test", "path"])
-    (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+    run_dir.mkdir(parents=True, exist_ok=True)
     write_text(run_dir / TRAIN_CONFIG_FILE, json.dumps(described, indent=2, sort_keys=True) + "\n")
     write_text(run_dir / "split.csv", table.to_csv(index=False))
+    (run_dir / "checkpoints").mkdir(exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _run_epochs(config, model.to(device), parts, run_dir)
     return run_dir
@@ -157,7 +161,9 @@ def _check_folder(run_dir: Path, described: dict[str, Any]) -> None:
     try:
         before = json.loads(file.read_text())
     except ValueError:
-        raise RunError(f"{file}: is not JSON; choose another --run-dir, or delete this one.") from None
+        before = None
+    if not isinstance(before, dict):
+        raise RunError(f"{file}: is damaged; choose another --run-dir, or delete this one.")
     changed = [key for key in described if before.get(key) != described[key]]
     if changed:
         words = ", ".join(f"{key}: {before.get(key)} -> {described[key]}" for key in changed)
@@ -211,6 +217,8 @@ def _run_epochs(
         torch.manual_seed(config.seed * 100_003 + epoch)
         loss = _train_epoch(config, model, optimizer, dataset, epoch)
         row = {"epoch": epoch, "train_loss": loss} | _validate(model, *parts["val"])
+        if not math.isfinite(row["val_loss"]):
+            raise RunError(f"The validation loss of epoch {epoch} is not finite; try a lower learning rate.")
         state["history"].append(row)
         say(
             f"epoch {epoch}/{config.epochs}: train loss {loss:.4f}, validation loss {row['val_loss']:.4f}, "
@@ -287,9 +295,12 @@ def _copy_state(model: ResNetViT) -> dict[str, Tensor]:
 def _resume(file: Path, model: ResNetViT, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     if not file.is_file():
         return {"history": [], "best": {}}
-    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    model.load_state_dict(state.pop("model"))
-    optimizer.load_state_dict(state.pop("optimizer"))
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        model.load_state_dict(state.pop("model"))
+        optimizer.load_state_dict(state.pop("optimizer"))
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise RunError(f"{file}: is damaged; delete it to train this run from its beginning.") from error
     say(f"{file.parent.parent}: going on after epoch {len(state['history'])}.")
     return state
 

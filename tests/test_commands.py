@@ -1,5 +1,6 @@
 """The commands, run as a user runs them: one sentence for a mistake, whole files or none."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,13 @@ def test_mistakes_are_one_sentence(script: str, arguments: list[str], words: str
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_or_failed_gallery_leaves_nothing(run_dir: Path, sample: Records, tmp_path: Path) -> None:
+    shutil.copytree(sample.root, tmp_path / "deep")
+    broken = next((tmp_path / "deep" / "test").rglob("*.png"))
+    broken.write_bytes(broken.read_bytes()[:200])
+    done = run("explain.py", "--model", run_dir, "--data-dir", tmp_path / "deep", "--out", tmp_path / "gallery")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: {broken}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]

@@ -221,7 +221,7 @@ def test_api_answers_as_predict_does(app: str, scan: Path, trained: ResNetViT) -
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ({"STROKE_HUB_MODEL": "nobody/nothing"}, "nobody/nothing: config.json could not be fetched"),
+        ({"STROKE_HUB_MODEL": "nobody/nothing"}, "nobody/nothing: is no folder here"),
         ({}, "There is no model to show"),
     ],
 )

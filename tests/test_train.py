@@ -138,7 +138,16 @@ def test_of_epochs_with_one_auroc_the_lowest_loss_is_best() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"epochs": 0}, {"batch_size": 0}, {"limit": -1}, {"validation_fraction": 1.0}, {"learning_rate": 0.0}]
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": 1},
+        {"seed": -1},
+        {"image_size": 0},
+        {"limit": -1},
+        {"validation_fraction": 1.0},
+        {"learning_rate": 0.0},
+    ],
 )
 def test_impossible_settings_are_named_before_anything_is_written(
     wrong: dict[str, float], sample: Records, tmp_path: Path
@@ -146,3 +155,20 @@ def test_impossible_settings_are_named_before_anything_is_written(
     with pytest.raises(RunError, match=next(iter(wrong))):
         fit(TrainConfig(preset="tiny", **wrong), sample, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_damaged_files_of_a_run_are_named(sample: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(train_module, "_train_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(CONFIG, sample, run)
+    (run / "checkpoints" / "last.pth").write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(RunError, match=r"last\.pth: is damaged; delete it"):
+        fit(CONFIG, sample, run)
+    (run / "train_config.json").write_text("[]")
+    with pytest.raises(RunError, match=r"train_config\.json: is damaged"):
+        fit(CONFIG, sample, run)
