@@ -17,10 +17,13 @@ __all__ = [
     "choose_threshold",
     "confusion",
     "expected_calibration_error",
+    "log_loss",
     "measure",
     "midrank",
+    "net_benefit",
     "precision_recall_curve",
     "predictive_values",
+    "reliability",
     "report_classes",
     "roc_curve",
     "trace_curves",
@@ -178,6 +181,63 @@ def expected_calibration_error(label: Labels, probability: Floats, *, bins: int 
     label, probability = _check(label, probability)
     share, stroke, mean, _ = _bin(label, probability, bins)
     return float(np.sum(share * np.abs(mean - stroke))) if len(label) else None
+
+
+def reliability(label: Labels, probability: Floats, *, bins: int = 10) -> list[dict[str, Any]]:
+    """The filled ones of `bins` equal-width bins, for a reliability diagram.
+
+    Returns
+    -------
+    Of each: "low", "high", "n", "mean_probability", "stroke_share" and its 95 % interval "share_low", "share_high"
+    (Wilson, 1927, which takes slices for independent).
+
+    Raises
+    ------
+    ValueError : a probability is outside [0, 1], or bins < 1.
+    """
+    label, probability = _check(label, probability)
+    _, stroke, mean, place = _bin(label, probability, bins)
+    rows = []
+    for k, n in enumerate(np.bincount(place, minlength=bins).tolist()):
+        if n:
+            share, z = float(stroke[k]), 1.959963984540054
+            centre, scale = share + z**2 / (2 * n), 1 + z**2 / n
+            reach = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+            low, high = max(0.0, float((centre - reach) / scale)), min(1.0, float((centre + reach) / scale))
+            rows.append({"low": k / bins, "high": (k + 1) / bins, "n": n, "mean_probability": float(mean[k])})
+            rows[-1] |= {"stroke_share": share, "share_low": low, "share_high": high}
+    return rows
+
+
+def log_loss(label: Labels, probability: Floats) -> float | None:
+    """Mean cross-entropy in nats; None where there are no images, or where a wrong certainty makes it infinite."""
+    label, probability = _check(label, probability)
+    right = np.where(label == 1, probability, 1 - probability)
+    return float(-np.mean(np.log(right))) if len(label) and (right > 0).all() else None
+
+
+def net_benefit(label: Labels, probability: Floats, thresholds: Floats) -> dict[str, list[float]]:
+    """The decision curve of Vickers and Elkin (2006): hits a slice, less false alarms at the threshold's odds.
+
+    Parameters
+    ----------
+    thresholds : (T,), above 0 and below 1: how likely Stroke must be to act on it.
+
+    Returns
+    -------
+    "threshold", "model" and "treat_all" (acting on every slice), T numbers each; acting on none is 0 everywhere.
+    Empty lists where there are no images.
+    """
+    label, probability = _check(label, probability)
+    thresholds = np.asarray(thresholds, np.float64)
+    if not len(label):
+        return {"threshold": [], "model": [], "treat_all": []}
+    odds = thresholds / (1 - thresholds)
+    called = probability >= thresholds[:, None]
+    hits, false = (np.mean(called & (label == value), axis=1) for value in (1, 0))
+    base = label.mean()
+    curves = {"threshold": thresholds, "model": hits - false * odds, "treat_all": base - (1 - base) * odds}
+    return {name: curve.tolist() for name, curve in curves.items()}
 
 
 def choose_threshold(

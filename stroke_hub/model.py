@@ -6,6 +6,7 @@ operating point, baseline of the explanation) travels in its buffers.
 """
 
 import copy
+import hashlib
 import re
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -15,14 +16,22 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from stroke_hub.errors import HubError, ModelFormatError
 from stroke_hub.files import replacing
 from stroke_hub.storage import CONFIG_FILE, WEIGHTS_FILE, check_weights, download, read_config, read_weights
 
-__all__ = ["CLASSES", "PRESETS", "ResNetViT", "copy_for_evaluation", "get_evaluable", "load_backbone"]
+__all__ = [
+    "CLASSES",
+    "PRESETS",
+    "ResNetViT",
+    "copy_for_evaluation",
+    "get_evaluable",
+    "hash_weights",
+    "load_backbone",
+]
 
 CLASSES = ("Normal", "Stroke")
 FORMAT_VERSION = 1
@@ -235,6 +244,12 @@ class ResNetViT(
         else:
             model.load_state_dict(weights, strict=True, assign=True)
         return model.eval()
+
+
+def hash_weights(model: ResNetViT) -> str:
+    """SHA-256 of the model.safetensors that `save_pretrained` writes, as 64 hexadecimal digits."""
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    return hashlib.sha256(save(weights, metadata={"format": "pt"})).hexdigest()
 
 
 def load_backbone(model: ResNetViT, branch: Literal["cnn", "vit"], source: str) -> None:

@@ -13,6 +13,7 @@ import tyro
 from torch import Tensor, nn
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
+from stroke_hub.calibration import OperatingPoint, calibrate
 from stroke_hub.errors import DatasetError, RunError
 from stroke_hub.files import replacing, write_text
 from stroke_hub.inference import predict, to_float_pixels
@@ -55,6 +56,8 @@ class TrainConfig:
     """AdamW's."""
     validation_fraction: float = 0.2
     """Share of the training slices that chooses the best epoch, whole groups at a time."""
+    operating_point: OperatingPoint = "half"
+    """What the model's threshold is: a probability of 0.5, or chosen on the validation slices (see the report)."""
     seed: int = 0
     """Decides the validation split, the first weights, the order and the augmentation. The same seed gives the same
     model on the same machine with the same number of threads (OMP_NUM_THREADS): sums are rounded in their order."""
@@ -98,7 +101,8 @@ def is_trained(run_dir: Path) -> bool:
 
 def read_split(run_dir: Path) -> pd.DataFrame:
     """The table that the run was trained on: path, label, modality, group, split (train, val, test)."""
-    return pd.read_csv(run_dir / "split.csv", dtype={"group": str, "modality": str, "path": str})
+    table = pd.read_csv(run_dir / "split.csv", dtype=str, keep_default_na=False).astype({"label": "int64"})
+    return table.assign(modality=table["modality"].where(table["modality"] != "", None).astype(object))
 
 
 def find_best_epoch(history: pd.DataFrame) -> int:
@@ -235,6 +239,8 @@ def _run_epochs(
         )
     model.load_state_dict(state["best"])
     _describe_features(model, parts["train"][0])
+    squares, labels = parts["val"]
+    calibrate(model, predict(model.eval(), squares).logits, labels.numpy(), operating_point=config.operating_point)
     best = find_best_epoch(pd.DataFrame(state["history"]))
     say(f"best epoch {best}: validation AUROC {state['history'][best - 1]['val_auroc']:.4f}")
     model.cpu().eval().save_pretrained(run_dir)

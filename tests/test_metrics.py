@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn import metrics as reference
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision, BinaryCalibrationError
 
@@ -16,10 +17,13 @@ from stroke_hub.metrics import (
     choose_threshold,
     confusion,
     expected_calibration_error,
+    log_loss,
     measure,
     midrank,
+    net_benefit,
     precision_recall_curve,
     predictive_values,
+    reliability,
     report_classes,
     roc_curve,
     trace_curves,
@@ -209,3 +213,41 @@ def test_wrong_input_is_named() -> None:
         choose_threshold(label, score, rule="best")
     with pytest.raises(ValueError, match="lie in"):
         predictive_values(1.2, 0.5, 0.5)
+
+
+def test_log_loss_matches_scikit_learn_and_is_none_where_infinite() -> None:
+    for label, score in CASES:
+        inside = 0.01 + 0.98 * score
+        expected = reference.log_loss(label, inside, labels=[0, 1])
+        assert log_loss(label, inside) == pytest.approx(expected, abs=1e-12)
+    assert log_loss(np.array([1]), np.array([0.0])) is None
+    assert log_loss(np.array([], int), np.array([])) is None
+
+
+def test_reliability_bins_add_up_and_carry_scipys_wilson_interval() -> None:
+    for label, score in CASES:
+        bins = reliability(label, score)
+        assert sum(row["n"] for row in bins) == len(label)
+        share = sum(row["n"] * abs(row["mean_probability"] - row["stroke_share"]) for row in bins) / len(label)
+        assert share == pytest.approx(expected_calibration_error(label, score), abs=1e-12)
+        for row in bins:
+            inside = (score >= row["low"]) & ((score < row["high"]) | (row["high"] == 1))
+            assert row["n"] == inside.sum()
+            assert row["stroke_share"] == pytest.approx(label[inside].mean(), abs=1e-12)
+            found = binomtest(int(label[inside].sum()), row["n"]).proportion_ci(method="wilson")
+            assert (row["share_low"], row["share_high"]) == pytest.approx((found.low, found.high), abs=1e-12)
+
+
+def test_net_benefit_by_hand_and_at_its_ends() -> None:
+    # 10 slices, 4 strokes, of which 3 are called, with 2 false alarms: 3/10 - 2/10 * 0.25 / 0.75
+    label = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+    score = np.array([0.9, 0.8, 0.3, 0.1, 0.6, 0.4, 0.2, 0.1, 0.1, 0.0])
+    curve = net_benefit(label, score, np.array([0.25]))
+    assert curve["model"] == [pytest.approx(0.3 - 0.2 / 3)]
+    assert curve["treat_all"] == [pytest.approx(0.4 - 0.6 / 3)]
+    for label, score in CASES:
+        low = net_benefit(label, score, np.array([1e-9]))
+        assert low["treat_all"][0] == pytest.approx(label.mean(), abs=1e-6)
+        nobody = net_benefit(label, score * 0, np.array([0.5]))
+        assert nobody["model"] == [0]
+    assert net_benefit(np.array([], int), np.array([]), np.array([0.5]))["model"] == []
