@@ -95,4 +95,5 @@ def calibrate(
 def _round_down(threshold: float) -> float:
     """The greatest float32 that is not above: the slice that a threshold was taken from stays called Stroke."""
     rounded = np.float32(threshold)
-    return float(rounded if rounded <= threshold else np.nextafter(rounded, np.float32(0)))
+    # as Python floats: numpy would round the other side of the comparison too
+    return float(rounded) if float(rounded) <= threshold else float(np.nextafter(rounded, np.float32(0)))
