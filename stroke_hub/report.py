@@ -15,11 +15,8 @@ from stroke_hub.errors import DatasetError, UnreadableImage
 from stroke_hub.explanation import explain
 from stroke_hub.faithfulness import CONTROLS, MEASURES, judge
 from stroke_hub.figures import (
-    draw_components,
     draw_confusion,
     draw_curves,
-    draw_explanations,
-    draw_faithfulness,
     draw_histograms,
     draw_precision_recall,
     draw_roc,
@@ -31,6 +28,7 @@ from stroke_hub.intervals import bootstrap_intervals
 from stroke_hub.loader import decode_squares
 from stroke_hub.metrics import measure, trace_curves
 from stroke_hub.model import CLASSES, ResNetViT
+from stroke_hub.panels import draw_components, draw_explanations, draw_faithfulness
 from stroke_hub.pixels import fit_square, load_slices
 from stroke_hub.progress import track
 from stroke_hub.records import Records

@@ -32,8 +32,8 @@ from stroke_hub.faithfulness import (
     _resample,
     judge,
 )
-from stroke_hub.figures import draw_faithfulness
 from stroke_hub.imputation import impute
+from stroke_hub.panels import draw_faithfulness
 
 SIZE = 64
 GRIDS = {"cnn": (2, 2), "vit": (4, 4)}
