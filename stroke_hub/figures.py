@@ -4,8 +4,12 @@ Every function takes plain data and gives a matplotlib Figure; `save_figure` wri
 pyplot's global state, so figures may be drawn in any thread.
 """
 
-from collections.abc import Callable
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from hashlib import sha256
+from itertools import cycle
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -14,6 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from stroke_hub.files import replacing
@@ -26,11 +31,15 @@ __all__ = [
     "THIRD",
     "draw_confusion",
     "draw_curves",
+    "draw_forest",
     "draw_histograms",
+    "draw_net_benefit",
     "draw_precision_recall",
+    "draw_reliability",
     "draw_roc",
     "save_figure",
     "styled",
+    "write_note",
 ]
 
 # Okabe and Ito's palette (2008): told apart with every common colour blindness, and in grey
@@ -39,6 +48,9 @@ LINES = {"overall": GREY, "BT": STROKE, "MR": NORMAL}
 DASHES = {"overall": "-", "BT": "--", "MR": "-."}
 STYLE: Any = {
     "font.size": 9,
+    "font.family": "sans-serif",
+    # an SVG is set in the first that its viewer has: Verdana is as wide as DejaVu Sans, the others are narrower
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "Helvetica", "sans-serif"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 10,
@@ -48,17 +60,33 @@ STYLE: Any = {
     "svg.hashsalt": "stroke_hub",  # the same picture gives the same file
     "svg.fonttype": "none",
 }
-HALF_WIDTH = (4.2, 3.6)  # inches
+PLAIN: Any = {"parse_math": False}  # words from outside, in which a $ is a $
+MARKERS = {"o": 9, "s": 6.5, "^": 5.5, "D": 3.5}  # and sizes in points
+WIDTH = 4.2  # inches: half a page
+KEY = 0.001  # height of a row that nothing but a legend fills: it makes its own room
 
 P = ParamSpec("P")
 
 
 def save_figure(figure: Figure, stem: Path) -> None:
-    """Write `stem`.png (160 dpi) and `stem`.svg, each whole or not at all."""
+    """Write `stem`.png (160 dpi) and `stem`.svg, each whole or not at all.
+
+    The ids in the SVG carry a hash of the picture, and its style sheet names it, so that many stand in one page.
+    """
     stem.parent.mkdir(parents=True, exist_ok=True)
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         with matplotlib.rc_context(STYLE), replacing(stem.with_name(f"{stem.name}.{kind}")) as partial:
             figure.savefig(partial, format=kind, dpi=160, metadata=metadata)
+            if kind == "svg":
+                partial.write_text(_keep_apart(partial.read_text("utf-8")), "utf-8")
+
+
+def _keep_apart(svg: str) -> str:
+    mark = f"figure-{sha256(svg.encode()).hexdigest()[:12]}"
+    ids = re.compile(r'(\sid="|\bhref="#|url\(#)')
+    svg = re.sub("<[^<>]+>", lambda tag: ids.sub(rf"\1{mark}-", tag[0]), svg)
+    # matplotlib writes `*{...}`, which would restyle everything else in the page
+    return svg.replace("<svg ", f'<svg id="{mark}" ', 1).replace(">*{", f">#{mark} *{{", 1)
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -72,18 +100,35 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return draw_in_style
 
 
-def _start(note: str, size: tuple[float, float] = HALF_WIDTH) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, layout="constrained")
-    if note:
-        figure.supxlabel(note, fontsize=7, color=GREY)
-    return figure, figure.subplots()
+def write_note(figure: Figure, *lines: str) -> None:
+    """Write small grey lines at the bottom, broken where they reach the figure's width; empty ones are left out."""
+    width = int(20 * figure.get_figwidth())  # characters of 7 points
+    words = "\n".join(textwrap.fill(line, width) for line in lines if line)
+    if words:
+        figure.supxlabel(words, fontsize=7, color=GREY, **PLAIN)
+
+
+def _start(*notes: str, height: float = 3.6, rows: Sequence[float] = (1,)) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    write_note(figure, *notes)
+    return figure, figure.subplots(len(rows), 1, squeeze=False, height_ratios=rows)[:, 0].tolist()
+
+
+def _write_key(figure: Figure, axes: Axes, key: Axes, title: str = "") -> None:
+    """A legend below the axes, where no curve runs; the figure grows with it."""
+    handles, labels = axes.get_legend_handles_labels()
+    key.axis("off")
+    key.legend(handles, labels, loc="center", fontsize=7.5, title=title, title_fontsize=7.5, handlelength=2.8)
+    figure.set_figheight(figure.get_figheight() + 0.155 * (len(labels) + bool(title)))
 
 
 @styled
 def draw_curves(history: pd.DataFrame, *, best_epoch: int, note: str = "") -> Figure:
     """Loss, accuracy and AUROC over the epochs, from history.csv; the best epoch is marked."""
-    figure = Figure(figsize=(8.4, 2.9), layout="constrained")
-    loss, accuracy, auroc = figure.subplots(1, 3)
+    figure = Figure(figsize=(2 * WIDTH, 3.1), layout="constrained")
+    write_note(figure, note)
+    grid = figure.subplot_mosaic([[0, 1, 2], [3, 3, 3]], height_ratios=(1, KEY))
+    loss, accuracy, auroc, key = (grid[place] for place in range(4))
     loss.plot(history["epoch"], history["train_loss"], color=GREY, linestyle="--", label="training")
     loss.plot(history["epoch"], history["val_loss"], color=STROKE, label="validation")
     loss.set(title="Loss", ylabel="cross-entropy", ylim=(0, None))
@@ -94,10 +139,9 @@ def draw_curves(history: pd.DataFrame, *, best_epoch: int, note: str = "") -> Fi
     for axes in (loss, accuracy, auroc):
         axes.axvline(best_epoch, color=GREY, linewidth=0.8, linestyle=":", label="best epoch")
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    loss.legend()
-    if note:
-        figure.supxlabel(note, fontsize=7, color=GREY)
+        axes.locator_params(axis="x", integer=True)
+    key.axis("off")
+    key.legend(*loss.get_legend_handles_labels(), loc="center", ncols=3)
     return figure
 
 
@@ -106,7 +150,7 @@ def draw_confusion(confusion: dict[str, int], *, note: str = "") -> Figure:
     """The confusion matrix with counts and the share of each true class."""
     counts = np.array([[confusion["tn"], confusion["fp"]], [confusion["fn"], confusion["tp"]]])
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure, axes = _start(note)
+    figure, (axes,) = _start(note)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if share[row, column] > 0.5 else "black"
@@ -121,18 +165,34 @@ def draw_confusion(confusion: dict[str, int], *, note: str = "") -> Figure:
 
 
 @styled
-def draw_roc(curves: dict[str, dict[str, list[float]]], auroc: dict[str, str | None], *, note: str = "") -> Figure:
-    """ROC curves, one for each part ("overall", "BT", "MR") with words for its AUROC; None leaves a part out."""
-    figure, axes = _start(note)
+def draw_roc(
+    curves: dict[str, dict[str, list[float]]],
+    auroc: dict[str, str | None],
+    *,
+    points: Mapping[str, tuple[float, float]] | None = None,
+    note: str = "",
+) -> Figure:
+    """ROC curves, one for each part ("overall", "BT", "MR") with words for its AUROC; None leaves a part out.
+
+    `points` marks operating points by name, each a false and a true positive rate; equal ones share a marker.
+    """
+    figure, (axes, key) = _start(note, rows=(1, KEY))
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="chance")
     for part, words in auroc.items():
         if words is not None:
             curve = curves[part]
             label = f"{part} {words}"
             axes.plot(curve["fpr"], curve["tpr"], color=LINES[part], linestyle=DASHES[part], label=label)
+    places: dict[tuple[float, float], list[str]] = {}
+    for name, (fpr, tpr) in (points or {}).items():
+        places.setdefault((round(fpr, 9), round(tpr, 9)), []).append(name)
+    # each smaller than the one below it: neighbours do not hide each other
+    for (place, names), (marker, size) in zip(places.items(), cycle(MARKERS.items()), strict=False):
+        look: Any = {"color": "black", "markerfacecolor": "white", "linestyle": "", "zorder": 3, "clip_on": False}
+        axes.plot(*place, marker=marker, markersize=size, label=", ".join(names), **look)
     axes.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
     axes.set_aspect("equal")
-    axes.legend(loc="lower right", fontsize=8, title="AUROC [95 % interval]", title_fontsize=8)
+    _write_key(figure, axes, key, "AUROC [95 % interval]" + "; operating points" * bool(places))
     return figure
 
 
@@ -145,24 +205,17 @@ def draw_precision_recall(
     note: str = "",
 ) -> Figure:
     """Precision-recall curves, with the share of strokes as the line that chance gives."""
-    figure, axes = _start(note)
+    figure, (axes, key) = _start(note, rows=(1, KEY))
     axes.axhline(prevalence, color=GREY, linewidth=0.8, linestyle=":", label=f"chance ({prevalence:.3f})")
     for part, words in average_precision.items():
         if words is not None:
-            curve = curves[part]
-            label = f"{part} {words}"
-            axes.step(
-                curve["recall"],
-                curve["precision"],
-                where="post",
-                color=LINES[part],
-                linestyle=DASHES[part],
-                label=label,
-            )
+            x, y = curves[part]["recall"], curves[part]["precision"]
+            look: Any = {"color": LINES[part], "linestyle": DASHES[part]}
+            axes.step(x, y, where="post", label=f"{part} {words}", **look)
     axes.set(title="Precision-recall", xlabel="recall (sensitivity)", ylabel="precision (PPV)")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
     axes.set_aspect("equal")
-    axes.legend(loc="lower left", fontsize=8, title="average precision [95 % interval]", title_fontsize=8)
+    _write_key(figure, axes, key, "average precision [95 % interval]")
     return figure
 
 
@@ -171,7 +224,7 @@ def draw_histograms(
     label: NDArray[np.int64], probability: NDArray[np.float64], *, threshold: float, note: str = ""
 ) -> Figure:
     """Histograms of the predicted probability by true class."""
-    figure, axes = _start(note)
+    figure, (axes, key) = _start(note, rows=(1, KEY))
     bins = np.linspace(0, 1, 21).tolist()
     for value, name, colour, hatch in ((0, "Normal", NORMAL, ""), (1, "Stroke", STROKE, "///")):
         axes.hist(
@@ -185,7 +238,186 @@ def draw_histograms(
         )
     axes.axvline(threshold, color="black", linewidth=0.8, linestyle="--", label=f"threshold {threshold:.2f}")
     axes.set(title="Predicted probability", xlabel="probability of Stroke", ylabel="slices (log scale)")
-    axes.set_yscale("symlog", linthresh=1)
-    axes.set_ylim(0, 12 * axes.get_ylim()[1])  # a decade for the legend
-    axes.legend(loc="upper center", frameon=True, edgecolor="white", framealpha=1)
+    _count_on_log(axes, ticks=9)
+    _write_key(figure, axes, key)
     return figure
+
+
+def _count_on_log(axes: Axes, *, ticks: int) -> None:
+    """Put a y axis of counts on a logarithmic scale that begins at 0, with about so many ticks above that."""
+    axes.set_yscale("symlog", linthresh=1)
+    top = 1.3 * max(axes.get_ylim()[1], 1)
+    powers = [10**power for power in range(1 + int(np.log10(top)))]
+    step = 1 + len(powers) // ticks
+    axes.set(ylim=(0, top), yticks=[0, *powers[step - 1 :: step]])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+
+
+@styled
+def draw_reliability(
+    bins_before: Sequence[Mapping[str, Any]],
+    bins_after: Sequence[Mapping[str, Any]],
+    *,
+    labels: tuple[str, str] = ("before", "after"),
+    note: str = "",
+) -> Figure:
+    """Reliability diagram before and after calibration, over the number of slices in each bin.
+
+    Parameters
+    ----------
+    bins_before, bins_after : one mapping a bin that is not empty: its edges "low" and "high", "n" slices, their
+        "mean_probability", their "stroke_share", and its interval "share_low", "share_high" or None. An empty
+        sequence is left out.
+    labels : the words for both, such as "before: ECE 0.041".
+    """
+    bars_mean = "bars: slices per bin, grey before, hatched after"
+    whiskers_mean = "whiskers: 95 % Wilson intervals, slices taken as independent"
+    figure, (axes, strip, key) = _start(bars_mean, whiskers_mean, note, height=4.0, rows=(1, 0.26, KEY))
+    strip.sharex(axes)
+    names = ("low", "high", "n", "mean_probability", "stroke_share")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="perfect calibration")
+    before: Any = {"color": GREY, "linestyle": "--", "marker": "s", "markersize": 7, "markerfacecolor": "white"}
+    after: Any = {"color": STROKE, "linestyle": "-", "marker": "o", "markersize": 4}
+    bars: Any = ({"facecolor": "#cccccc"}, {"facecolor": "none", "edgecolor": STROKE, "hatch": "////"})
+    for bins, label, look, bar in zip((bins_before, bins_after), labels, (before, after), bars, strict=True):
+        if bins:
+            low, high, n, x, y = (np.array([one[name] for one in bins]) for name in names)
+            axes.plot(x, y, label=label, linewidth=1.2, clip_on=False, **look)
+            for one in bins:
+                if one["share_low"] is not None:
+                    reach = [one["share_low"], one["share_high"]]
+                    axes.plot([one["mean_probability"]] * 2, reach, color=look["color"], linewidth=0.9, zorder=1)
+            strip.bar(low, n, high - low, align="edge", **bar)
+    axes.set(title="Reliability", ylabel="share of strokes", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.tick_params(labelbottom=False)
+    strip.set(xlabel="probability of Stroke", ylabel="slices\n(log scale)")
+    strip.tick_params(axis="y", labelsize=7)
+    _count_on_log(strip, ticks=4)
+    _write_key(figure, axes, key)
+    return figure
+
+
+@styled
+def draw_net_benefit(
+    threshold: Sequence[float],
+    model: Sequence[float],
+    treat_all: Sequence[float],
+    *,
+    prevalence: float,
+    note: str = "",
+) -> Figure:
+    """Decision curve (Vickers and Elkin, 2006): what calling strokes is worth, by how much a false alarm weighs.
+
+    Parameters
+    ----------
+    threshold : (T,) probabilities in [0, 1), rising.
+    model, treat_all : (T,) net benefit of the model and of calling every slice stroke. Below 0 the axis ends soon:
+        there a lower value is only harm.
+    prevalence : the share of strokes that both were computed at.
+    """
+    words = "true less weighed false positives per slice; weight: threshold / (1 - threshold)"
+    figure, (axes, key) = _start(words, note, rows=(1, KEY))
+    axes.plot(threshold, model, color=STROKE, label="model")
+    share = f"call every slice stroke (prevalence {prevalence:.3f})"
+    axes.plot(threshold, treat_all, color=NORMAL, linestyle="--", linewidth=1.2, label=share)
+    axes.axhline(0, color=GREY, linestyle=":", linewidth=1.2, label="call none")
+    top = 1.15 * max(prevalence, 0.01)
+    axes.set(title="Decision curve", xlabel="threshold probability", ylabel="net benefit per slice")
+    axes.set(xlim=(0, 1), ylim=(-min(0.05, top / 4), top))
+    _write_key(figure, axes, key)
+    return figure
+
+
+@styled
+def draw_forest(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    title: str,
+    reference: float | None = None,
+    reference_label: str = "",
+    xlabel: str = "AUROC",
+    group: str = "patient",
+    note: str = "",
+) -> Figure:
+    """Forest plot: a row for each subgroup, baseline or difference, with its interval and what it rests on.
+
+    Parameters
+    ----------
+    rows : one mapping a row: "label"; "value", or None and a "reason"; "low" and "high", or None; counts "n",
+        "n_stroke" and "groups", each of which may be missing; "heading", written above the first of its rows;
+        "bold" for a row that stands out.
+    reference, reference_label : a dotted line and its name; at 0, values are written with their sign.
+    group : what one of the "groups" is called.
+    """
+    figure = Figure(figsize=(WIDTH, 1), layout="constrained")
+    figure.suptitle(title, fontsize=10, fontweight="bold", **PLAIN)
+    write_note(figure, note)
+    names, plot, words = figure.subplots(1, 3, width_ratios=(KEY, 1, KEY), sharey=True)  # texts make their own room
+    y, heading = 0.0, None
+    for row in rows:
+        if row.get("heading") not in (None, heading):
+            heading = row["heading"]
+            above: Any = {"fontsize": 8, "fontweight": "bold", "in_layout": False} | PLAIN
+            names.text(0, y + 0.15, textwrap.shorten(heading, 50), va="center", backgroundcolor="white", **above)
+            y += 0.22
+        weight = "bold" if row.get("bold") else "normal"
+        label, told = textwrap.fill(row["label"], 20), _tell_row(row, group, signed=reference == 0)
+        depth = 0.08 + 0.135 * (1 + max(label.count("\n"), told.count("\n")))
+        y += depth / 2
+        names.text(0, y, label, va="center", fontsize=8, fontweight=weight, **PLAIN)
+        words.text(
+            0, y, told, va="center", fontsize=7, color="black" if row["value"] is not None else GREY, **PLAIN
+        )
+        _draw_row(plot, row, y)
+        y += depth / 2
+    names.set_zorder(1)  # headings reach over the dotted line
+    _scale_forest(plot, rows, reference, reference_label)
+    plot.set(xlabel=xlabel, ylim=(y + 0.05, 0))
+    words.set_title(f"{xlabel} [95 % interval]", loc="left", fontsize=7, fontweight="normal", color=GREY)
+    for axes in (names, words):
+        axes.set_xlim(0, 1)
+        axes.axis("off")
+    figure.set_figheight(y + 1.1)
+    return figure
+
+
+def _tell_row(row: Mapping[str, Any], group: str, *, signed: bool) -> str:
+    """A row's value and interval, or why there is none, and what it rests on."""
+    form = "+.3f" if signed else ".3f"
+    if row["value"] is None:
+        words = f"undefined: {row['reason']}" if row.get("reason") else "undefined"
+    else:
+        reach = "" if row.get("low") is None else f" [{row['low']:{form}}, {row['high']:{form}}]"
+        words = f"{row['value']:{form}}{reach}"
+    nouns = {"n_stroke": "stroke", "groups": group}
+    counts = [f"n = {row['n']:,}"] if "n" in row else []
+    counts += [f"{row[key]:,} {noun}{'s' * (row[key] != 1)}" for key, noun in nouns.items() if key in row]
+    rests_on = ", ".join(count.replace(" ", "\N{NO-BREAK SPACE}") for count in counts)
+    return "\n".join(textwrap.wrap(words, 36) + textwrap.wrap(rests_on, 38))
+
+
+def _draw_row(axes: Axes, row: Mapping[str, Any], y: float) -> None:
+    colour, marker, size, width = (STROKE, "D", 4.5, 2) if row.get("bold") else (NORMAL, "o", 3.5, 1.2)
+    if row["value"] is not None:
+        if row.get("low") is not None:
+            axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=width, solid_capstyle="butt")
+        axes.plot(row["value"], y, marker, color=colour, markersize=size)
+
+
+def _scale_forest(axes: Axes, rows: Sequence[Mapping[str, Any]], reference: float | None, label: str) -> None:
+    shown = [row.get(key) for row in rows if row["value"] is not None for key in ("value", "low", "high")]
+    marks = [mark for mark in [*shown, reference] if mark is not None]
+    low, high = min(marks, default=0.0), max(marks, default=1.0)
+    ticks = np.asarray(MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(min(low, high - 0.05), high))
+    if high <= 1:  # shares or their differences
+        ticks = ticks[ticks < 1 + 1e-9]
+    pad = 0.06 * (ticks[-1] - ticks[0])
+    axes.set(xlim=(ticks[0] - pad, ticks[-1] + pad), xticks=ticks[:: 1 + (len(ticks) > 4)])
+    axes.tick_params(left=False, labelleft=False, labelsize=8)
+    axes.spines["left"].set_visible(False)
+    if reference is not None:
+        axes.axvline(reference, color=GREY, linewidth=0.9, linestyle=":", zorder=0)
+        third = int(3 * (reference - ticks[0]) / (ticks[-1] - ticks[0]))  # 3 at the very end
+        side = ("left", "center", "right", "right")[third]
+        place: Any = {"transform": axes.get_xaxis_transform(), "ha": side, "va": "bottom"}
+        axes.text(reference, 1, label, fontsize=7, color=GREY, **place)

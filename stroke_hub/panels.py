@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from stroke_hub.explanation import Explanation, Layer
-from stroke_hub.figures import GREY, NORMAL, STROKE, THIRD, styled
+from stroke_hub.figures import GREY, NORMAL, STROKE, THIRD, styled, write_note
 
 __all__ = ["draw_components", "draw_explanations", "draw_faithfulness"]
 
@@ -46,7 +46,7 @@ def draw_explanations(
     words = (
         "each map is scaled by itself: the log-odds written in it say how much it stands for; red for, blue against"
     )
-    figure.supxlabel(f"{words}\n{note}" if note else words, fontsize=7, color=GREY)
+    write_note(figure, words, note)
     return figure
 
 
@@ -90,7 +90,7 @@ def draw_components(explanations: Sequence[Explanation], titles: Sequence[str], 
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(name, fontsize=9)
     words = "evidence in log-odds a pixel, both branches of a row on one scale: red for, blue against"
-    figure.supxlabel(f"{words}\n{note}" if note else words, fontsize=7, color=GREY)
+    write_note(figure, words, note)
     return figure
 
 
@@ -119,9 +119,12 @@ def draw_faithfulness(
     `measures` gives each measure's title, and +1 where more is better, -1 where less is.
     """
     cells = {name: " x ".join(f"{px:g}" for px in sides) for name, sides in result["cell_px"].items()}
-    words = (
+    measured = (
         f"{result['n']} slices of {result['groups']} groups, {result['n_masks']} with a lesion mask; means and "
-        "95 % intervals over groups\narrows point to better; grey: controls, dotted: the best of them; "
+        "95 % intervals over groups"
+    )
+    words = (
+        "arrows point to better; grey: controls, dotted: the best of them; "
         f"hollow: variants; a cell of the CNN is {cells['cnn']} px, a patch {cells['vit']} px"
     )
     figure = Figure(figsize=(9.6, 10.8), layout="constrained")
@@ -134,7 +137,7 @@ def draw_faithfulness(
         axes.text(0.5, 0.25, "controls: 1", transform=axes.transAxes, color=GREY, ha="center", fontsize=7.5)
     grid[3, 3].set_xlim(-0.01, None)
     grid[3, 3].set_xscale("symlog", linthresh=0.1)  # a map of next to nothing may change a hundredfold
-    figure.supxlabel(f"{words}\n{note}" if note else words, fontsize=7, color=GREY)
+    write_note(figure, measured, words, note)
     return figure
 
 
