@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -19,6 +19,7 @@ __all__ = [
     "evaluate_model",
     "explain_folder",
     "predict_files",
+    "report_runs",
     "train_and_push",
     "write_sample_dataset",
 ]
@@ -120,18 +121,14 @@ def _name_dataset(records: Records) -> str:
 
 def _evaluate_once(run_dir: Path, records: Records, name: str, note: str) -> None:
     """Measure a trained run on its test slices, unless its report is there."""
-    from stroke_hub.report import REPORT_FILE, evaluate_run, explain_samples
+    from stroke_hub.report import REPORT_FILE, evaluate_run
 
     if (run_dir / REPORT_FILE).is_file():
         say(f"{run_dir}: evaluated already.")
     else:
         evaluate_run(run_dir, records, name=name, note=note)
-    if not (run_dir / "figures" / "explanations.png").is_file():
-        from stroke_hub.model import ResNetViT
-
-        explain_samples(ResNetViT.from_pretrained(run_dir), records.table, records.root, run_dir)
     _tell_figures(run_dir / REPORT_FILE)
-    say(f"run folder: {run_dir}")
+    say(f"run folder: {run_dir}; its report: {run_dir / 'report.html'}")
 
 
 @_command
@@ -157,18 +154,27 @@ def evaluate_model(
         faithfulness: measure too whether the maps of the stroke slices are true (about 2 CPU-seconds a slice).
     """
     from stroke_hub.model import ResNetViT
-    from stroke_hub.report import REPORT_FILE, evaluate, explain_samples, judge_maps
+    from stroke_hub.report import REPORT_FILE, evaluate, find_report
 
     loaded = ResNetViT.from_pretrained(model, revision=revision)
     records = _read_noted(data_dir)
     note = data_note or _note_simulated(records)
     data = {"name": _name_dataset(records), "note": note, "split": split, "notes": list(records.notes)}
-    about = {"data": data | {"sha256": hash_records(records)}, "model": model, "revision": revision}
+    about = {
+        "data": data | {"sha256": hash_records(records)},
+        "model": {"source": model, "revision": loaded.commit or revision},
+    }
+    own = find_report(model, loaded.commit or revision)
     with making(out) as folder:
-        evaluate(loaded, records.part(split), records.root, folder, about=about)
-        explain_samples(loaded, records.table, records.root, folder)
-        if faithfulness:
-            judge_maps(loaded, records.part(split), records.root, folder, note=note)
+        evaluate(
+            loaded,
+            records.part(split).assign(split="test"),
+            records.root,
+            folder,
+            about=about,
+            operating_points=own["operating_points"] if own else None,
+            faithfulness=faithfulness,
+        )
     _tell_figures(out / REPORT_FILE, split)
     say(f"evaluation: {out}")
 
@@ -260,6 +266,52 @@ def _tell_figures(report_file: Path, split: str = "test") -> None:
                 words += f" [{interval['low']:.4f}, {interval['high']:.4f}]"
             n = f"{figures['n']} slices of {figures['groups']} groups"
             say(f"{split} {part}: {n}, accuracy {figures['accuracy']:.4f}, AUROC {words}")
+
+
+@_command
+def report_runs(
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = None,
+    *,
+    compare: Annotated[tuple[Path, Path] | None, tyro.conf.arg(metavar="FOLDER FOLDER")] = None,
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
+) -> None:
+    """Write report.html of an evaluated run again from its report.json, or compare two runs on the same slices.
+
+    Args:
+        run: an evaluated run folder.
+        compare: two evaluated folders; the first minus the second, with intervals of the differences.
+        out: with --compare, a folder for comparison.json and a figure of the differences.
+    """
+    from stroke_hub.comparison import compare as compare_runs
+    from stroke_hub.comparison import write_comparison
+    from stroke_hub.page import write_page
+    from stroke_hub.report import read_report
+
+    if (run is None) == (compare is None):
+        raise RunError("Give either a run folder, or --compare with two of them.")
+    if run is not None:
+        say(f"report: {write_page(read_report(run), run / 'figures', run / 'report.html')}")
+    if compare is not None:
+        result = compare_runs(*compare)
+        print(_tabulate_comparison(result))
+        if out:
+            write_comparison(result, out)
+            say(f"comparison: {out}")
+
+
+def _tabulate_comparison(result: dict[str, Any]) -> str:
+    """A line a metric: both values and the difference, with intervals."""
+    from stroke_hub.summary import say_interval
+
+    a, b = (result[side]["folder"] for side in "ab")
+    counts = f"{result['n']} slices in both, {result['n_stroke']} strokes, {result['groups']} patients or groups"
+    lines = [f"a: {a}", f"b: {b}", counts, "95 % intervals over patients; a minus b over the same resamples", ""]
+    lines.append(f"{'':18}{'a':24}{'b':24}a - b")
+    for name, cell in result["metrics"].items():
+        words = [say_interval(cell[side]) for side in ("a", "b", "difference")]
+        lines.append(f"{name.replace('_', ' '):18}{words[0]:24}{words[1]:24}{words[2]}")
+    notes = {result[side]["note"] for side in "ab"} - {""}
+    return "\n".join([*lines, *(f"Every figure is of: {note}." for note in sorted(notes))])
 
 
 @_command

@@ -82,6 +82,9 @@ def save_figure(figure: Figure, stem: Path) -> None:
 
 
 def _keep_apart(svg: str) -> str:
+    # ids are hashes of places to the last bit, and the layout's rounding differs between calls: count them instead
+    for number, name in enumerate(dict.fromkeys(re.findall(r'\sid="([a-z]+[0-9a-f]{10})"', svg))):
+        svg = svg.replace(name, f"{name[0]}{number}")
     mark = f"figure-{sha256(svg.encode()).hexdigest()[:12]}"
     ids = re.compile(r'(\sid="|\bhref="#|url\(#)')
     svg = re.sub("<[^<>]+>", lambda tag: ids.sub(rf"\1{mark}-", tag[0]), svg)

@@ -108,6 +108,7 @@ class ResNetViT(
     threshold: Tensor
     feature_mean: Tensor
     feature_distance_limit: Tensor
+    commit: str | None = None  # of the Hub repository that it was loaded from
 
     def __init__(
         self,
@@ -203,6 +204,7 @@ class ResNetViT(
         HubError : the repository cannot be reached or read.
         """
         name = str(pretrained_model_name_or_path)
+        commit = None
         if Path(name).is_dir():
             config_path, weights_path = Path(name) / CONFIG_FILE, Path(name) / WEIGHTS_FILE
             for path in (config_path, weights_path):
@@ -220,7 +222,9 @@ class ResNetViT(
             weights_path = download(name, WEIGHTS_FILE, commit, options)
         config = read_config(config_path, name)
         weights = read_weights(weights_path, name, device)
-        return cls._assemble(config, weights, name, device)
+        model = cls._assemble(config, weights, name, device)
+        model.commit = commit
+        return model
 
     @classmethod
     def _assemble(

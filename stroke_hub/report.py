@@ -1,45 +1,45 @@
-"""Predictions on the test slices become report.json, the two CSVs and the figures of a run folder."""
+"""evaluate(): labelled slices and a model become report.json, report.html, the CSVs and the figures."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import stroke_hub
-from stroke_hub.errors import DatasetError, UnreadableImage
-from stroke_hub.explanation import explain
-from stroke_hub.faithfulness import CONTROLS, MEASURES, judge
-from stroke_hub.figures import (
-    draw_confusion,
-    draw_curves,
-    draw_histograms,
-    draw_precision_recall,
-    draw_roc,
-    save_figure,
-)
+from stroke_hub.baselines import score_baselines
+from stroke_hub.calibration import choose_operating_points
+from stroke_hub.errors import DatasetError, HubError, ModelFormatError, RunError
 from stroke_hub.files import write_text
-from stroke_hub.inference import predict
-from stroke_hub.intervals import bootstrap_intervals
+from stroke_hub.illustrations import draw_report, explain_samples, judge_maps
+from stroke_hub.inference import Prediction, predict
 from stroke_hub.loader import decode_squares
-from stroke_hub.metrics import measure, trace_curves
-from stroke_hub.model import CLASSES, ResNetViT
-from stroke_hub.panels import draw_components, draw_explanations, draw_faithfulness
-from stroke_hub.pixels import fit_square, load_slices
-from stroke_hub.progress import track
+from stroke_hub.measurement import (
+    describe_control,
+    list_errors,
+    measure_baselines,
+    measure_parts,
+    measure_subgroups,
+    trace_parts,
+)
+from stroke_hub.model import CLASSES, ResNetViT, hash_weights
+from stroke_hub.page import write_page
 from stroke_hub.records import Records
+from stroke_hub.storage import download
+from stroke_hub.summary import describe, warn
 from stroke_hub.train import TRAIN_CONFIG_FILE, find_best_epoch, read_split
 
-__all__ = ["REPORT_FILE", "choose_samples", "evaluate", "evaluate_run", "explain_samples", "judge_maps"]
+__all__ = ["REPORT_FILE", "RESULTS_FILE", "SPLIT_FILE", "evaluate", "evaluate_run", "find_report", "read_report"]
 
+AUDIT_FILE = "audit.json"
 REPORT_FILE = "report.json"
 RESULTS_FILE = "stroke_classification_results.csv"
+SPLIT_FILE = "split.csv"
 SUMMARY_FILE = "summary_statistics.csv"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def evaluate(
@@ -48,53 +48,58 @@ def evaluate(
     root: str | Path,
     out: str | Path,
     *,
-    about: dict[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
     history: pd.DataFrame | None = None,
+    operating_points: Mapping[str, Mapping[str, Any]] | None = None,
+    faithfulness: bool = False,
+    batch_size: int = 32,
 ) -> dict[str, Any]:
-    """Measure a model on the slices of a table and write what came out.
+    """Measure a model on the slices of a table, explain some, and write what came out.
 
     Parameters
     ----------
-    table : path (relative to `root`), label (1 Stroke, 0 Normal), modality, group; one row a slice.
-    out : folder for report.json, stroke_classification_results.csv, summary_statistics.csv and figures/.
-    about : put into the report as it is: "data" (name, note, sha256), "training".
+    table : path (relative to `root`), label (1 Stroke, 0 Normal), modality, group; one row a slice. Where it has a
+        column split, "test" rows are measured, "val" rows give the operating points and what the temperature
+        did, and "train" rows (with "val") are what the baselines are fitted on; without it every row is "test".
+    out : folder for all that docs/report.md and the README's table list.
+    about : put into the report: "data" (name, note, sha256), "model" (source, revision), "training", "audit".
     history : an epoch a row, as in history.csv, for the curves.
+    operating_points : of the model's own report, for where the table has no "val" rows.
+    faithfulness : judge the maps of the stroke slices too (about 2 CPU-seconds a slice).
+    batch_size : how many slices go through the model at once.
 
     Returns
     -------
-    The report. report.json is written last: where it stands, the evaluation is whole.
+    The report (docs/report.md). report.json is written last: where it stands, the evaluation is whole.
 
     Raises
     ------
     DatasetError : a slice cannot be read, or there is none.
     """
-    if table.empty:
-        raise DatasetError(f"{root}: has no slices here to evaluate on.")
-    out = Path(out)
+    root, out = Path(root), Path(out)
     table = table.reset_index(drop=True)
-    prediction = predict(model, decode_squares(model, Path(root), table["path"]))
-    label = table["label"].to_numpy().astype(np.int64)
-    threshold = float(model.threshold)
-    rows = {"overall": np.ones(len(table), bool)}
-    rows |= {name: (table["modality"] == name).to_numpy(bool) for name in ("BT", "MR")}
-    groups = table["group"].to_numpy(str)
-    figures_of = {
-        part: _measure(label[chosen], prediction.probability[chosen], groups[chosen], threshold)
-        for part, chosen in rows.items()
-    }
-    about = dict(about or {})
-    report = {
-        "schema_version": SCHEMA_VERSION,
-        "stroke_hub": stroke_hub.__version__,
-        **about,
-        "test": figures_of | {"unit": "slice"},
-    }
-    results = _tabulate(table, prediction.probability, prediction.label)
+    if "split" not in table:
+        table = table.assign(split="test")
+    test = table[table["split"] == "test"].reset_index(drop=True)
+    if test.empty:
+        raise DatasetError(f"{root}: has no slices here to evaluate on.")
+    prediction = predict(model, decode_squares(model, root, test["path"]), batch_size=batch_size)
+    report = _start_report(model, dict(about or {}), history)
+    report |= _read_validation(model, table, root, operating_points, batch_size)
+    report["model"]["operating_point"] = _name_point(model, report["operating_points"])
+    report |= _measure(model, test, prediction, report["operating_points"])
+    report |= _measure_honesty(model, table, test, prediction, root)
+    report |= {"words": describe(report), "warnings": warn(report)}
     out.mkdir(parents=True, exist_ok=True)
+    results = _tabulate(test, prediction)
     write_text(out / RESULTS_FILE, results.to_csv(index=False))
-    write_text(out / SUMMARY_FILE, _summarise(figures_of["overall"]).to_csv(index=False))
-    note = str(about.get("data", {}).get("note", ""))
-    _draw(out / "figures", figures_of, label, prediction.probability, rows, history, note)
+    write_text(out / SUMMARY_FILE, _summarise(report["test"]["overall"]).to_csv(index=False))
+    write_text(out / SPLIT_FILE, table.to_csv(index=False))
+    draw_report(report, test["label"].to_numpy(np.int64), prediction.probability, out / "figures")
+    explain_samples(model, test, results, report, root, out / "figures")
+    if faithfulness:
+        judge_maps(model, test, root, out, note=report["data"]["note"])
+    write_page(report, out / "figures", out / "report.html")
     write_text(out / REPORT_FILE, json.dumps(report, indent=2, allow_nan=False) + "\n")
     return report
 
@@ -115,48 +120,152 @@ def evaluate_run(run_dir: str | Path, records: Records, *, name: str = "", note:
     history = pd.read_csv(run_dir / "history.csv")
     training = json.loads((run_dir / TRAIN_CONFIG_FILE).read_text())
     counts = split.groupby(["split", "label"]).size()
+    parts = ("train", "val", "test")
+    audit = run_dir / AUDIT_FILE
     about = {
         "data": {
             "name": name,
             "note": note,
             "sha256": training.pop("data_sha256"),
             "notes": list(records.notes),
+            "split": "test",
             "slices": {
                 part: {"normal": int(counts.get((part, 0), 0)), "stroke": int(counts.get((part, 1), 0))}
-                for part in ("train", "val", "test")
+                for part in parts
             },
             "groups": {part: int(members["group"].nunique()) for part, members in split.groupby("split")},
         },
         "training": training
         | {"best_epoch": find_best_epoch(history), "best_val_auroc": float(history["val_auroc"].max())},
+        "audit": json.loads(audit.read_text()) if audit.is_file() else None,
     }
-    table = split[split["split"] == "test"]
     model = ResNetViT.from_pretrained(run_dir)
-    return evaluate(model, table, records.root, run_dir, about=about, history=history)
+    return evaluate(model, split, records.root, run_dir, about=about, history=history)
+
+
+def read_report(run_dir: str | Path) -> dict[str, Any]:
+    """The report of an evaluated folder.
+
+    Raises
+    ------
+    RunError : there is none, or it is damaged or of another schema version.
+    """
+    file = Path(run_dir) / REPORT_FILE
+    try:
+        report = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise RunError(
+            f"{run_dir}: has no {REPORT_FILE}, so it is not an evaluated run; evaluate it first."
+        ) from None
+    except (OSError, ValueError):
+        raise RunError(f"{file}: cannot be read; evaluate the run again.") from None
+    if not isinstance(report, dict) or report.get("schema_version") != SCHEMA_VERSION:
+        raise RunError(f"{file}: is not of schema version {SCHEMA_VERSION}; delete it and evaluate the run again.")
+    return report
+
+
+def find_report(model: str, revision: str | None) -> dict[str, Any] | None:
+    """The report that a run folder or a Hub repository has of its model; None where it has none of this version."""
+    try:
+        if Path(model).is_dir():
+            return read_report(model)
+        return read_report(download(model, REPORT_FILE, revision, {}).parent)
+    except (HubError, ModelFormatError, RunError):
+        return None
+
+
+def _start_report(model: ResNetViT, about: dict[str, Any], history: pd.DataFrame | None) -> dict[str, Any]:
+    described = {
+        "weights_sha256": hash_weights(model),
+        "cnn": model.cnn.pretrained_cfg["architecture"],
+        "vit": model.vit.pretrained_cfg["architecture"],
+        "image_size": model.image_size,
+        "resize": model.resize,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "temperature": float(model.temperature),
+        "threshold": float(model.threshold),
+    }
+    nothing: dict[str, Any] = {"name": "", "note": "", "sha256": None, "split": "test", "notes": []}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "stroke_hub": stroke_hub.__version__,
+        "data": nothing | about.get("data", {}),
+        "model": {"source": None, "revision": None} | about.get("model", {}) | described,
+        "training": about.get("training"),
+        "history": None if history is None else json.loads(history.to_json(orient="records", double_precision=15)),
+        "audit": about.get("audit"),
+        "unit": "slice",
+    }
+
+
+def _read_validation(
+    model: ResNetViT,
+    table: pd.DataFrame,
+    root: Path,
+    operating_points: Mapping[str, Mapping[str, Any]] | None,
+    batch_size: int,
+) -> dict[str, Any]:
+    """What the validation slices decided: temperature and operating points."""
+    val = table[table["split"] == "val"]
+    if val.empty:
+        points = dict(operating_points or choose_operating_points(np.zeros(0, np.int64), np.zeros(0)))
+        return {"calibration": None, "operating_points": points}
+    prediction = predict(model, decode_squares(model, root, val["path"]), batch_size=batch_size)
+    label = val["label"].to_numpy(np.int64)
+    calibration = {
+        "fitted_on": "val",
+        "n": len(val),
+        "n_stroke": int(label.sum()),
+        "groups": int(val["group"].nunique()),
+        "temperature": float(model.temperature),
+        "bins": 10,
+    }
+    return {
+        "calibration": calibration,
+        "operating_points": choose_operating_points(label, prediction.probability),
+    }
+
+
+def _name_point(model: ResNetViT, points: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Which operating point the model's own threshold is."""
+    own = float(model.threshold)
+    return next((name for name, point in points.items() if point["threshold"] == own), None)
 
 
 def _measure(
-    label: NDArray[np.int64], probability: NDArray[np.float64], groups: NDArray[np.str_], threshold: float
+    model: ResNetViT, test: pd.DataFrame, prediction: Prediction, points: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The figures of one part, and 95 % intervals over its groups (patients)."""
-    return measure(label, probability, threshold=threshold) | {
-        "groups": len(set(groups.tolist())),
-        "intervals": bootstrap_intervals(label, probability, groups, threshold=threshold),
+    probability, threshold = prediction.probability, float(model.threshold)
+    uncalibrated = _sigmoid(prediction.logits)
+    return {
+        "test": measure_parts(test, probability, uncalibrated, threshold=threshold, points=points),
+        "subgroups": measure_subgroups(test, probability, threshold=threshold),
+        "errors": list_errors(test, probability, threshold=threshold),
+        "curves": trace_parts(test, probability),
     }
 
 
-def _say(figures: dict[str, Any], name: str) -> str | None:
-    """A figure with its interval, for a legend; None where it is undefined."""
-    if figures.get(name) is None:
-        return None
-    interval = figures["intervals"][name]
-    reach = "" if interval["low"] is None else f" [{interval['low']:.3f}, {interval['high']:.3f}]"
-    return f"{figures[name]:.3f}{reach}"
+def _measure_honesty(
+    model: ResNetViT, table: pd.DataFrame, test: pd.DataFrame, prediction: Prediction, root: Path
+) -> dict[str, Any]:
+    """What simple rules, each branch alone and shuffled labels reach on the same slices."""
+    baselines = score_baselines(model, table, root)
+    return {
+        "baselines": measure_baselines(test, prediction.probability, baselines, threshold=float(model.threshold)),
+        "random_labels": describe_control(baselines),
+    }
 
 
-def _tabulate(table: pd.DataFrame, probability: NDArray[np.float64], predicted: list[str]) -> pd.DataFrame:
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    values = logits.astype(np.float64)
+    uncalibrated: NDArray[np.float64] = 1 / (1 + np.exp(values[:, 0] - values[:, 1]))
+    return uncalibrated
+
+
+def _tabulate(table: pd.DataFrame, prediction: Prediction) -> pd.DataFrame:
     """The seed's results table, a row a slice."""
     true = [CLASSES[label] for label in table["label"]]
+    probability, predicted = prediction.probability, prediction.label
     return pd.DataFrame(
         {
             "image_path": table["path"],
@@ -187,110 +296,3 @@ def _summarise(overall: dict[str, Any]) -> pd.DataFrame:
         "False Negatives": confusion["fn"],
     }
     return pd.DataFrame({"metric": list(rows), "value": pd.Series(list(rows.values()), dtype=object)})
-
-
-def _draw(
-    folder: Path,
-    figures_of: dict[str, dict[str, Any]],
-    label: NDArray[np.int64],
-    probability: NDArray[np.float64],
-    rows: dict[str, NDArray[np.bool_]],
-    history: pd.DataFrame | None,
-    note: str,
-) -> None:
-    overall = figures_of["overall"]
-    curves = {part: trace_curves(label[mask], probability[mask]) for part, mask in rows.items()}
-    auroc = {part: _say(figures, "auroc") for part, figures in figures_of.items()}
-    precision = {part: _say(figures, "average_precision") for part, figures in figures_of.items()}
-    prevalence, threshold = overall["n_stroke"] / overall["n"], overall["threshold"]
-    pictures: dict[str, Callable[[], Figure]] = {
-        "confusion_matrix": lambda: draw_confusion(overall["confusion"], note=note),
-        "roc_curve": lambda: draw_roc(curves, auroc, note=note),
-        "precision_recall_curve": lambda: draw_precision_recall(
-            curves, precision, prevalence=prevalence, note=note
-        ),
-        "probability_histograms": lambda: draw_histograms(label, probability, threshold=threshold, note=note),
-    }
-    if history is not None:
-        best = find_best_epoch(history)
-        pictures["training_curves"] = lambda: draw_curves(history, best_epoch=best, note=note)
-    _save_figures(folder, pictures)
-
-
-def _save_figures(folder: Path, pictures: dict[str, Callable[[], Figure]]) -> None:
-    for name, draw in track(pictures.items(), "drawing figures", total=len(pictures)):
-        save_figure(draw(), folder / name)
-
-
-def choose_samples(results: pd.DataFrame, *, count: int = 8) -> pd.DataFrame:
-    """Rows of the results table to show: each modality and class, evenly along the probability.
-
-    Nobody's favourites: for k slices of a cell of n, those at ranks (i + 0.5) n / k.
-    """
-    cells = list(results.groupby(["image_type", "true_class"], sort=True))
-    share = max(1, count // max(len(cells), 1))
-    chosen = []
-    for _, cell in cells:
-        ordered = cell.sort_values(["stroke_probability", "image_path"])
-        k = min(share, len(ordered))
-        chosen.append(ordered.iloc[[int((i + 0.5) * len(ordered) / k) for i in range(k)]])
-    return pd.concat(chosen)
-
-
-def explain_samples(model: ResNetViT, table: pd.DataFrame, root: str | Path, out: str | Path) -> None:
-    """Write figures/explanations and figures/component_summary for chosen rows of an evaluated folder."""
-    root, out = Path(root), Path(out)
-    chosen = choose_samples(pd.read_csv(out / RESULTS_FILE))
-    report = json.loads((out / REPORT_FILE).read_text())
-    note = report.get("data", {}).get("note", "")
-    slices = [load_slices(root / path)[0] for path in chosen["image_path"]]
-    explanations = explain(model, slices)
-    titles = [
-        f"{row.image_type}\ntruth {row.true_class}\nP(Stroke) {row.stroke_probability:.3f}"
-        for row in chosen.itertuples()
-    ]
-    masks = [_fit_mask(model, _find_mask(table, root, path)) for path in chosen["image_path"]]
-    pictures: dict[str, Callable[[], Figure]] = {
-        "explanations": lambda: draw_explanations(explanations, titles, masks=masks, note=note),
-        "component_summary": lambda: draw_components(explanations, titles, note=note),
-    }
-    _save_figures(out / "figures", pictures)
-
-
-def judge_maps(model: ResNetViT, table: pd.DataFrame, root: str | Path, out: str | Path, *, note: str = "") -> None:
-    """Measure whether the maps of a table's stroke slices are true: faithfulness.json and figures/faithfulness.
-
-    Raises
-    ------
-    DatasetError : a slice cannot be read, or there is no stroke slice.
-    """
-    root, out = Path(root), Path(out)
-    strokes = table[table["label"] == 1]
-    if strokes.empty:
-        raise DatasetError(f"{root}: has no stroke slices here, and maps for Stroke are judged on those.")
-    slices = [load_slices(root / path)[0] for path in strokes["path"]]
-    masks = [_find_mask(strokes, root, path) for path in strokes["path"]]
-    result = judge(model, slices, masks=masks, groups=strokes["group"].tolist())
-    figure = draw_faithfulness(result, measures=MEASURES, controls=CONTROLS, note=note)
-    save_figure(figure, out / "figures" / "faithfulness")
-    write_text(out / "faithfulness.json", json.dumps({"note": note} | result, indent=2, allow_nan=False) + "\n")
-
-
-def _find_mask(table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] | None:
-    """The lesion mask (H, W) of a slice, where the dataset has one."""
-    if "mask" not in table:
-        return None
-    mask = table.loc[table["path"] == path, "mask"].iloc[0]
-    if not isinstance(mask, str) or not mask:
-        return None
-    try:
-        return load_slices(root / mask)[0].pixels > 127
-    except UnreadableImage as error:
-        raise DatasetError(f"{(root / mask).parent}/{error} It is the lesion mask of {path}.") from error
-
-
-def _fit_mask(model: ResNetViT, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    """A mask (H, W) as the model's square (S, S)."""
-    if mask is None:
-        return None
-    return fit_square(mask.astype(np.uint8) * np.uint8(255), model.image_size, resize=model.resize) > 127

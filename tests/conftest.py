@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stroke_hub import PRESETS, Records, ResNetViT, TrainConfig, fit, read_records, write_sample
-from stroke_hub.report import evaluate_run, explain_samples
+from stroke_hub.report import evaluate_run
 
 
 @pytest.fixture(scope="session")
@@ -20,11 +20,10 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Records:
 
 @pytest.fixture(scope="session")
 def run_dir(sample: Records, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model trained for two epochs, evaluated and explained."""
+    """A tiny model trained for two epochs, and evaluated."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
     fit(TrainConfig(preset="tiny", epochs=2, validation_fraction=0.3), sample, run)
     evaluate_run(run, sample, name="sample", note="simulated slices, not patients")
-    explain_samples(ResNetViT.from_pretrained(run), sample.table, sample.root, run)
     return run
 
 

@@ -1,6 +1,7 @@
 """Every number of the CSVs, the report and the metrics' references agree."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,16 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss, roc_curve
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 
-from stroke_hub import Records, ResNetViT, evaluate
+from stroke_hub import Records, ResNetViT, RunError, evaluate, load_slices, predict
+from stroke_hub.calibration import choose_operating_points
+from stroke_hub.illustrations import choose_samples
 from stroke_hub.metrics import measure
-from stroke_hub.report import choose_samples
+from stroke_hub.report import read_report
+from stroke_hub.summary import describe, warn
+from stroke_hub.train import read_split
 
 COLUMNS = [
     "image_path", "filename", "true_label", "predicted_label", "stroke_probability", "correct_prediction",
@@ -77,11 +83,77 @@ def test_report_says_what_was_measured_on_what(report: dict, sample: Records) ->
         assert interval["low"] <= interval["value"] <= interval["high"]
 
 
-def test_every_figure_is_there_as_png_and_svg(run_dir: Path) -> None:
+def test_operating_points_come_from_validation_and_are_measured_on_test(
+    report: dict, run_dir: Path, sample: Records, trained: ResNetViT, results: pd.DataFrame
+) -> None:
+    split = read_split(run_dir)
+    val = split[split["split"] == "val"]
+    slices = [load_slices(sample.root / path)[0] for path in val["path"]]
+    points = choose_operating_points(val["label"].to_numpy(), predict(trained, slices).probability)
+    label, score = results["true_label"], results["stroke_probability"]
+    assert set(report["operating_points"]) == set(points)
+    for name, point in report["operating_points"].items():
+        assert point["threshold"] == pytest.approx(points[name]["threshold"], abs=1e-6)
+        if point["threshold"] is None:
+            assert point["undefined"]
+            continue
+        measured = report["test"]["overall"]["operating_points"][name]
+        (tn, fp), (fn, tp) = confusion_matrix(label, score >= point["threshold"])
+        assert measured["sensitivity"]["value"] == pytest.approx(tp / (tp + fn), abs=1e-12)
+        assert measured["specificity"]["value"] == pytest.approx(tn / (tn + fp), abs=1e-12)
+        bayes = 0.05 * tp / (tp + fn) + 0.95 * fp / (tn + fp)
+        ppv = measured["at_prevalence"]["0.05"]["ppv"]
+        assert ppv is None if bayes == 0 else ppv == pytest.approx(0.05 * tp / (tp + fn) / bayes, abs=1e-12)
+    assert report["model"]["operating_point"] == "half"
+    assert report["model"]["threshold"] == 0.5
+
+
+def test_calibration_before_and_after(report: dict, results: pd.DataFrame, trained: ResNetViT) -> None:
+    label, score = results["true_label"], results["stroke_probability"]
+    found = report["test"]["overall"]["calibration"]
+    temperature = float(trained.temperature)
+    assert temperature == report["calibration"]["temperature"] != 1
+    log_odds = np.log(score / (1 - score)) * temperature
+    for name, probability in (("after", score), ("before", 1 / (1 + np.exp(-log_odds)))):
+        assert found[name]["log_loss"] == pytest.approx(log_loss(label, probability), abs=1e-9)
+        assert found[name]["brier"]["score"] == pytest.approx(brier_score_loss(label, probability), abs=1e-9)
+        assert sum(row["n"] for row in found[name]["bins"]) == len(label)
+
+
+def test_curves_subgroups_and_errors_are_those_of_the_csv(report: dict, results: pd.DataFrame) -> None:
+    label, score = results["true_label"], results["stroke_probability"]
+    fpr, tpr, _ = roc_curve(label, score)
+    assert report["curves"]["overall"]["fpr"] == pytest.approx(fpr, abs=1e-12)
+    assert report["curves"]["overall"]["tpr"] == pytest.approx(tpr, abs=1e-12)
+    by_modality = {row["value"]: row for row in report["subgroups"] if row["column"] == "modality"}
+    for part in ("BT", "MR"):
+        assert by_modality[part]["auroc"]["value"] == report["test"][part]["auroc"]
+    assert {"sequence", "lesion", "slices of the group"} <= {row["column"] for row in report["subgroups"]}
+    for column in {row["column"] for row in report["subgroups"]}:
+        assert sum(row["n"] for row in report["subgroups"] if row["column"] == column) == len(results)
+    wrong = results[~results["correct_prediction"]]
+    assert {error["path"] for error in report["errors"]} == set(wrong["image_path"])
+    confidence = [error["confidence"] for error in report["errors"]]
+    assert confidence == sorted(confidence, reverse=True)
+
+
+def test_baselines_stand_beside_the_model(report: dict) -> None:
+    names = [row["name"] for row in report["baselines"]]
+    expected = {"majority", "modality", "trivial_logistic", "trivial_boosted", "cnn_alone", "vit_alone", "probe"}
+    assert set(names) == expected
+    own = report["test"]["overall"]["auroc"]
+    for row in report["baselines"]:
+        gap = row["difference"]["auroc"]["value"]
+        assert gap == pytest.approx(own - row["auroc"]["value"], abs=1e-12)
+    assert report["random_labels"]["shuffles"] == 20
+
+
+def test_every_figure_is_there_as_png_and_svg(run_dir: Path, report: dict) -> None:
     names = {
         "training_curves", "confusion_matrix", "roc_curve", "precision_recall_curve", "probability_histograms",
-        "explanations", "component_summary",
+        "explanations", "component_summary", "reliability", "net_benefit", "forest_subgroups", "forest_baselines",
     }  # fmt: skip
+    names |= {"errors"} if report["errors"] else set()
     files = {path.name for path in (run_dir / "figures").iterdir()}
     assert files == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     for name in names:
@@ -89,11 +161,33 @@ def test_every_figure_is_there_as_png_and_svg(run_dir: Path) -> None:
             assert min(picture.size) > 300
 
 
-def test_evaluating_twice_gives_the_same_report(trained: ResNetViT, sample: Records, tmp_path: Path) -> None:
-    for name in "ab":
-        evaluate(trained, sample.part("test"), sample.root, tmp_path / name)
-    for file in ("report.json", "stroke_classification_results.csv", "figures/roc_curve.svg"):
+def test_evaluating_again_gives_the_same_bytes_and_other_batches_the_same_numbers(
+    trained: ResNetViT, sample: Records, tmp_path: Path
+) -> None:
+    test = sample.part("test")
+    for name, batch_size in (("a", 32), ("b", 32), ("c", 5)):
+        evaluate(trained, test, sample.root, tmp_path / name, batch_size=batch_size)
+    for file in ("report.json", "report.html", "stroke_classification_results.csv", "figures/roc_curve.svg"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    a, c = (list(_flatten(read_report(tmp_path / name))) for name in "ac")
+    assert len(a) == len(c) > 500
+    for (key_a, value_a), (key_c, value_c) in zip(a, c, strict=True):
+        assert key_a == key_c
+        if isinstance(value_a, float):
+            assert value_a == pytest.approx(value_c, abs=1e-6), key_a
+        elif not key_a.startswith(("words", "warnings", "baselines")):
+            assert value_a == value_c, key_a
+
+
+def _flatten(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _flatten(part, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _flatten(part, f"{key}[{index}]")
+    else:
+        yield key, value
 
 
 def test_one_modality_and_one_class_leave_gaps_not_zeros(
@@ -105,6 +199,9 @@ def test_one_modality_and_one_class_leave_gaps_not_zeros(
     assert report["test"]["BT"]["n"] == 0
     assert report["test"]["overall"]["auroc"] is None
     assert "one class" in report["test"]["overall"]["undefined"]
+    assert report["calibration"] is None
+    assert any("no BT slices" in sentence for sentence in report["words"])
+    json.dumps(report, allow_nan=False)
 
 
 def test_measure_by_hand() -> None:
@@ -123,3 +220,30 @@ def test_samples_shown_are_spread_evenly(results: pd.DataFrame) -> None:
     assert set(zip(chosen["image_type"], chosen["true_class"], strict=True)) == {
         (modality, name) for modality in ("BT", "MR") for name in ("Normal", "Stroke")
     }
+
+
+def test_a_perfect_score_is_suspected(report: dict) -> None:
+    assert not any("leak" in sentence for sentence in warn(report))
+    report["test"]["overall"]["accuracy"] = 0.99
+    assert any("leak" in sentence for sentence in warn(report))
+    report["test"]["overall"]["groups"] = report["test"]["overall"]["n"]
+    assert any("intervals are too narrow" in sentence for sentence in warn(report))
+    assert warn(report)[0] == "Every figure here is of: simulated slices, not patients."
+
+
+def test_words_say_how_well_a_rate_is_known(report: dict) -> None:
+    overall = report["test"]["overall"]
+    overall["n_stroke"] = 119
+    overall["intervals"]["sensitivity"] = {"value": 0.9, "low": 0.85, "high": 0.95, "groups": 60}
+    words = " ".join(describe(report))
+    assert "Of 100 strokes, 90 are found (sensitivity 0.900 [0.850, 0.950])" in words
+    assert "with 119 strokes of 60 patients that is known to about ±5 points" in words
+
+
+def test_a_damaged_report_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no report\.json"):
+        read_report(tmp_path)
+    for content in ("{", "[]", '{"schema_version": 1}'):
+        (tmp_path / "report.json").write_text(content)
+        with pytest.raises(RunError, match=r"report\.json"):
+            read_report(tmp_path)

@@ -1,0 +1,87 @@
+"""Two evaluations of the same slices, side by side, with intervals of the differences."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stroke_hub.errors import RunError
+from stroke_hub.figures import draw_forest, save_figure
+from stroke_hub.files import write_text
+from stroke_hub.intervals import METRICS, bootstrap_intervals, paired_bootstrap
+from stroke_hub.report import RESULTS_FILE, SPLIT_FILE, read_report
+
+__all__ = ["compare", "write_comparison"]
+
+
+def compare(run_a: str | Path, run_b: str | Path) -> dict[str, Any]:
+    """Metrics of two evaluated folders on the slices that both hold, and a's minus b's over the same resamples.
+
+    Returns
+    -------
+    "a", "b" (folder, data note, threshold), "n", "n_stroke", "groups", and "metrics": by name, the intervals "a",
+    "b" and "difference".
+
+    Raises
+    ------
+    RunError : a folder is not an evaluated one, or they have no slice in common, or disagree on a label.
+    """
+    (about_a, rows_a), (about_b, rows_b) = (_read(Path(run)) for run in (run_a, run_b))
+    both = rows_a.merge(rows_b[["image_path", "true_label", "stroke_probability"]], on="image_path")
+    if both.empty:
+        raise RunError(f"{run_a} and {run_b}: have no slice in common; compare evaluations of the same dataset.")
+    if (both["true_label_x"] != both["true_label_y"]).any():
+        raise RunError(f"{run_a} and {run_b}: call the same slices by other labels; compare one dataset's.")
+    label, group = both["true_label_x"].to_numpy("int64"), both["group"].to_numpy(str)
+    a, b = (both[f"stroke_probability_{side}"].to_numpy() for side in "xy")
+    at_a, at_b = about_a["threshold"], about_b["threshold"]
+    own_a = bootstrap_intervals(label, a, group, threshold=at_a)
+    own_b = bootstrap_intervals(label, b, group, threshold=at_b)
+    gaps = paired_bootstrap(label, a, b, group, threshold_a=at_a, threshold_b=at_b)
+    return {
+        "a": about_a,
+        "b": about_b,
+        "n": len(both),
+        "n_stroke": int(label.sum()),
+        "groups": int(both["group"].nunique()),
+        "metrics": {name: {"a": own_a[name], "b": own_b[name], "difference": gaps[name]} for name in METRICS},
+    }
+
+
+def write_comparison(result: dict[str, Any], out: str | Path) -> None:
+    """Write comparison.json and a forest plot of the differences (comparison.png, .svg) into a folder."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    counts = {name: result[name] for name in ("n", "n_stroke", "groups")}
+    rows = [
+        {"label": name.replace("_", " "), **{key: cell["difference"][key] for key in ("value", "low", "high")}}
+        | {"reason": cell["difference"].get("undefined")}
+        | counts
+        for name, cell in result["metrics"].items()
+    ]
+    note = "; ".join(dict.fromkeys(filter(None, (result["a"]["note"], result["b"]["note"]))))
+    names = f"{Path(result['a']['folder']).name} minus {Path(result['b']['folder']).name}"
+    figure = draw_forest(
+        rows, reference=0.0, reference_label="no difference", title=names, xlabel="difference", note=note
+    )
+    save_figure(figure, out / "comparison")
+    write_text(out / "comparison.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+
+
+def _read(run: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """What an evaluated folder says of itself, and its predictions with their groups."""
+    report = read_report(run)
+    for name in (RESULTS_FILE, SPLIT_FILE):
+        if not (run / name).is_file():
+            raise RunError(f"{run}: has no {name}, so it is not an evaluated run; evaluate it first.")
+    results = pd.read_csv(run / RESULTS_FILE)[["image_path", "true_label", "stroke_probability"]]
+    split = pd.read_csv(run / SPLIT_FILE, dtype={"path": str, "group": str})
+    groups = split.set_index("path")["group"]
+    about = {
+        "folder": str(run),
+        "note": report["data"]["note"],
+        "data_sha256": report["data"]["sha256"],
+        "threshold": report["model"]["threshold"],
+    }
+    return about, results.assign(group=results["image_path"].map(groups))

@@ -1,0 +1,161 @@
+"""report.json in plain sentences: what was found, how well it is known, and what a reader must not miss."""
+
+from typing import Any
+
+__all__ = ["BASELINES", "describe", "say_interval", "warn"]
+
+FEW_GROUPS = 20  # of the class with fewer: below, no interval is to be taken to the point (intervals.py's table)
+SUSPICIOUS = 0.99  # accuracy: slices that were seen in training give such figures, honest models seldom
+BASELINES = {
+    "majority": "the majority class",
+    "modality": "the modality alone",
+    "trivial_logistic": "head area, grey level and slice number, linear",
+    "trivial_boosted": "head area, grey level and slice number, boosted trees",
+    "cnn_alone": "the CNN branch alone",
+    "vit_alone": "the ViT branch alone",
+    "probe": "a linear probe on the model's features",
+}
+SIMPLE = tuple(BASELINES)[:4]  # rules that see no stroke
+RATES = {"sensitivity": "strokes", "specificity": "normals"}
+
+
+def describe(report: dict[str, Any]) -> list[str]:
+    """The sentences of a report, each made from its numbers."""
+    overall = report["test"]["overall"]
+    sentences = [_describe_data(report), *_describe_rates(overall), *_describe_ranking(overall)]
+    sentences += _describe_prevalence(overall, report["model"]["operating_point"])
+    sentences += _describe_modalities(report["test"])
+    sentences += [*_describe_calibration(report), *_describe_baselines(report)]
+    return sentences
+
+
+def warn(report: dict[str, Any]) -> list[str]:
+    """What a reader must not miss."""
+    overall, warnings = report["test"]["overall"], []
+    note = report["data"].get("note", "")
+    if note:
+        warnings.append(f"Every figure here is of: {note}.")
+    if overall["accuracy"] is not None and overall["accuracy"] >= SUSPICIOUS:
+        warnings.append(
+            f"An accuracy of {overall['accuracy']:.1%} is more often a leak than a discovery: look for slices of "
+            "one patient, or copies, on both sides of the split (scripts/audit.py) before believing it."
+        )
+    if overall["groups"] == overall["n"] and overall["n"]:
+        warnings.append(
+            "No slice is known to share a patient with another: every slice was taken for a patient of its own. "
+            "If that is not so, the intervals are too narrow and the split may leak."
+        )
+    bearing = overall["intervals"]["auroc"]["groups"]
+    if overall["auroc"] is not None and bearing < FEW_GROUPS:
+        warnings.append(f"The class with fewer patients has {bearing} of them: take no interval here to the point.")
+    unbeaten = [BASELINES[row["name"]] for row in _find_unbeaten(report["baselines"])]
+    if unbeaten:
+        warnings.append(f"The model's AUROC is not shown to be higher than that of: {'; '.join(unbeaten)}.")
+    return warnings
+
+
+def _describe_data(report: dict[str, Any]) -> str:
+    overall, data = report["test"]["overall"], report["data"]
+    name = f" of {data['name']}" if data.get("name") else ""
+    unseen = "; none of them was used to train the model or to choose anything" if report["training"] else ""
+    return (
+        f"Measured on {overall['n']} slices{name}, {overall['n_stroke']} of them with stroke, of "
+        f"{overall['groups']} patients or groups{unseen}."
+    )
+
+
+def _describe_rates(part: dict[str, Any]) -> list[str]:
+    sentences = []
+    counts = {"sensitivity": part["n_stroke"], "specificity": part["n"] - part["n_stroke"]}
+    for name, of in RATES.items():
+        interval = part["intervals"][name]
+        if interval["low"] is not None:
+            spread = 100 * (interval["high"] - interval["low"]) / 2
+            found = "found" if name == "sensitivity" else "left alone"
+            sentences.append(
+                f"Of 100 {of}, {100 * interval['value']:.0f} are {found} ({name} {say_interval(interval)}); with "
+                f"{counts[name]} {of} of {interval['groups']} patients that is known to about ±{spread:.0f} points."
+            )
+    return sentences
+
+
+def _describe_ranking(part: dict[str, Any]) -> list[str]:
+    if part["auroc"] is None:
+        return [f"The AUROC is not defined: {part.get('undefined', 'one class only')}."]
+    return [
+        f"In {100 * part['auroc']:.0f} of 100 pairs of a stroke and a normal slice, the stroke has the higher "
+        f"probability (AUROC {say_interval(part['intervals']['auroc'])})."
+    ]
+
+
+def _describe_prevalence(part: dict[str, Any], point: str | None) -> list[str]:
+    measured = part["operating_points"].get(point or "")
+    if measured is None or part["n"] == 0:
+        return []
+    share = part["n_stroke"] / part["n"]
+    words = []
+    for prevalence, values in measured["at_prevalence"].items():
+        if values["ppv"] is not None:
+            words.append(f"{100 * values['ppv']:.0f} % where {100 * float(prevalence):.0f} % are")
+    if not words:
+        return []
+    return [
+        f"How far a call of Stroke can be trusted hangs on how frequent strokes are: it is right in "
+        f"{', in '.join(words)} strokes ({100 * share:.0f} % are, here)."
+    ]
+
+
+def _describe_modalities(parts: dict[str, Any]) -> list[str]:
+    known = [(name, parts[name]) for name in ("BT", "MR") if parts[name]["n"]]
+    found = [
+        f"{name} {say_interval(part['intervals']['auroc'])} on {part['n']} slices"
+        for name, part in known
+        if part["auroc"] is not None
+    ]
+    missing = [name for name in ("BT", "MR") if not parts[name]["n"]]
+    sentences = [f"AUROC by modality: {'; '.join(found)}."] if found else []
+    return sentences + [f"There were no {name} slices: nothing is known of {name} here." for name in missing]
+
+
+def _describe_calibration(report: dict[str, Any]) -> list[str]:
+    fitted, after = report["calibration"], report["test"]["overall"]["calibration"]["after"]
+    if after["ece"] is None:
+        return []
+    before = report["test"]["overall"]["calibration"]["before"]["ece"]
+    words = (
+        f"Stated probabilities are off by {100 * after['ece']:.1f} points on average (expected calibration error)"
+    )
+    if fitted and fitted["temperature"] is not None:
+        words += (
+            f"; before the temperature of {fitted['temperature']:.2f}, fitted on {fitted['n']} validation slices, "
+            f"by {100 * before:.1f}"
+        )
+    return [f"{words}."]
+
+
+def _describe_baselines(report: dict[str, Any]) -> list[str]:
+    rows = [row for row in report["baselines"] if row["auroc"] and row["auroc"]["value"] is not None]
+    simple = [row for row in rows if row["name"] in SIMPLE]
+    if not simple or report["test"]["overall"]["auroc"] is None:
+        return []
+    best = max(simple, key=lambda row: row["auroc"]["value"])
+    return [
+        f"The best simple rule ({BASELINES[best['name']]}) reaches an AUROC of {say_interval(best['auroc'])}; the "
+        f"model's minus that is {say_interval(best['difference']['auroc'])}."
+    ]
+
+
+def _find_unbeaten(baselines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Simple rules whose AUROC the model's does not clearly exceed."""
+    differences = [
+        (row, row["difference"]["auroc"]) for row in baselines if row["difference"] and row["name"] in SIMPLE
+    ]
+    return [row for row, gap in differences if gap["value"] is not None and (gap["low"] is None or gap["low"] <= 0)]
+
+
+def say_interval(interval: dict[str, Any]) -> str:
+    """A figure with its interval: "0.857 [0.581, 0.966]"."""
+    if interval["value"] is None:
+        return "not defined"
+    reach = "" if interval["low"] is None else f" [{interval['low']:.3f}, {interval['high']:.3f}]"
+    return f"{interval['value']:.3f}{reach}"
