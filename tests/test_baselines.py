@@ -111,7 +111,7 @@ def test_slice_number_is_read_from_a_column_or_a_name(
 
 def test_a_column_is_believed_before_the_name() -> None:
     table = pd.DataFrame(
-        {"path": ["a/p1_s03.png", "p2_s04x.png", "s05.png", "p3_s6.png"], "slice": ["7", "", "inf", "x"]}
+        {"path": ["a/p1_s03.png", "p2_s04x.png", "s05.png", "p3_s6.png"], "slice": ["7", "", "1e300", "x"]}
     )
     assert module._read_slice_number(table).tolist()[:2] == [7, 4]
     assert np.isnan(module._read_slice_number(table)[2])
