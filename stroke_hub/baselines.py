@@ -368,7 +368,7 @@ def _speak(control: Control | None) -> str:
     if control is None:
         return ", without a control: that needs test slices of both classes, two groups and a shuffle"
     words = (
-        f": AUROC {control.auroc:.3f}; on random labels, one a group (patient), drawn {len(control.shuffled)} times, "
+        f": AUROC {control.auroc:.3f}; on random labels, one a group, drawn {len(control.shuffled)} times, "
         f"{control.mean:.3f} on average"
     )
     if control.sd is not None and control.low is not None and control.high is not None:
