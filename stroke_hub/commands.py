@@ -5,15 +5,19 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from stroke_hub.errors import RunError, StrokeHubError
 from stroke_hub.files import making, write_text
+from stroke_hub.folders import has_labels, has_splits, read_folder
 from stroke_hub.progress import say
 from stroke_hub.records import Records, hash_records, read_records
 from stroke_hub.train import TrainConfig, fit
+
+if TYPE_CHECKING:
+    from stroke_hub.model import ResNetViT
 
 __all__ = [
     "evaluate_model",
@@ -27,6 +31,7 @@ __all__ = [
 SAMPLE_FOLDER = Path("data/sample")
 SAMPLE_NOTE = "simulated slices, not patients"
 KAGGLE_NOTE = "Kaggle Multimodal Stroke Image Dataset"
+PREDICTIONS_FILE = "predictions.csv"
 
 
 def _command(function: Callable[..., None]) -> Callable[[], None]:
@@ -142,12 +147,13 @@ def evaluate_model(
     data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
     faithfulness: bool = False,
 ) -> None:
-    """Measure any run or Hub model on any dataset in the Kaggle layout, and explain chosen slices.
+    """Measure any run or Hub model on any folder of slices, and explain chosen ones; without labels, predict only.
 
     Args:
         model: a run folder, or a model on the Hub.
-        data_dir: a dataset folder in the Kaggle layout.
-        out: a new folder for report.json, the CSVs and the figures.
+        data_dir: a dataset folder in the Kaggle layout, or any folder of slices whose classes are told by folder
+            names or by an index.csv with the columns path and label.
+        out: a new folder for report.json, the CSVs and the figures; without labels for predictions.csv.
         revision: commit, tag or branch of a Hub model.
         split: which part of the dataset.
         data_note: words that every figure carries, for example what the data stand for.
@@ -157,7 +163,11 @@ def evaluate_model(
     from stroke_hub.report import REPORT_FILE, evaluate, find_report
 
     loaded = ResNetViT.from_pretrained(model, revision=revision)
-    records = _read_noted(data_dir)
+    records = _read_any(data_dir, split)
+    _tell_notes(records)
+    if not has_labels(records):
+        _predict_only(loaded, records, out)
+        return
     note = data_note or _note_simulated(records)
     data = {"name": _name_dataset(records), "note": note, "split": split, "notes": list(records.notes)}
     about = {
@@ -177,6 +187,28 @@ def evaluate_model(
         )
     _tell_figures(out / REPORT_FILE, split)
     say(f"evaluation: {out}")
+
+
+def _read_any(data_dir: Path, split: str) -> Records:
+    """The records of a folder in the Kaggle layout, or else of whatever lies in it."""
+    if has_splits(data_dir):
+        return read_records(data_dir)
+    records = read_folder(data_dir)
+    if split != "test":
+        raise RunError(f"{data_dir}: has no train and test folders, so all of it is test; leave --split out.")
+    return records
+
+
+def _predict_only(model: "ResNetViT", records: Records, out: Path) -> None:
+    """Write out/predictions.csv, with paths from the folder that was read; a bad file is a row with its error."""
+    from stroke_hub.inference import predict_paths
+
+    with making(out) as folder:
+        table = predict_paths(model, [records.root / path for path in records.table["path"]])
+        table["path"] = [Path(path).relative_to(records.root).as_posix() for path in table["path"]]
+        write_text(folder / PREDICTIONS_FILE, table.to_csv(index=False))
+    bad = int((table["error"] != "").sum())
+    say(f"predictions only: {out / PREDICTIONS_FILE}, {len(table)} rows, {bad} with an error")
 
 
 @_command
