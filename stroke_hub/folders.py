@@ -196,7 +196,7 @@ def _describe(table: pd.DataFrame) -> Iterator[str]:
     """What limits the figures that the labelled images can give."""
     counts = Counter(zip(table["modality"], table["label"], strict=True))
     if absent := [name for label, name in CLASSES.items() if label not in set(table["label"])]:
-        yield f"There are no images of {absent[0]}, so AUROC and all that compares the classes is undefined."
+        yield f"There are no images of {absent[0]}, so AUROC and all that compares the classes are undefined."
     if unknown := int(table["modality"].isna().sum()):
         yield (
             f"{unknown:,} of {len(table):,} images have no modality: no folder's name ends in BT or MR, "

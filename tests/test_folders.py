@@ -96,11 +96,12 @@ def test_only_both_splits_make_the_kaggle_layout(sample: Records, tmp_path: Path
 def test_every_kind_of_image_is_taken_and_others_are_noted(tmp_path: Path) -> None:
     names = [f"{folder}/p1_{suffix[1:]}{suffix}" for folder in ("Stroke", "Normal") for suffix in IMAGE_SUFFIXES]
     put(tmp_path, *names)
+    put(tmp_path, *(upper := ["Normal/p2_x.PNG", "Stroke/p2_x.Jpeg"]))
     put(tmp_path, "Stroke/.hidden.png", "__MACOSX/Stroke/x.png")
     (tmp_path / "Stroke" / "scan.dcm").write_text("x")
     (tmp_path / "Stroke" / "new\nline.png").write_text("x")
     records = read_folder(tmp_path)
-    assert sorted(records.table["path"]) == sorted(names)
+    assert sorted(records.table["path"]) == sorted(names + upper)
     assert all(load_slices(tmp_path / path) for path in records.table["path"])
     assert set(records.notes[1:]) == {
         "1 files were passed over, not named as images, for example Stroke/scan.dcm.",
@@ -131,7 +132,7 @@ def test_one_class_is_noted(tmp_path: Path) -> None:
     records = read_folder(put(tmp_path, "StrokeBT/p1_a.png", "StrokeMR/p2_b.png"))
     assert has_labels(records)
     assert records.notes == (
-        "There are no images of normal, so AUROC and all that compares the classes is undefined.",
+        "There are no images of normal, so AUROC and all that compares the classes are undefined.",
     )
 
 
@@ -170,8 +171,10 @@ def test_index_gives_everything_that_folders_leave_open(tmp_path: Path) -> None:
 
 def test_an_index_without_labels_leaves_them_to_the_folders(tmp_path: Path) -> None:
     put(tmp_path, "Stroke/a.png", "Normal/b.png")
-    index(tmp_path, "path,group", "Stroke/a.png,G", "Normal/b.png,G")
-    assert rows(read_folder(tmp_path), "label", "group") == [[0, "G"], [1, "G"]]
+    index(tmp_path, "path,group,split", "Stroke/a.png,G,test", "Normal/b.png,G,")
+    records = read_folder(tmp_path)
+    assert rows(records, "label", "group") == [[0, "G"], [1, "G"]]
+    assert not any("index.csv assigns" in note for note in records.notes)
 
 
 @settings(max_examples=30, deadline=None)
