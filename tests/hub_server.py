@@ -57,7 +57,7 @@ class Hub:
     """
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        self.folder, self.port = folder, port
+        self.folder, self.port, self.died = folder, port, threading.Event()
         self.requests: list[tuple[str, str]] = []
         self.statuses: list[int | None] = []
         self._threads: list[threading.Thread] = []
