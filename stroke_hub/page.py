@@ -37,6 +37,7 @@ BASELINES = {
     "trivial_boosted": "Trivial features, boosted trees",
     "cnn_alone": "CNN branch alone",
     "vit_alone": "ViT branch alone",
+    "probe": "Linear probe on the model's features",
 }
 
 

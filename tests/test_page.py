@@ -483,6 +483,8 @@ def test_nothing_sticks_out(page: Page, width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     edges = "parts => Math.max(...parts.map(part => part.getBoundingClientRect().right))"
     assert page.locator("body > *, section > *, .scroll, figure, caption span").evaluate_all(edges) <= width
+    wide = "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth).length"
+    assert (page.locator(".scroll").evaluate_all(wide) == 0) == (width == 1280)
 
 
 def test_a_wide_table_scrolls_by_keyboard(page: Page) -> None:
