@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 
 from stroke_hub.errors import RunError
-from stroke_hub.figures import draw_forest, save_figure
+from stroke_hub.figures import save_figure
 from stroke_hub.files import write_text
+from stroke_hub.forest import draw_forest
 from stroke_hub.intervals import METRICS, bootstrap_intervals, paired_bootstrap
 from stroke_hub.report import RESULTS_FILE, SPLIT_FILE, read_report
 

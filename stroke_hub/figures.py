@@ -18,20 +18,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from stroke_hub.files import replacing
 
 __all__ = [
     "GREY",
+    "KEY",
     "NORMAL",
+    "PLAIN",
     "STROKE",
     "STYLE",
     "THIRD",
+    "WIDTH",
     "draw_confusion",
     "draw_curves",
-    "draw_forest",
     "draw_histograms",
     "draw_net_benefit",
     "draw_precision_recall",
@@ -125,6 +127,12 @@ def _write_key(figure: Figure, axes: Axes, key: Axes, title: str = "") -> None:
     figure.set_figheight(figure.get_figheight() + 0.155 * (len(labels) + bool(title)))
 
 
+def _tell_missing(axes: Axes, of_parts: Mapping[str, str | None]) -> None:
+    """Why a frame is empty."""
+    if not any(of_parts.values()):
+        axes.text(0.5, 0.5, "undefined: one class only", ha="center", color=GREY, backgroundcolor="white")
+
+
 @styled
 def draw_curves(history: pd.DataFrame, *, best_epoch: int, note: str = "") -> Figure:
     """Loss, accuracy and AUROC over the epochs, from history.csv; the best epoch is marked."""
@@ -157,7 +165,8 @@ def draw_confusion(confusion: dict[str, int], *, note: str = "") -> Figure:
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if share[row, column] > 0.5 else "black"
-        text = f"{count}\n{share[row, column]:.1%} of true"
+        part = f"{share[row, column]:.1%} of true" if counts[row].any() else "none is true"
+        text = f"{count}\n{part}"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=11)
     names = ["Normal", "Stroke"]
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix")
@@ -186,6 +195,7 @@ def draw_roc(
             curve = curves[part]
             label = f"{part} {words}"
             axes.plot(curve["fpr"], curve["tpr"], color=LINES[part], linestyle=DASHES[part], label=label)
+    _tell_missing(axes, auroc)
     places: dict[tuple[float, float], list[str]] = {}
     for name, (fpr, tpr) in (points or {}).items():
         places.setdefault((round(fpr, 9), round(tpr, 9)), []).append(name)
@@ -215,6 +225,7 @@ def draw_precision_recall(
             x, y = curves[part]["recall"], curves[part]["precision"]
             look: Any = {"color": LINES[part], "linestyle": DASHES[part]}
             axes.step(x, y, where="post", label=f"{part} {words}", **look)
+    _tell_missing(axes, average_precision)
     axes.set(title="Precision-recall", xlabel="recall (sensitivity)", ylabel="precision (PPV)")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))
     axes.set_aspect("equal")
@@ -329,98 +340,3 @@ def draw_net_benefit(
     axes.set(xlim=(0, 1), ylim=(-min(0.05, top / 4), top))
     _write_key(figure, axes, key)
     return figure
-
-
-@styled
-def draw_forest(
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    title: str,
-    reference: float | None = None,
-    reference_label: str = "",
-    xlabel: str = "AUROC",
-    group: str = "patient",
-    note: str = "",
-) -> Figure:
-    """Forest plot: a row for each subgroup, baseline or difference, with its interval and what it rests on.
-
-    Parameters
-    ----------
-    rows : one mapping a row: "label"; "value", or None and a "reason"; "low" and "high", or None; counts "n",
-        "n_stroke" and "groups", each of which may be missing; "heading", written above the first of its rows;
-        "bold" for a row that stands out.
-    reference, reference_label : a dotted line and its name; at 0, values are written with their sign.
-    group : what one of the "groups" is called.
-    """
-    figure = Figure(figsize=(WIDTH, 1), layout="constrained")
-    figure.suptitle(title, fontsize=10, fontweight="bold", **PLAIN)
-    write_note(figure, note)
-    names, plot, words = figure.subplots(1, 3, width_ratios=(KEY, 1, KEY), sharey=True)  # texts make their own room
-    y, heading = 0.0, None
-    for row in rows:
-        if row.get("heading") not in (None, heading):
-            heading = row["heading"]
-            above: Any = {"fontsize": 8, "fontweight": "bold", "in_layout": False} | PLAIN
-            names.text(0, y + 0.15, textwrap.shorten(heading, 50), va="center", backgroundcolor="white", **above)
-            y += 0.22
-        weight = "bold" if row.get("bold") else "normal"
-        label, told = textwrap.fill(row["label"], 20), _tell_row(row, group, signed=reference == 0)
-        depth = 0.08 + 0.135 * (1 + max(label.count("\n"), told.count("\n")))
-        y += depth / 2
-        names.text(0, y, label, va="center", fontsize=8, fontweight=weight, **PLAIN)
-        words.text(
-            0, y, told, va="center", fontsize=7, color="black" if row["value"] is not None else GREY, **PLAIN
-        )
-        _draw_row(plot, row, y)
-        y += depth / 2
-    names.set_zorder(1)  # headings reach over the dotted line
-    _scale_forest(plot, rows, reference, reference_label)
-    plot.set(xlabel=xlabel, ylim=(y + 0.05, 0))
-    words.set_title(f"{xlabel} [95 % interval]", loc="left", fontsize=7, fontweight="normal", color=GREY)
-    for axes in (names, words):
-        axes.set_xlim(0, 1)
-        axes.axis("off")
-    figure.set_figheight(y + 1.1)
-    return figure
-
-
-def _tell_row(row: Mapping[str, Any], group: str, *, signed: bool) -> str:
-    """A row's value and interval, or why there is none, and what it rests on."""
-    form = "+.3f" if signed else ".3f"
-    if row["value"] is None:
-        words = f"undefined: {row['reason']}" if row.get("reason") else "undefined"
-    else:
-        reach = "" if row.get("low") is None else f" [{row['low']:{form}}, {row['high']:{form}}]"
-        words = f"{row['value']:{form}}{reach}"
-    nouns = {"n_stroke": "stroke", "groups": group}
-    counts = [f"n = {row['n']:,}"] if "n" in row else []
-    counts += [f"{row[key]:,} {noun}{'s' * (row[key] != 1)}" for key, noun in nouns.items() if key in row]
-    rests_on = ", ".join(count.replace(" ", "\N{NO-BREAK SPACE}") for count in counts)
-    return "\n".join(textwrap.wrap(words, 36) + textwrap.wrap(rests_on, 38))
-
-
-def _draw_row(axes: Axes, row: Mapping[str, Any], y: float) -> None:
-    colour, marker, size, width = (STROKE, "D", 4.5, 2) if row.get("bold") else (NORMAL, "o", 3.5, 1.2)
-    if row["value"] is not None:
-        if row.get("low") is not None:
-            axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=width, solid_capstyle="butt")
-        axes.plot(row["value"], y, marker, color=colour, markersize=size)
-
-
-def _scale_forest(axes: Axes, rows: Sequence[Mapping[str, Any]], reference: float | None, label: str) -> None:
-    shown = [row.get(key) for row in rows if row["value"] is not None for key in ("value", "low", "high")]
-    marks = [mark for mark in [*shown, reference] if mark is not None]
-    low, high = min(marks, default=0.0), max(marks, default=1.0)
-    ticks = np.asarray(MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(min(low, high - 0.05), high))
-    if high <= 1:  # shares or their differences
-        ticks = ticks[ticks < 1 + 1e-9]
-    pad = 0.06 * (ticks[-1] - ticks[0])
-    axes.set(xlim=(ticks[0] - pad, ticks[-1] + pad), xticks=ticks[:: 1 + (len(ticks) > 4)])
-    axes.tick_params(left=False, labelleft=False, labelsize=8)
-    axes.spines["left"].set_visible(False)
-    if reference is not None:
-        axes.axvline(reference, color=GREY, linewidth=0.9, linestyle=":", zorder=0)
-        third = int(3 * (reference - ticks[0]) / (ticks[-1] - ticks[0]))  # 3 at the very end
-        side = ("left", "center", "right", "right")[third]
-        place: Any = {"transform": axes.get_xaxis_transform(), "ha": side, "va": "bottom"}
-        axes.text(reference, 1, label, fontsize=7, color=GREY, **place)

@@ -16,7 +16,6 @@ from stroke_hub.faithfulness import CONTROLS, MEASURES, judge
 from stroke_hub.figures import (
     draw_confusion,
     draw_curves,
-    draw_forest,
     draw_histograms,
     draw_net_benefit,
     draw_precision_recall,
@@ -25,6 +24,7 @@ from stroke_hub.figures import (
     save_figure,
 )
 from stroke_hub.files import write_text
+from stroke_hub.forest import draw_forest
 from stroke_hub.model import ResNetViT
 from stroke_hub.panels import draw_components, draw_explanations, draw_faithfulness
 from stroke_hub.pixels import fit_square, load_slices

@@ -14,6 +14,7 @@ from PIL import Image
 
 from stroke_hub.errors import RunError
 from stroke_hub.files import write_text
+from stroke_hub.summary import BASELINES
 from stroke_hub.train import TrainConfig
 
 __all__ = ["write_page"]
@@ -29,15 +30,6 @@ POINTS = {
     "youden": "Youden",
     "sensitivity95": "Sensitivity 95 %",
     "specificity95": "Specificity 95 %",
-}
-BASELINES = {
-    "majority": "Majority class",
-    "modality": "Modality alone",
-    "trivial_logistic": "Trivial features, linear",
-    "trivial_boosted": "Trivial features, boosted trees",
-    "cnn_alone": "CNN branch alone",
-    "vit_alone": "ViT branch alone",
-    "probe": "Linear probe on the model's features",
 }
 
 
@@ -71,7 +63,7 @@ def write_page(report: Mapping[str, Any], figures: Path, out: Path) -> Path:
         figures=_load_figures(figures),
         command=_build_command(report),
         shown=ERRORS_SHOWN,
-        titles=BASELINES,
+        titles={name: words[0].upper() + words[1:] for name, words in BASELINES.items()},
     )
     write_text(out, page)
     return out

@@ -32,9 +32,6 @@ def describe(report: dict[str, Any]) -> list[str]:
 def warn(report: dict[str, Any]) -> list[str]:
     """What a reader must not miss."""
     overall, warnings = report["test"]["overall"], []
-    note = report["data"].get("note", "")
-    if note:
-        warnings.append(f"Every figure here is of: {note}.")
     if overall["accuracy"] is not None and overall["accuracy"] >= SUSPICIOUS:
         warnings.append(
             f"An accuracy of {overall['accuracy']:.1%} is more often a leak than a discovery: look for slices of "
@@ -96,12 +93,12 @@ def _describe_prevalence(part: dict[str, Any], point: str | None) -> list[str]:
     words = []
     for prevalence, values in measured["at_prevalence"].items():
         if values["ppv"] is not None:
-            words.append(f"{100 * values['ppv']:.0f} % where {100 * float(prevalence):.0f} % are")
+            words.append(f"{100 * values['ppv']:.0f} % of the time where {100 * float(prevalence):.0f} % are")
     if not words:
         return []
     return [
-        f"How far a call of Stroke can be trusted hangs on how frequent strokes are: it is right in "
-        f"{', in '.join(words)} strokes ({100 * share:.0f} % are, here)."
+        "How far a call of Stroke can be trusted hangs on the share of strokes among the slices "
+        f"({100 * share:.0f} % here): it is right {', '.join(words)}."
     ]
 
 

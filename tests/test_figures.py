@@ -19,7 +19,6 @@ from playwright.sync_api import sync_playwright
 from stroke_hub.figures import (
     draw_confusion,
     draw_curves,
-    draw_forest,
     draw_histograms,
     draw_net_benefit,
     draw_precision_recall,
@@ -27,6 +26,7 @@ from stroke_hub.figures import (
     draw_roc,
     save_figure,
 )
+from stroke_hub.forest import draw_forest
 from stroke_hub.metrics import trace_curves
 from tests.test_space import CHROMIUM, FLAGS
 
