@@ -72,7 +72,8 @@ def load_checkpoint(folder: Path, restore: Callable[[dict[str, Any]], None]) -> 
         return True
     if files:
         names = " and ".join(str(file) for file in files)
-        raise RunError(f"{names}: is damaged; delete it to train this run from its beginning.")
+        words = "is damaged; delete it" if len(files) == 1 else "are damaged; delete them"
+        raise RunError(f"{names}: {words} to train this run from its beginning.")
     return False
 
 

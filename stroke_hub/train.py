@@ -82,7 +82,8 @@ def fit(
         described["init_sha256"] = _hash_weights(Path(config.init_from))
     _check_folder(run_dir, described)
     if is_trained(run_dir):
-        tidy(run_dir)
+        if is_first():
+            tidy(run_dir)
         say(f"{run_dir}: training is finished already.")
         return run_dir
     accelerator = start_accelerator(tracker, run_dir / "tracker" if tracker else None)
