@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stroke_hub.checkpoint import is_trained, save_model, tidy, warm_start
-from stroke_hub.epochs import train_epochs
+from stroke_hub.epochs import Parts, train_epochs
 from stroke_hub.errors import DatasetError, RunError
 from stroke_hub.files import write_text
 from stroke_hub.history import find_best_epoch, measure_epoch
@@ -90,17 +90,10 @@ def fit(
     _check_processes(config, accelerator.num_processes)
     torch.manual_seed(config.seed)
     table = _take(assign_validation(records.table, fraction=config.validation_fraction, seed=config.seed), config)
-    label = "label"
     if config.shuffle_labels:
-        label, table = "shuffled_label", shuffle_labels(table, seed=config.seed)
+        table = shuffle_labels(table, seed=config.seed)
     model = _build_model(config)
-    parts = {}
-    for split in ("train", "val"):
-        part = table[table["split"] == split]
-        labels = torch.tensor(part[label].to_numpy())
-        parts[split] = (decode_squares(model, records.root, part["path"]), labels)
-    # a broken test slice must show now, not after the training
-    decode_squares(model, records.root, table.loc[table["split"] == "test", "path"])
+    parts = _decode_parts(model, records.root, table)
     accelerator.wait_for_everyone()  # all have looked at the folder before the first fills it
     if is_first():
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -212,6 +205,18 @@ def _take(table: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
         if len(part["label"].unique()) < 2:
             raise DatasetError(f"The {split} split holds one class only; give more slices.")
     return pd.concat(taken).sort_values("path", ignore_index=True)
+
+
+def _decode_parts(model: ResNetViT, root: Path, table: pd.DataFrame) -> Parts:
+    """The squares of train and val, and the labels that are learned."""
+    column = "shuffled_label" if "shuffled_label" in table else "label"
+    parts = {}
+    for split in ("train", "val"):
+        part = table[table["split"] == split]
+        parts[split] = (decode_squares(model, root, part["path"]), torch.tensor(part[column].to_numpy()))
+    # a broken test slice must show now, not after the training
+    decode_squares(model, root, table.loc[table["split"] == "test", "path"])
+    return parts
 
 
 def _build_model(config: TrainConfig) -> ResNetViT:
