@@ -117,8 +117,9 @@ def calibrate(
     log_odds = np.diff(logits.astype(np.float64), axis=1)[:, 0]
     temperature, shift = fit_calibration(log_odds, label, method=method) or (float(model.temperature), 0.0)
     model.temperature.fill_(temperature)
+    last: Any = model.head[-1]
     with torch.no_grad():
-        model.head[-1].bias += torch.tensor([-shift / 2, shift / 2]).to(model.head[-1].bias)
+        last.bias += torch.tensor([-shift / 2, shift / 2]).to(last.bias)
     probability = expit((log_odds + shift) / float(model.temperature))
     threshold = choose_operating_points(label, probability)[operating_point]["threshold"]
     if threshold is not None:

@@ -12,9 +12,10 @@ import tyro
 from stroke_hub.errors import RunError, StrokeHubError
 from stroke_hub.files import making, write_text
 from stroke_hub.folders import has_labels, has_splits, read_folder
-from stroke_hub.progress import say
+from stroke_hub.processes import Tracker, first_goes_first
+from stroke_hub.progress import is_first, say
 from stroke_hub.records import Records, hash_records, read_records
-from stroke_hub.train import TrainConfig, fit
+from stroke_hub.train import TrainConfig, describe_variant, fit
 
 if TYPE_CHECKING:
     from stroke_hub.model import ResNetViT
@@ -48,7 +49,7 @@ def _command(function: Callable[..., None]) -> Callable[[], None]:
                 f"error: {error.filename or 'a file'}: {error.strerror or error}; check the path and the room."
             )
         except KeyboardInterrupt:
-            say("\nstopped; a training goes on from its last whole epoch when the same command is given again.")
+            say("\nstopped; a training goes on from its last checkpoint when the same command is given again.")
             sys.exit(130)
 
     del run.__wrapped__  # tools must see a program without arguments
@@ -64,6 +65,8 @@ def train_and_push(
     data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     push_to: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None,
+    tracker: Tracker | None = None,
+    checkpoint_minutes: float = 10.0,
 ) -> None:
     """Train on a dataset, measure on its test slices once, explain, and push to the Hub if asked to.
 
@@ -75,22 +78,35 @@ def train_and_push(
             where no --data-dir is given. Without both, kaggle is meant.
         data_dir: a dataset folder in the Kaggle layout, or where the sample dataset goes.
         data_note: words that every figure and report of this run carries, for example what the data stand for.
-        run_dir: the run folder; by default runs/<dataset>-<preset>-<recipe>-seed<seed>.
+        run_dir: the run folder; by default runs/<dataset>-<preset>-<recipe>-seed<seed> and what sets it apart.
         push_to: a Hub repository, as owner/name; the token is checked before the training.
+        tracker: passes the figures of every epoch on; nothing leaves the machine unless its own settings say so.
+        checkpoint_minutes: how much work a crash may cost; there is a checkpoint after every epoch too.
     """
     if push_to:
         from stroke_hub.hub import check_access
 
         check_access(push_to)
-    records, name, note = _find_data(data, data_dir, data_note)
+    with first_goes_first():
+        records, name, note = _find_data(data, data_dir, data_note)
     _tell_notes(records)
-    run_dir = run_dir or Path("runs") / f"{name}-{config.preset}-{config.recipe}-seed{config.seed}"
-    fit(config, records, run_dir)
-    _evaluate_once(run_dir, records, name, note)
+    variant = describe_variant(config)
+    run_dir = run_dir or Path("runs") / _name_run(name, config)
+    fit(config, records, run_dir, tracker=tracker, checkpoint_minutes=checkpoint_minutes)
+    if not is_first():
+        return
+    _evaluate_once(run_dir, records, name, "; ".join(filter(None, (note, variant))))
     if push_to:
         from stroke_hub.hub import publish
 
         say(f"published: {publish(run_dir, push_to)}")
+
+
+def _name_run(name: str, config: TrainConfig) -> str:
+    marks = ["probe"] if config.probe else []
+    marks += [f"{config.branches}-only"] if config.branches != "both" else []
+    marks += ["shuffled"] if config.shuffle_labels else []
+    return "-".join([name, config.preset, config.recipe, *marks, f"seed{config.seed}"])
 
 
 def _find_data(
@@ -175,6 +191,7 @@ def evaluate_model(
         "model": {"source": model, "revision": loaded.commit or revision},
     }
     own = find_report(model, loaded.commit or revision)
+    about["calibration"] = own["calibration"] if own else None
     with making(out) as folder:
         evaluate(
             loaded,

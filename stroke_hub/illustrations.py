@@ -101,10 +101,9 @@ def _say_parts(report: dict[str, Any], metric: str) -> dict[str, str | None]:
 
 def _draw_reliability(report: dict[str, Any]) -> Figure:
     calibration = report["test"]["overall"]["calibration"]
-    temperature = report["model"]["temperature"]
     labels = (
         f"as trained: ECE {calibration['before']['ece']:.3f}",
-        f"temperature {temperature:.2f}: ECE {calibration['after']['ece']:.3f}",
+        f"calibrated: ECE {calibration['after']['ece']:.3f}",
     )
     return draw_reliability(
         calibration["before"]["bins"], calibration["after"]["bins"], labels=labels, note=report["data"]["note"]

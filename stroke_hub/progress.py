@@ -1,20 +1,30 @@
 """Progress for everything that lasts: a live bar in a terminal, a plain line every few seconds elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
-__all__ = ["say", "track"]
+__all__ = ["is_first", "say", "track"]
 
 Item = TypeVar("Item")
 
 PLAIN_INTERVAL = 10.0  # seconds between plain lines: readable in a log, and never a flood
 
 
+def is_first() -> bool:
+    """Whether this is the process that writes and prints: the only one, or the first that torchrun started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def say(message: str) -> None:
-    """Print one line for the user, on standard error so that standard output stays free for results."""
-    print(message, file=sys.stderr, flush=True)
+    """Print one line for the user, on standard error so that standard output stays free for results.
+
+    Of several processes that torchrun started, only the first prints.
+    """
+    if is_first():
+        print(message, file=sys.stderr, flush=True)
 
 
 def track(
@@ -38,6 +48,8 @@ def track(
     if total is None and isinstance(items, Sized):
         total = len(items)
     if total == 1:  # one step is done or not; a bar of it inside another bar would only flicker
+        return iter(items)
+    if not is_first():
         return iter(items)
     follow = _follow_live if sys.stderr.isatty() else _follow_plainly
     return follow(items, description, total, status)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from scipy.special import expit
 
 import stroke_hub
 from stroke_hub.baselines import score_baselines
@@ -30,7 +30,7 @@ from stroke_hub.page import write_page
 from stroke_hub.records import Records
 from stroke_hub.storage import download
 from stroke_hub.summary import describe, warn
-from stroke_hub.train import TRAIN_CONFIG_FILE, find_best_epoch, read_split
+from stroke_hub.train import CALIBRATION_FILE, TRAIN_CONFIG_FILE, find_best_epoch, read_split
 
 __all__ = ["REPORT_FILE", "RESULTS_FILE", "SPLIT_FILE", "evaluate", "evaluate_run", "find_report", "read_report"]
 
@@ -85,9 +85,9 @@ def evaluate(
         raise DatasetError(f"{root}: has no slices here to evaluate on.")
     prediction = predict(model, decode_squares(model, root, test["path"]), batch_size=batch_size)
     report = _start_report(model, dict(about or {}), history)
-    report |= _read_validation(model, table, root, operating_points, batch_size)
+    report |= _read_validation(model, table, root, report["calibration"], operating_points, batch_size)
     report["model"]["operating_point"] = _name_point(model, report["operating_points"])
-    report |= _measure(model, test, prediction, report["operating_points"])
+    report |= _measure(model, test, prediction, report)
     report |= _measure_honesty(model, table, test, prediction, root)
     report |= {"words": describe(report), "warnings": warn(report)}
     out.mkdir(parents=True, exist_ok=True)
@@ -137,6 +137,7 @@ def evaluate_run(run_dir: str | Path, records: Records, *, name: str = "", note:
         },
         "training": training
         | {"best_epoch": find_best_epoch(history), "best_val_auroc": float(history["val_auroc"].max())},
+        "calibration": json.loads((run_dir / CALIBRATION_FILE).read_text()),
         "audit": json.loads(audit.read_text()) if audit.is_file() else None,
     }
     model = ResNetViT.from_pretrained(run_dir)
@@ -194,6 +195,7 @@ def _start_report(model: ResNetViT, about: dict[str, Any], history: pd.DataFrame
         "training": about.get("training"),
         "history": None if history is None else json.loads(history.to_json(orient="records", double_precision=15)),
         "audit": about.get("audit"),
+        "calibration": about.get("calibration"),
         "unit": "slice",
     }
 
@@ -202,26 +204,20 @@ def _read_validation(
     model: ResNetViT,
     table: pd.DataFrame,
     root: Path,
+    fitted: Mapping[str, Any] | None,
     operating_points: Mapping[str, Mapping[str, Any]] | None,
     batch_size: int,
 ) -> dict[str, Any]:
-    """What the validation slices decided: temperature and operating points."""
+    """What the validation slices decided: temperature, shift and operating points."""
     val = table[table["split"] == "val"]
     if val.empty:
-        points = dict(operating_points or choose_operating_points(np.zeros(0, np.int64), np.zeros(0)))
-        return {"calibration": None, "operating_points": points}
+        return {"operating_points": operating_points or choose_operating_points(np.zeros(0, np.int64), np.zeros(0))}
     prediction = predict(model, decode_squares(model, root, val["path"]), batch_size=batch_size)
     label = val["label"].to_numpy(np.int64)
-    calibration = {
-        "fitted_on": "val",
-        "n": len(val),
-        "n_stroke": int(label.sum()),
-        "groups": int(val["group"].nunique()),
-        "temperature": float(model.temperature),
-        "bins": 10,
-    }
+    calibration = {"method": None, "temperature": float(model.temperature), "shift": 0.0} | dict(fitted or {})
+    counts = {"n": len(val), "n_stroke": int(label.sum()), "groups": int(val["group"].nunique())}
     return {
-        "calibration": calibration,
+        "calibration": calibration | {"fitted_on": "val", **counts},
         "operating_points": choose_operating_points(label, prediction.probability),
     }
 
@@ -233,10 +229,11 @@ def _name_point(model: ResNetViT, points: Mapping[str, Mapping[str, Any]]) -> st
 
 
 def _measure(
-    model: ResNetViT, test: pd.DataFrame, prediction: Prediction, points: Mapping[str, Mapping[str, Any]]
+    model: ResNetViT, test: pd.DataFrame, prediction: Prediction, report: Mapping[str, Any]
 ) -> dict[str, Any]:
-    probability, threshold = prediction.probability, float(model.threshold)
-    uncalibrated = _sigmoid(prediction.logits)
+    probability, threshold, points = prediction.probability, float(model.threshold), report["operating_points"]
+    log_odds = np.diff(prediction.logits.astype(np.float64), axis=1)[:, 0]
+    uncalibrated = expit(log_odds - (report["calibration"] or {"shift": 0.0})["shift"])
     return {
         "test": measure_parts(test, probability, uncalibrated, threshold=threshold, points=points),
         "subgroups": measure_subgroups(test, probability, threshold=threshold),
@@ -254,12 +251,6 @@ def _measure_honesty(
         "baselines": measure_baselines(test, prediction.probability, baselines, threshold=float(model.threshold)),
         "random_labels": describe_control(baselines),
     }
-
-
-def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    values = logits.astype(np.float64)
-    uncalibrated: NDArray[np.float64] = 1 / (1 + np.exp(values[:, 0] - values[:, 1]))
-    return uncalibrated
 
 
 def _tabulate(table: pd.DataFrame, prediction: Prediction) -> pd.DataFrame:

@@ -122,10 +122,10 @@ def _describe_calibration(report: dict[str, Any]) -> list[str]:
     words = (
         f"Stated probabilities are off by {100 * after['ece']:.1f} points on average (expected calibration error)"
     )
-    if fitted and fitted["temperature"] is not None:
+    if fitted:
         words += (
-            f"; before the temperature of {fitted['temperature']:.2f}, fitted on {fitted['n']} validation slices, "
-            f"by {100 * before:.1f}"
+            f"; before the calibration (temperature {fitted['temperature']:.2f}, shift {fitted['shift']:+.2f} in "
+            f"log-odds, from {fitted['n']} validation slices) by {100 * before:.1f}"
         )
     return [f"{words}."]
 

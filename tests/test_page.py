@@ -133,7 +133,14 @@ def whole_report() -> dict[str, Any]:
             for epoch in range(1, 21)
         ],
         "unit": "slice",
-        "calibration": {"fitted_on": "val", "n": 240, "n_stroke": 40, "groups": 120, "temperature": 1.23}
+        "calibration": {
+            "fitted_on": "val",
+            "n": 240,
+            "n_stroke": 40,
+            "groups": 120,
+            "temperature": 1.23,
+            "shift": -0.5,
+        }
         | {"bins": 10},
         "operating_points": {
             "half": {"threshold": 0.5, "chosen_on": "fixed", "words": "a probability of 0.5"},

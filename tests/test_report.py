@@ -113,7 +113,8 @@ def test_calibration_before_and_after(report: dict, results: pd.DataFrame, train
     found = report["test"]["overall"]["calibration"]
     temperature = float(trained.temperature)
     assert temperature == report["calibration"]["temperature"] != 1
-    log_odds = np.log(score / (1 - score)) * temperature
+    log_odds = np.log(score / (1 - score)) * temperature - report["calibration"]["shift"]
+    assert report["calibration"]["shift"] != 0
     for name, probability in (("after", score), ("before", 1 / (1 + np.exp(-log_odds)))):
         assert found[name]["log_loss"] == pytest.approx(log_loss(label, probability), abs=1e-9)
         assert found[name]["brier"]["score"] == pytest.approx(brier_score_loss(label, probability), abs=1e-9)

@@ -1,16 +1,34 @@
 """Training is repeatable, resumable, never looks at the test slices, and never overwrites another run."""
 
+import hashlib
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
-from stroke_hub import DatasetError, ModelFormatError, Records, ResNetViT, RunError, TrainConfig, fit
+from stroke_hub import (
+    PRESETS,
+    DatasetError,
+    ModelFormatError,
+    Records,
+    ResNetViT,
+    RunError,
+    TrainConfig,
+    fit,
+    predict,
+)
 from stroke_hub import train as train_module
-from stroke_hub.train import find_best_epoch, read_split
+from stroke_hub.checkpoint import warm_start
+from stroke_hub.history import measure_epoch
+from stroke_hub.loader import decode_squares
+from stroke_hub.train import find_best_epoch, read_split, shuffle_labels
 
 CONFIG = TrainConfig(preset="tiny", image_size=64, epochs=3, limit=40, validation_fraction=0.3)
 
@@ -41,30 +59,21 @@ def test_no_group_stands_in_two_splits(whole: Path, run_dir: Path) -> None:
         assert split.groupby("group")["split"].nunique().max() == 1
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(
-    whole: Path, sample: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, calls = train_module._train_epoch, []
-
-    def interrupt(*args: object) -> float:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*args)
-
-    monkeypatch.setattr(train_module, "_train_epoch", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        fit(CONFIG, sample, tmp_path / "run")
-    assert not (tmp_path / "run" / "model.safetensors").exists()
-    fit(CONFIG, sample, tmp_path / "run")
-    assert len(calls) == 4  # one epoch was whole, one was lost, two more followed
-    expected, found = load_weights(whole), load_weights(tmp_path / "run")
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
-
-
 def test_a_finished_run_is_not_trained_again(whole: Path, sample: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_module, "_run_epochs", None)
+    monkeypatch.setattr(train_module, "train_epochs", None)
     assert fit(CONFIG, sample, whole) == whole
+
+
+def test_a_run_of_an_earlier_version_is_still_known(whole: Path, sample: Records, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    described = json.loads((run / "train_config.json").read_text())
+    for name in ("augmentation", "schedule", "probe", "init_from", "ema_decay", "dropout"):
+        del described[name]
+    (run / "train_config.json").write_text(json.dumps(described))
+    assert fit(CONFIG, sample, run) == run
+    with pytest.raises(RunError, match=r"ema_decay: 0\.0 -> 0\.9"):
+        fit(replace(CONFIG, ema_decay=0.9), sample, run)
 
 
 def test_other_settings_or_other_data_are_refused(whole: Path, sample: Records) -> None:
@@ -157,18 +166,97 @@ def test_impossible_settings_are_named_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_damaged_files_of_a_run_are_named(sample: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    run = tmp_path / "run"
-    with monkeypatch.context() as patched:
-        patched.setattr(train_module, "_train_epoch", stop)
-        with pytest.raises(KeyboardInterrupt):
-            fit(CONFIG, sample, run)
-    (run / "checkpoints" / "last.pth").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(RunError, match=r"last\.pth: is damaged; delete it"):
-        fit(CONFIG, sample, run)
-    (run / "train_config.json").write_text("[]")
+def test_damaged_settings_of_a_run_are_named(sample: Records, tmp_path: Path) -> None:
+    (tmp_path / "train_config.json").write_text("[]")
     with pytest.raises(RunError, match=r"train_config\.json: is damaged"):
-        fit(CONFIG, sample, run)
+        fit(CONFIG, sample, tmp_path)
+
+
+def test_what_a_process_killed_at_its_first_file_leaves_is_no_other_folder(sample: Records, tmp_path: Path) -> None:
+    (tmp_path / ".train_config.json.partial").write_text("{")
+    assert (fit(replace(CONFIG, epochs=1), sample, tmp_path) / "model.safetensors").is_file()
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_every_ingredient_together_warm_started_at_another_size(
+    whole: Path, sample: Records, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, recipe="robust", init_from=str(whole), image_size=96, epochs=2)
+    run = fit(config, sample, tmp_path / "run")
+    described = json.loads((run / "train_config.json").read_text())
+    assert described["init_from_sha256"] == hashlib.sha256((whole / "model.safetensors").read_bytes()).hexdigest()
+    assert (described["head_epochs"], described["vit_layer_decay"]) == (1, 0.75)
+    assert described["freeze_batch_norm"] is True
+    before, after = load_weights(whole), load_weights(run)
+    assert torch.equal(before["cnn.bn1.running_mean"], after["cnn.bn1.running_mean"])
+    assert not torch.equal(before["head.0.weight"], after["head.0.weight"])
+    assert after["vit.pos_embed"].shape[1] > before["vit.pos_embed"].shape[1]
+
+
+def test_a_warm_start_takes_the_weights_and_resamples_the_positions(whole: Path) -> None:
+    source = ResNetViT.from_pretrained(whole)
+    same, larger = ResNetViT(**PRESETS["tiny"] | {"image_size": 64}), ResNetViT(**PRESETS["tiny"])
+    for model in (same, larger):
+        warm_start(model, str(whole))
+    x = torch.rand(2, 3, 64, 64)
+    assert torch.equal(same.eval()(x), source(x))
+    position = source.state_dict()["vit.pos_embed"]
+    prefix, grid = position[:, :1], position[:, 1:].reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+    grid = nn.functional.interpolate(grid, size=(8, 8), mode="bicubic", antialias=True)
+    expected = torch.cat([prefix, grid.flatten(2).transpose(1, 2)], dim=1)
+    torch.testing.assert_close(larger.state_dict()["vit.pos_embed"], expected)
+    assert larger.feature_mean.abs().max() == 0
+
+
+def test_a_warm_start_that_does_not_fit_is_named(whole: Path, sample: Records, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"has test_resnet, not resnet18; give --cnn test_resnet"):
+        fit(replace(CONFIG, cnn="resnet18", init_from=str(whole)), sample, tmp_path / "run")
+    with pytest.raises(RunError, match="not the folder of a finished run"):
+        fit(replace(CONFIG, init_from=str(tmp_path)), sample, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_shuffled_labels_are_the_groups_own_dealt_out_anew(sample: Records, whole: Path) -> None:
+    table = read_split(whole)
+    shuffled = shuffle_labels(table, seed=1)
+    for split in ("train", "val"):
+        part = shuffled[shuffled["split"] == split]
+        assert part.groupby("group")["shuffled_label"].nunique().max() == 1
+        counts = (part.groupby("group")[name].first().sum() for name in ("label", "shuffled_label"))
+        assert len(set(counts)) == 1
+    test = shuffled[shuffled["split"] == "test"]
+    assert test["shuffled_label"].equals(test["label"])
+    assert not shuffled["shuffled_label"].equals(shuffled["label"])
+    assert shuffle_labels(table, seed=1).equals(shuffled)
+    assert not shuffle_labels(table, seed=2).equals(shuffled)
+
+
+def test_runs_that_are_no_model_say_so(sample: Records, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = replace(CONFIG, epochs=1, branches="vit", shuffle_labels=True)
+    run = fit(config, sample, tmp_path / "run")
+    words = "ablation: ViT branch only; control: trained on shuffled labels"
+    assert words in capsys.readouterr().err
+    described = json.loads((run / "train_config.json").read_text())
+    assert (described["branches"], described["shuffle_labels"]) == ("vit", True)
+    assert "shuffled_label" in read_split(run)
+    first = load_weights(run)["head.0.weight"]
+    assert first[:, : ResNetViT.from_pretrained(run).cnn.num_features].abs().max() == 0
+
+
+def test_a_probe_is_a_usual_model_whose_backbones_were_not_touched(
+    whole: Path, sample: Records, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, probe=True, init_from=str(whole), epochs=20)
+    run = fit(config, sample, tmp_path / "run")
+    before, after = load_weights(whole), load_weights(run)
+    assert all(torch.equal(before[key], after[key]) for key in before if key.startswith(("cnn.", "vit.")))
+    model, split = ResNetViT.from_pretrained(run), read_split(run)
+    history = pd.read_csv(run / "history.csv")
+    val = split[split["split"] == "val"]
+    logits = predict(model, decode_squares(model, sample.root, val["path"])).logits
+    shift = json.loads((run / "calibration.json").read_text())["shift"]
+    logits += np.array([shift / 2, -shift / 2], np.float32)  # as they were before the calibration
+    row = measure_epoch(torch.from_numpy(logits), torch.tensor(val["label"].to_numpy()))
+    best = history.iloc[find_best_epoch(history) - 1]
+    assert row["val_loss"] == pytest.approx(best["val_loss"], rel=1e-4)
+    assert best["val_auroc"] >= pd.read_csv(whole / "history.csv")["val_auroc"].iloc[0]
