@@ -226,13 +226,14 @@ def measure_epoch(root: Path, table: pd.DataFrame, preset: str, bar: str, *, bat
 
 
 def find_peak(files: list[Path], copies: int) -> dict[str, float]:
-    """Peak memory of a process that decodes, or finds, so many slices and goes through them once, in MiB."""
+    """Peak memory, in MiB, of a process that takes so many slices and goes through as many batches in any case."""
     model = build_model("compact")
     squares = decode_squares(model, Path("/"), [str(file) for file in files * copies])
     dataset, anonymous = AugmentedSlices(squares, torch.zeros(len(squares), dtype=torch.long)), 0.0
-    for batch, _ in build_loader(dataset, batch_size=32, seed=0):
-        to_float_pixels(batch, "cpu")
-        anonymous = max(anonymous, read_memory("RssAnon"))
+    for epoch in range(COPIES // copies):
+        for batch, _ in build_loader(dataset, batch_size=32, seed=epoch):
+            to_float_pixels(batch, "cpu")
+            anonymous = max(anonymous, read_memory("RssAnon"))
     return {"squares": squares.nbytes / 2**20, "anonymous": anonymous, "with_mapped": read_memory("VmHWM")}
 
 
