@@ -1,213 +1,41 @@
-"""Measure what the README claims; the last line printed is one JSON document.
+"""Measure what the README claims: a table, and one JSON document as the last line.
 
-    python scripts/benchmark.py explain        # the price of an explanation, against forwards and grad-cam
+    python scripts/benchmark.py explain    # the price of an explanation, against forwards and grad-cam
+    python scripts/benchmark.py train      # training, against a plain notebook of the same model
 
-Two things compared always run interleaved in one process, in CPU time (a GPU: between events), medians.
+Two things compared always run in turns in one process, and the middle of their ratios counts.
 """
 
-import gc
 import json
+import os
 import platform
-import statistics
 import sys
-import time
-from collections.abc import Callable
-from typing import Any
 
 import torch
-from pytorch_grad_cam import GradCAM
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+import tyro
+from benchmarks.explain import benchmark_explain
+from benchmarks.timing import DEVICE
+from benchmarks.train import benchmark_train
 
-from stroke_hub import PRESETS, ResNetViT, explain
-from stroke_hub.inference import to_float_pixels
-from stroke_hub.model import copy_for_evaluation
-from stroke_hub.progress import say, track
-from stroke_hub.relevance import compute_relevance, compute_rollout
+from stroke_hub.progress import say
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# one slice on a CPU, as the demo has it; on a GPU one slice would measure the launching of kernels
-TIMED_BATCH = 32 if DEVICE == "cuda" else 1
-Row = dict[str, Any]
-
-
-def build(preset: str, *, batch: int = 1) -> tuple[ResNetViT, Tensor]:
-    """A preset with random weights in evaluation mode, and uint8 squares (batch, S, S)."""
-    torch.manual_seed(0)
-    model = ResNetViT(**PRESETS[preset]).eval().to(DEVICE)
-    return model, torch.randint(0, 256, (batch, model.image_size, model.image_size), dtype=torch.uint8)
-
-
-def target_log_odds(model: ResNetViT) -> Callable[[Tensor], Tensor]:
-    """What is explained, as grad-cam wants it: a function of one input's logits (2,)."""
-    return lambda logits: (logits[1] - logits[0]) / model.temperature
-
-
-def explain_with_grad_cam(model: ResNetViT, x: Tensor) -> None:
-    """What a user of today's packages writes: a prediction, a grad-cam on each branch, a rollout."""
-    with torch.no_grad():
-        model(x)
-
-    def tokens_as_map(tokens: Tensor) -> Tensor:
-        patches = tokens[:, model.vit.num_prefix_tokens :].unflatten(1, model.vit.patch_embed.grid_size)
-        return patches.permute(0, 3, 1, 2)
-
-    for layer, reshape in ((model.cnn.layer4, None), (model.vit.blocks[-1].norm1, tokens_as_map)):
-        with GradCAM(model=model, target_layers=[layer], reshape_transform=reshape) as cam:
-            cam(x.clone(), [target_log_odds(model)])
-    compute_rollout(model, x)
-
-
-def explain_with_hooks(model: ResNetViT, x: Tensor) -> None:
-    """The careful way: parameters frozen, the graph starts at the last map and at the last block's attention."""
-    private, kept = copy_for_evaluation(model), []
-    attention = private.vit.blocks[-1].attn
-    attention.fused_attn = False
-    attention.attn_drop.register_forward_hook(lambda m, i, o: kept.append(o.requires_grad_()))
-    maps = private.map_cnn(x).detach().requires_grad_()
-    cls = private.vit.forward_features(private.normalise_vit(x))[:, 0]
-    logits = private.head(torch.cat([maps.mean((2, 3)), cls], dim=1))
-    z = (logits[:, 1] - logits[:, 0]) / private.temperature
-    by_map, by_attention = torch.autograd.grad(z.sum(), [maps, kept[0]])
-    (by_map.mean((2, 3), keepdim=True) * maps).sum(1).relu()
-    (kept[0] * by_attention)[:, :, 0].sum(1)
-
-
-def count_flops(call: Callable[[], object]) -> int:
-    """Floating-point operations of matrix products and convolutions, backward included."""
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
-
-
-def compare_times(first: Callable[[], object], second: Callable[[], object], *, rounds: int) -> tuple[float, float]:
-    """Median seconds of both, run in turns: CPU time of the process, or the GPU's."""
-
-    def measure(call: Callable[[], object]) -> float:
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            call()
-            torch.cuda.synchronize()
-            return time.perf_counter() - start
-        start = time.process_time()
-        call()
-        return time.process_time() - start
-
-    first(), second()
-    pairs = [(measure(first), measure(second)) for _ in track(range(rounds), "timing")]
-    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
-
-
-def count_kept_tensors(call: Callable[[], object]) -> int:
-    """Tensors that autograd would hold for a backward pass."""
-    kept: list[int] = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept.append(1)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        call()
-    return len(kept)
-
-
-def read_resident_mib() -> float:
-    """The process's resident memory (Linux)."""
-    with open("/proc/self/status") as status:
-        line = next(line for line in status if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
-
-
-def measure_growth(calls: int) -> float:
-    """MiB that the process grows by over `calls` explanations of the tiny preset, after warming up."""
-    model, square = build("tiny")
-    for _ in range(100):
-        explain(model, square)
-    gc.collect()
-    before = read_resident_mib()
-    for _ in track(range(calls), "repeated calls"):
-        explain(model, square)
-    gc.collect()
-    return read_resident_mib() - before
-
-
-def time_on_device(model: ResNetViT, x: Tensor, run_forward: Callable[[], object], preset: str) -> Row:
-    """The same, for maps that stay on the GPU."""
-    sign = torch.ones(len(x), device=DEVICE)
-
-    @torch.inference_mode()
-    def run_relevance() -> object:
-        return compute_relevance(model, x, sign)
-
-    plain, explained = compare_times(run_forward, run_relevance, rounds=51)
-    return {"row": f"time_over_forward_{preset}_on_device", "value": explained / plain, "bar": "none"}
-
-
-def benchmark_explain() -> list[Row]:
-    """The rows of the explanation's price."""
-    model, square = build("full")
-    x = to_float_pixels(square, DEVICE)
-    sign = torch.ones(1, device=DEVICE)
-    with torch.no_grad():
-        forward = count_flops(lambda: model(x))
-    ours = count_flops(lambda: compute_relevance(model, x, sign))
-    usual = count_flops(lambda: explain_with_grad_cam(model, x))
-    careful = count_flops(lambda: explain_with_hooks(model, x))
-    rows = [
-        {"row": "flops_over_forward", "value": ours / forward, "bar": "<= 1.00"},
-        {"row": "flops_grad_cam_over_ours", "value": usual / ours, "bar": ">= 7.5"},
-        {"row": "flops_ours_over_careful", "value": ours / careful, "bar": "<= 1.00"},
-        {
-            "row": "tensors_kept_for_backward",
-            "value": count_kept_tensors(lambda: explain(model, square)),
-            "bar": "0",
-        },
-    ]
-    for preset, bar, rounds in (("full", 1.05, 21), ("compact", 1.10, 61), ("tiny", 1.25, 201)):
-        model, squares = build(preset, batch=TIMED_BATCH)
-        x = to_float_pixels(squares, DEVICE)
-
-        @torch.inference_mode()
-        def run_forward(model: ResNetViT = model, x: Tensor = x) -> Tensor:
-            return model(x)
-
-        plain, explained = compare_times(
-            run_forward,
-            lambda model=model, squares=squares: explain(model, squares, batch_size=TIMED_BATCH),
-            rounds=rounds,
-        )
-        rows.append(
-            {
-                "row": f"time_over_forward_{preset}",
-                "value": explained / plain,
-                "bar": f"<= {bar:.2f}" if DEVICE == "cpu" else "none",
-            }
-        )
-        rows[-1] |= {"forward_ms": 1000 * plain, "batch": TIMED_BATCH}
-        if DEVICE == "cuda":  # explain() hands over arrays: this leaves out their way to the host
-            rows.append(time_on_device(model, x, run_forward, preset))
-    rows.append({"row": "growth_mib_1000_calls", "value": measure_growth(1000), "bar": "< 5"})
-    return rows
+BENCHMARKS = {"explain": benchmark_explain, "train": benchmark_train}
 
 
 def main() -> None:
     """Run the benchmark that the command line names."""
-    benchmarks = {"explain": benchmark_explain}
-    name = sys.argv[1] if len(sys.argv) == 2 else ""
-    if name in ("-h", "--help"):
-        sys.exit(print(__doc__))
-    if name not in benchmarks:
-        sys.exit(f"give one of: {', '.join(benchmarks)}")
-    rows = benchmarks[name]()
-    for row in rows:
-        say(f"{row['row']:<32}{row['value']:>10.4f}   bar {row['bar']}")
     machine = {
         "device": torch.cuda.get_device_name() if DEVICE == "cuda" else platform.machine(),
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "load": round(os.getloadavg()[0], 2),
     }
-    print(json.dumps({"benchmark": name, "machine": machine, "rows": rows}))
+    rows = tyro.extras.subcommand_cli_from_dict(BENCHMARKS, description=__doc__)
+    for row in rows:
+        spread = f"[{row['low']:.2f}, {row['high']:.2f}]" if "low" in row else ""
+        say(f"{row['row']:<36}{row['value']:>10.4f}  {spread:<18}bar {row['bar']}")
+    print(json.dumps({"benchmark": sys.argv[1], "machine": machine, "rows": rows}))
 
 
 if __name__ == "__main__":

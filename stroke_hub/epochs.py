@@ -31,7 +31,7 @@ from stroke_hub.processes import gather_rows, share_buffers
 from stroke_hub.progress import is_first, say, track
 from stroke_hub.settings import TrainConfig
 
-__all__ = ["train_epochs"]
+__all__ = ["Parts", "prepare_run", "train_epoch", "train_epochs"]
 
 Parts = dict[str, tuple[Tensor, Tensor]]
 
@@ -95,21 +95,24 @@ def train_epochs(
     ------
     RunError : the loss is not finite, a checkpoint cannot be read or written.
     """
-    run = _prepare(config, accelerator, model, parts["train"][1], run_dir / "checkpoints", checkpoint_minutes)
+    run = prepare_run(config, accelerator, model, parts["train"][1], run_dir / "checkpoints", checkpoint_minutes)
     if load_checkpoint(run.folder, lambda state: _restore(run, state)):
         say(f"{run_dir}: going on {_say_place(run)}.")
     accelerator.wait_for_everyone()  # all have read the checkpoint before the first writes the next
-    dataset = AugmentedSlices(*parts["train"], augmentation=config.augmentation or "seed")
+    squares, labels = parts["train"]
+    # a whole dataset is small beside a GPU's memory (150 MB for Kaggle's), and there it is augmented in batches
+    dataset = AugmentedSlices(squares.to(accelerator.device), labels, augmentation=config.augmentation or "seed")
     for epoch in range(len(run.history) + 1, config.epochs + 1):
-        loss = _train_epoch(run, dataset, epoch)
+        loss = train_epoch(run, dataset, epoch)
         _end_epoch(run, parts["val"], epoch, loss, run_dir / "history.csv")
     model.load_state_dict(run.best)
     return pd.DataFrame(run.history), run.best_logits
 
 
-def _prepare(
+def prepare_run(
     config: TrainConfig, accelerator: Any, model: ResNetViT, labels: Tensor, folder: Path, minutes: float
 ) -> _Run:
+    """The state of a training on labels (N,) before its first step; checkpoints go to `folder` every `minutes`."""
     view: nn.Module = model
     if config.branches != "both":
         silence_branch(model, "vit" if config.branches == "cnn" else "cnn")
@@ -133,8 +136,8 @@ def _prepare(
     )
 
 
-def _train_epoch(run: _Run, dataset: AugmentedSlices, epoch: int) -> float:
-    """The mean loss of the epoch's slices."""
+def train_epoch(run: _Run, dataset: AugmentedSlices, epoch: int) -> float:
+    """Train for one epoch; the mean loss of its slices."""
     config, accelerator = run.config, run.accelerator
     seed = config.seed * 100_003 + epoch
     hold_still(run.model, run.optimizer, config, epoch)

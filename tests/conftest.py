@@ -1,6 +1,7 @@
 """What several test modules share: a small simulated dataset and a run trained on it, made once a session."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports it
@@ -10,6 +11,15 @@ import torch
 
 from stroke_hub import PRESETS, Records, ResNetViT, TrainConfig, fit, read_records, write_sample
 from stroke_hub.report import evaluate_run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def squares_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Decoded slices go into a folder of the tests, not into the user's."""
+    folder = tmp_path_factory.mktemp("cache") / "squares"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("STROKE_HUB_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")
