@@ -1,6 +1,7 @@
 """Measure what the README claims: a table, and one JSON document as the last line.
 
     python scripts/benchmark.py explain    # the price of an explanation, against forwards and grad-cam
+    python scripts/benchmark.py report     # intervals by 10,000 resamples, against scikit-learn one at a time
     python scripts/benchmark.py train      # training, against a plain notebook of the same model
 
 Two things compared always run in turns in one process, and the middle of their ratios counts.
@@ -14,12 +15,13 @@ import sys
 import torch
 import tyro
 from benchmarks.explain import benchmark_explain
+from benchmarks.report import benchmark_report
 from benchmarks.timing import DEVICE
 from benchmarks.train import benchmark_train
 
 from stroke_hub.progress import say
 
-BENCHMARKS = {"explain": benchmark_explain, "train": benchmark_train}
+BENCHMARKS = {"explain": benchmark_explain, "report": benchmark_report, "train": benchmark_train}
 
 
 def main() -> None:
