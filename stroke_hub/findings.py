@@ -50,7 +50,7 @@ def summarise(
             "slices": calibration.n,
             "compared_pairs": compared,
             "median": round(calibration.median, 4) if calibration.n else None,
-            "highest_below": closest["similarity"].max() if len(closest) else None,
+            "highest_below": float(closest["similarity"].max()) if len(closest) else None,
             "threshold": calibration.threshold,
             "false_alarm_rate": None if math.isnan(rate) else float(f"{rate:.2g}"),
             "patients_known": bool(known.all()),
