@@ -63,7 +63,7 @@ def audit(records: Records) -> Audit:
     ------
     DatasetError : a slice cannot be read; it is named.
     """
-    table = records.table.reset_index(drop=True)
+    table = records.table.sort_values("path", ignore_index=True)
     files, pictures, squares = _read(records.root, table["path"].tolist())
     exact, exact_kinds = _pair_equals(table, files, pictures)
     sketches = collect_sketches(squares)
@@ -98,15 +98,15 @@ def drop_leaks(records: Records, found: Audit) -> Records:
     DatasetError : the audit is of another dataset, or a class would be lost from the training images.
     """
     _check_fit(records, found)
-    leaks = select_leaks(found.pairs)
-    if leaks.empty:
+    leaking = records.table["path"].isin(select_leaks(found.pairs)["path_a"])
+    if not leaking.any():
         return records
-    table = records.table[~records.table["path"].isin(leaks["path_a"])].reset_index(drop=True)
+    table = records.table[~leaking].reset_index(drop=True)
     if set(table.loc[table["split"] == "train", "label"]) != set(NAMES):
         raise DatasetError(
             "Without the images that stand in test too, training would lack a class; add other training images."
         )
-    note = f"Left out of training, for test shows them too: {count(leaks['path_a'].nunique(), 'image')}."
+    note = f"Left out of training, for test shows them too: {count(int(leaking.sum()), 'image')}."
     return replace(records, table=table, notes=(*records.notes, note))
 
 

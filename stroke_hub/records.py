@@ -127,11 +127,12 @@ def assign_validation(table: pd.DataFrame, *, fraction: float = 0.2, seed: int =
     labels, groups = movable["label"].to_numpy(), movable["group"].to_numpy()
     rarest = min(int((labels == label).sum()) for label in CLASSES)
     most = min(round(1 / fraction), rarest, len(set(groups)))
-    for folds in range(most, 1, -1):  # fewer only where so many leave no fold with both classes
+    # fewer folds, or strata of the label alone, only where the first leave no fold with both classes
+    for folds, alone in itertools.product(range(most, 1, -1), (False, True)):
         splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
         divisions = [
             (abs(len(val) / len(labels) - fraction), set(groups[val]))
-            for train, val in splitter.split(labels, name_strata(movable, folds), groups)
+            for train, val in splitter.split(labels, labels if alone else name_strata(movable, folds), groups)
             if set(labels[train]) == set(labels[val]) == set(CLASSES)
         ]
         if divisions:

@@ -15,7 +15,6 @@ from stroke_hub.records import Records, name_strata
 
 __all__ = ["apply_split", "assign_folds", "select_fold", "write_split"]
 
-ATTEMPTS = 20  # divisions tried before a dataset is said to have none
 SPLITS = ("train", "val", "test")
 COLUMNS = ("path", "label", "modality", "group", "split", "fold")
 
@@ -46,9 +45,10 @@ def assign_folds(table: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> pd.Da
     movable = table[(table["split"] == "train") & ~table["group"].isin(elsewhere)].sort_values("path")
     labels, groups = movable["label"].to_numpy(), movable["group"].to_numpy()
     most = min(len(set(groups[labels == label])) for label in (0, 1))
-    for attempt in range(ATTEMPTS if most >= folds else 0):
-        splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed * ATTEMPTS + attempt)
-        divisions = [held for _, held in splitter.split(labels, name_strata(movable, folds), groups)]
+    # by the label alone where that is what it takes for every fold to have both
+    for strata in (name_strata(movable, folds), labels) if most >= folds else ():
+        splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+        divisions = [held for _, held in splitter.split(labels, strata, groups)]
         if all(set(labels[held]) == {0, 1} for held in divisions):
             fold_of = {group: fold for fold, held in enumerate(divisions) for group in groups[held]}
             trained = table["split"] == "train"
@@ -123,7 +123,7 @@ def _read_split(file: Path) -> pd.DataFrame:
     """The CSV as text, refused unless every row names a file once, and its split."""
     name = printable(file.name, limit=200)
     try:
-        said = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        said = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig").astype(object)
     except (OSError, ValueError) as error:
         reason = printable(str(getattr(error, "strerror", None) or error), limit=80)
         raise DatasetError(f"{name}: cannot be read as a table ({reason}); give a split.csv.") from error
