@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stroke_hub.model import ResNetViT
 
 __all__ = [
+    "audit_folder",
     "evaluate_model",
     "explain_folder",
     "predict_files",
@@ -291,6 +292,29 @@ def explain_folder(
     with making(out) as folder:
         page = write_gallery(loaded, records.part(split), records.root, folder, note=note)
     say(f"gallery: {out / page.name}")
+
+
+@_command
+def audit_folder(
+    *,
+    data_dir: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+) -> None:
+    """Look for leaks in a dataset: one picture twice, one patient on both sides, uneven classes.
+
+    Args:
+        data_dir: a dataset folder in the Kaggle layout.
+        out: a new folder for audit.json, audit.csv and pictures of the pairs.
+    """
+    from stroke_hub.audit import audit, write_audit
+
+    records = _read_noted(data_dir)
+    with making(out) as folder:
+        found = audit(records)
+        write_audit(found, records, folder)
+    for finding in found.summary["findings"]:
+        say(f"{finding['level']}: {finding['sentence']}")
+    say(f"audit: {out}")
 
 
 def _read_noted(data_dir: Path) -> Records:

@@ -20,7 +20,7 @@ from stroke_hub.errors import DatasetError
 from stroke_hub.pixels import IMAGE_SUFFIXES, Modality, printable
 from stroke_hub.progress import track
 
-__all__ = ["Records", "assign_validation", "hash_records", "read_records"]
+__all__ = ["Records", "assign_validation", "hash_records", "name_strata", "read_records"]
 
 Row: TypeAlias = dict[str, object]
 
@@ -127,11 +127,12 @@ def assign_validation(table: pd.DataFrame, *, fraction: float = 0.2, seed: int =
     labels, groups = movable["label"].to_numpy(), movable["group"].to_numpy()
     rarest = min(int((labels == label).sum()) for label in CLASSES)
     most = min(round(1 / fraction), rarest, len(set(groups)))
-    for folds in range(most, 1, -1):  # fewer only where so many leave no fold with both classes
+    # fewer folds, or strata of the label alone, only where the first leave no fold with both classes
+    for folds, alone in itertools.product(range(most, 1, -1), (False, True)):
         splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
         divisions = [
             (abs(len(val) / len(labels) - fraction), set(groups[val]))
-            for train, val in splitter.split(labels, _strata(movable, folds), groups)
+            for train, val in splitter.split(labels, labels if alone else name_strata(movable, folds), groups)
             if set(labels[train]) == set(labels[val]) == set(CLASSES)
         ]
         if divisions:
@@ -329,8 +330,8 @@ def _read_modality(said: dict[str, str]) -> Modality | None:
 # --- the table ----------------------------------------------------------------------------------------------
 
 
-def _strata(table: pd.DataFrame, folds: int) -> list[str]:
-    """Label and modality, or the label alone where a stratum would have fewer rows than there are folds."""
+def name_strata(table: pd.DataFrame, folds: int) -> list[str]:
+    """Name each row's stratum: label and modality, or the label alone where one had fewer rows than folds."""
     pairs = zip(table["label"], table["modality"], strict=True)
     strata = [f"{label} {modality}" for label, modality in pairs]
     return strata if min(Counter(strata).values()) >= folds else [stratum[0] for stratum in strata]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -451,6 +451,7 @@ def test_validation_depends_on_rows_and_seed_not_on_order() -> None:
     st.sampled_from([0.05, 0.2, 0.33, 0.5]),
     st.integers(0, 5),
 )
+@example([(0, "BT", 2, "train"), (0, "MR", 2, "train"), (1, "BT", 1, "train"), (1, "BT", 3, "train")], 0.5, 0)
 def test_validation_is_sound_or_refused(
     patients: list[tuple[int, str | None, int, str]], fraction: float, seed: int
 ) -> None:
