@@ -16,13 +16,15 @@ from stroke_hub.files import write_text
 from stroke_hub.findings import NAMES, count, select_leaks, summarise
 from stroke_hub.pixels import load_slices
 from stroke_hub.progress import track
-from stroke_hub.records import Records
+from stroke_hub.records import Records, hash_records
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Audit", "assign_groups", "audit", "drop_leaks", "write_audit"]
+__all__ = ["AUDIT_FILE", "Audit", "assign_groups", "audit", "drop_leaks", "read_audit", "write_audit"]
 
+AUDIT_FILE = "audit.json"
+PAIRS_FILE = "audit.csv"
 COLUMNS = ("path", "split", "label", "modality", "group")
 DRAWN = 8  # pairs in a picture
 
@@ -168,8 +170,7 @@ def write_audit(found: Audit, records: Records, out: Path) -> None:
     - findings: worst first; level ("error", "warning", "note"), sentence, counts.
     """
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "audit.json", json.dumps(found.summary, indent=2, allow_nan=False) + "\n")
-    write_text(out / "audit.csv", found.pairs.to_csv(index=False))
+    write_text(out / PAIRS_FILE, found.pairs.to_csv(index=False))
     near = found.pairs[found.pairs["kind"] == "near"].sort_values("similarity", kind="stable")
     pictures = (
         ("duplicates", found.pairs, "Pairs taken for one picture, worst first"),
@@ -185,6 +186,21 @@ def write_audit(found: Audit, records: Records, out: Path) -> None:
             from stroke_hub.figures import save_figure
 
             save_figure(_draw_pairs(pairs.head(DRAWN), records.root, title), out / "figures" / name)
+    write_text(out / AUDIT_FILE, json.dumps(found.summary, indent=2, allow_nan=False) + "\n")
+
+
+def read_audit(folder: Path, records: Records) -> Audit | None:
+    """The audit that `write_audit` put into a folder, without its closest pairs; None where there is none of this
+    dataset, whose every byte counts.
+    """
+    try:
+        summary = json.loads((folder / AUDIT_FILE).read_text())
+        pairs = pd.read_csv(folder / PAIRS_FILE, keep_default_na=False)
+        if summary["dataset"]["sha256"] != hash_records(records):
+            return None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return Audit(pairs, pairs[:0], summary, frozenset(records.table["path"]))
 
 
 # --- what stands where --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from stroke_hub.records import Records, hash_records, read_records
 from stroke_hub.train import TrainConfig, describe_variant, fit
 
 if TYPE_CHECKING:
+    from stroke_hub.audit import Audit
     from stroke_hub.model import ResNetViT
 
 __all__ = [
@@ -66,10 +67,11 @@ def train_and_push(
     data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     push_to: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None,
+    drop_leaks: bool = False,
     tracker: Tracker | None = None,
     checkpoint_minutes: float = 10.0,
 ) -> None:
-    """Train on a dataset, measure on its test slices once, explain, and push to the Hub if asked to.
+    """Audit a dataset, train on it, measure on its test slices once, explain, and push to the Hub if asked to.
 
     A finished run is not trained again; an interrupted one goes on.
 
@@ -81,9 +83,13 @@ def train_and_push(
         data_note: words that every figure and report of this run carries, for example what the data stand for.
         run_dir: the run folder; by default runs/<dataset>-<preset>-<recipe>-seed<seed> and what sets it apart.
         push_to: a Hub repository, as owner/name; the token is checked before the training.
+        drop_leaks: leave training images out that stand in test too; the audit looks for them in any case.
         tracker: passes the figures of every epoch on; nothing leaves the machine unless its own settings say so.
         checkpoint_minutes: how much work a crash may cost; there is a checkpoint after every epoch too.
     """
+    from stroke_hub.audit import AUDIT_FILE, assign_groups, audit, read_audit, write_audit
+    from stroke_hub.audit import drop_leaks as leave_out
+
     if push_to:
         from stroke_hub.hub import check_access
 
@@ -93,9 +99,15 @@ def train_and_push(
     _tell_notes(records)
     variant = describe_variant(config)
     run_dir = run_dir or Path("runs") / _name_run(name, config)
-    fit(config, records, run_dir, tracker=tracker, checkpoint_minutes=checkpoint_minutes)
+    found = read_audit(run_dir, records) or audit(records)
+    _tell_findings(found)
+    kept = assign_groups(leave_out(records, found) if drop_leaks else records, found)
+    fit(config, kept, run_dir, tracker=tracker, checkpoint_minutes=checkpoint_minutes)
     if not is_first():
         return
+    if not (run_dir / AUDIT_FILE).is_file():
+        write_audit(found, records, run_dir)
+    records = kept
     _evaluate_once(run_dir, records, name, "; ".join(filter(None, (note, variant))))
     if push_to:
         from stroke_hub.hub import publish
@@ -312,9 +324,13 @@ def audit_folder(
     with making(out) as folder:
         found = audit(records)
         write_audit(found, records, folder)
+    _tell_findings(found)
+    say(f"audit: {out}")
+
+
+def _tell_findings(found: "Audit") -> None:
     for finding in found.summary["findings"]:
         say(f"{finding['level']}: {finding['sentence']}")
-    say(f"audit: {out}")
 
 
 def _read_noted(data_dir: Path) -> Records:

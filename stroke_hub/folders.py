@@ -18,15 +18,15 @@ from stroke_hub.records import (
     PATIENT,
     Records,
     Row,
-    _check_entry,
-    _describe_files,
-    _find_base,
-    _label_of,
-    _modality_of,
-    _read_index,
-    _read_modality,
-    _show,
-    _walk,
+    check_entry,
+    describe_passed_over,
+    find_base,
+    name_modality,
+    read_index,
+    read_label,
+    read_modality,
+    show_path,
+    walk_files,
 )
 
 __all__ = ["has_labels", "has_splits", "read_folder"]
@@ -37,7 +37,7 @@ INDEX_FILE = "index.csv"
 def has_splits(root: str | Path) -> bool:
     """Whether a folder has the train/ and test/ that `read_records` looks for; `read_folder` reads any other."""
     try:
-        _find_base(Path(root).expanduser().resolve())
+        find_base(Path(root).expanduser().resolve())
     except DatasetError:
         return False
     return True
@@ -75,20 +75,20 @@ def read_folder(root: str | Path) -> Records:
     """
     root = Path(root).expanduser().resolve()
     if not root.is_dir():
-        raise DatasetError(f"{_show(root)}: is not a folder; check the path of the dataset.")
+        raise DatasetError(f"{show_path(root)}: is not a folder; check the path of the dataset.")
     index = root / INDEX_FILE
     passed_over: dict[str, list[str]] = {}
-    files = (path for path in track(_walk(root), "finding images") if path != index)
+    files = (path for path in track(walk_files(root), "finding images") if path != index)
     rows = {str(row["path"]): row for path in files if (row := _read_file(root, path, passed_over))}
     index_notes = _join_index(rows, index) if index.is_file() else []
     if not rows:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise DatasetError(f"{_show(root)}: holds no images; pass a folder with files named {kinds}.")
+        raise DatasetError(f"{show_path(root)}: holds no images; pass a folder with files named {kinds}.")
     unlabelled = [path for path, row in rows.items() if row["label"] is None]
     labelled = {path: row for path, row in rows.items() if row["label"] is not None}
     for path in labelled:
         if not (root / path).is_file() or (root / path).stat().st_size == 0:
-            raise DatasetError(f"{_show(root / path)}: is empty or no file; repair or remove it.")
+            raise DatasetError(f"{show_path(root / path)}: is empty or no file; repair or remove it.")
     chosen = labelled or rows
     # Text columns of pandas would turn None into NaN, which is neither None nor false: hence objects.
     table = pd.DataFrame([chosen[path] for path in sorted(chosen)], dtype=object)
@@ -96,7 +96,7 @@ def read_folder(root: str | Path) -> Records:
         table = table.astype({"label": np.int64})
     described = _describe(table) if labelled else ()
     notes = (*_describe_labels(labelled, unlabelled), *described, *index_notes)
-    return Records(root, table, (*notes, *_describe_files(table, passed_over)))
+    return Records(root, table, (*notes, *describe_passed_over(table, passed_over)))
 
 
 def _read_file(root: Path, path: Path, passed_over: dict[str, list[str]]) -> Row | None:
@@ -112,8 +112,8 @@ def _read_file(root: Path, path: Path, passed_over: dict[str, list[str]]) -> Row
     patient = PATIENT.match(path.name)
     return {
         "path": relative,
-        "label": next((label for folder in folders if (label := _label_of(folder)) is not None), None),
-        "modality": next((modality for folder in folders if (modality := _modality_of(folder))), None),
+        "label": next((label for folder in folders if (label := read_label(folder)) is not None), None),
+        "modality": next((modality for folder in folders if (modality := name_modality(folder))), None),
         "group": patient[1].lower() if patient else relative,
         "split": "test",
     }
@@ -124,7 +124,7 @@ def _read_file(root: Path, path: Path, passed_over: dict[str, list[str]]) -> Row
 
 def _join_index(rows: dict[str, Row], index: Path) -> list[str]:
     """Add to the rows what index.csv says of them, take its masks out, and return notes."""
-    names, entries = _read_index(index)
+    names, entries = read_index(index)
     entries = [said for said in entries if any(said.values())]  # spreadsheets leave lines of commas
     for said in entries:
         said["path"] = _locate(said["path"], index.parent)
@@ -140,11 +140,11 @@ def _join_index(rows: dict[str, Row], index: Path) -> list[str]:
         row.update(dict.fromkeys(further, ""))
     for said in entries:
         row = rows[said["path"]]
-        _check_entry(row, said | {"split": ""})  # its splits are another study's; a note tells of them
+        check_entry(row, said | {"split": ""})  # its splits are another study's; a note tells of them
         row.update({name: said[name] for name in further})
         if row["label"] is None and said["label"]:
-            row["label"] = {"1": 1, "0": 0}.get(said["label"], _label_of(said["label"]))
-        row["modality"] = row["modality"] or _read_modality(said)
+            row["label"] = {"1": 1, "0": 0}.get(said["label"], read_label(said["label"]))
+        row["modality"] = row["modality"] or read_modality(said)
         row["group"] = said.get("patient") or said.get("group") or row["group"]
     return list(_describe_index(rows, entries))
 
@@ -157,12 +157,12 @@ def _locate(listed: str, root: Path) -> str:
 
 def _check_listed(rows: dict[str, Row], listed: Counter[str], index: Path) -> None:
     if twice := [path for path, count in listed.items() if count > 1]:
-        raise DatasetError(f"{_show(twice[0])}: stands twice in {_show(index)}; remove one of its rows.")
+        raise DatasetError(f"{show_path(twice[0])}: stands twice in {show_path(index)}; remove one of its rows.")
     # An error here, where read_records only notes: with another's files the wrong folder is the usual reason.
     if missing := [path for path in listed if path not in rows]:
         more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         raise DatasetError(
-            f"{_show(index)}: lists {_show(missing[0])}{more}, but there is no such image; "
+            f"{show_path(index)}: lists {show_path(missing[0])}{more}, but there is no such image; "
             "correct the path, which starts from the folder of index.csv, or remove the row."
         )
 
@@ -175,7 +175,7 @@ def _describe_index(rows: dict[str, Row], entries: list[dict[str, str]]) -> Iter
         yield f"index.csv does not list {len(rows) - len(entries):,} of {len(rows):,} images."
     splits = Counter(said.get("split", "").lower() for said in entries)
     if set(splits) - {"", "test"}:
-        parts = [f"{count:,} to {_show(split)}" for split, count in sorted(splits.items()) if split]
+        parts = [f"{count:,} to {show_path(split)}" for split, count in sorted(splits.items()) if split]
         yield f"index.csv assigns {', '.join(parts)}, but all images count as test here."
 
 
@@ -188,7 +188,7 @@ def _describe_labels(labelled: dict[str, Row], unlabelled: list[str]) -> Iterato
     elif unlabelled:
         yield (
             f"{len(unlabelled):,} of {len(labelled) + len(unlabelled):,} images have no label and are left out, "
-            f"for example {_show(min(unlabelled))}."
+            f"for example {show_path(min(unlabelled))}."
         )
 
 

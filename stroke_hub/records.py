@@ -83,20 +83,20 @@ def read_records(root: str | Path) -> Records:
     """
     given = Path(root).expanduser().resolve()
     if not given.is_dir():
-        raise DatasetError(f"{_show(given)}: is not a folder; check the path of the dataset.")
-    base, splits = _find_base(given)
+        raise DatasetError(f"{show_path(given)}: is not a folder; check the path of the dataset.")
+    base, splits = find_base(given)
     passed_over: dict[str, list[str]] = {}
-    files = ((split, path) for split in SPLITS for folder in splits[split] for path in _walk(folder))
+    files = ((split, path) for split in SPLITS for folder in splits[split] for path in walk_files(folder))
     rows = [row for split, path in files if (row := _read_file(base, split, path, passed_over))]
     if not rows:
-        raise DatasetError(f"{_show(base)}: holds no images; put them into folders like train/Stroke/StrokeBT.")
+        raise DatasetError(f"{show_path(base)}: holds no images; put them into folders like train/Stroke/StrokeBT.")
     rows.sort(key=lambda row: str(row["path"]))
     index = _find_index(given, base)
     index_notes = _join_index(rows, index, base) if index else []
     # Text columns of pandas would turn None into NaN, which is neither None nor false: hence objects.
     table = pd.DataFrame(rows, dtype=object).astype({"label": np.int64})
     _check_classes(base, table)
-    notes = (*_describe(table), *index_notes, *_describe_files(table, passed_over))
+    notes = (*_describe(table), *index_notes, *describe_passed_over(table, passed_over))
     return Records(base, table, notes)
 
 
@@ -167,7 +167,7 @@ def hash_records(records: Records) -> str:
 # --- folders ------------------------------------------------------------------------------------------------
 
 
-def _find_base(given: Path) -> tuple[Path, dict[str, list[Path]]]:
+def find_base(given: Path) -> tuple[Path, dict[str, list[Path]]]:
     """The folder that holds train and test, and these: `given`, its "deep", or so in its only folder."""
     bases = [given, *_subfolders(given, "deep")]
     if len(visible := _subfolders(given)) == 1:
@@ -178,7 +178,7 @@ def _find_base(given: Path) -> tuple[Path, dict[str, list[Path]]]:
             return base, splits
     missing = [split for split in SPLITS if not any(splits[split] for _, splits in found)] or SPLITS
     raise DatasetError(
-        f"{_show(given)}: has no {' and no '.join(missing)} folder; pass the one that holds train and test."
+        f"{show_path(given)}: has no {' and no '.join(missing)} folder; pass the one that holds train and test."
     )
 
 
@@ -191,7 +191,7 @@ def _subfolders(folder: Path, name: str | None = None) -> list[Path]:
     return sorted(path for path in paths if name is None or path.name.lower() == name)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk_files(folder: Path) -> Iterator[Path]:
     """All files below a folder but hidden ones and litter; links are followed, each folder once."""
     visited: set[str] = set()
     for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
@@ -210,7 +210,7 @@ def _read_file(base: Path, split: str, path: Path, passed_over: dict[str, list[s
     """The row of one file, or None and a reason in `passed_over`."""
     relative = path.relative_to(base).as_posix()
     folders = relative.split("/")[-2:0:-1]  # nearest first, without the split's own
-    label = next((label for folder in folders if (label := _label_of(folder)) is not None), None)
+    label = next((label for folder in folders if (label := read_label(folder)) is not None), None)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         reason = "not named as images"
     elif not relative.isprintable():  # no table or report could hold such a name
@@ -218,9 +218,9 @@ def _read_file(base: Path, split: str, path: Path, passed_over: dict[str, list[s
     elif label is None:
         reason = "in no folder that names a class"
     elif not path.is_file() or path.stat().st_size == 0:
-        raise DatasetError(f"{_show(path)}: is empty or no file; repair or remove it.")
+        raise DatasetError(f"{show_path(path)}: is empty or no file; repair or remove it.")
     else:
-        modality = next((modality for folder in folders if (modality := _modality_of(folder))), None)
+        modality = next((modality for folder in folders if (modality := name_modality(folder))), None)
         patient = PATIENT.match(path.name)
         group = patient[1].lower() if patient else relative
         return {"path": relative, "label": label, "modality": modality, "group": group, "split": split}
@@ -228,14 +228,14 @@ def _read_file(base: Path, split: str, path: Path, passed_over: dict[str, list[s
     return None
 
 
-def _label_of(name: str) -> int | None:
+def read_label(name: str) -> int | None:
     stroke, normal = STROKE.search(name), NORMAL.search(name)
     if (stroke and normal) or MISLEADING.search(name):
-        raise DatasetError(f"{_show(name)}: may mean stroke or normal; rename it to one of them.")
+        raise DatasetError(f"{show_path(name)}: may mean stroke or normal; rename it to one of them.")
     return 1 if stroke else 0 if normal else None
 
 
-def _modality_of(name: str) -> Modality | None:
+def name_modality(name: str) -> Modality | None:
     found = MODALITY.search(name)
     return MODALITIES[(found[1] or found[2]).lower()] if found else None
 
@@ -253,7 +253,7 @@ def _find_index(given: Path, base: Path) -> Path | None:
 
 def _join_index(rows: list[Row], index: Path, base: Path) -> list[str]:
     """Add to the rows what index.csv says of them, and return the notes on what it does not."""
-    names, entries = _read_index(index)
+    names, entries = read_index(index)
     ours = {str(row["path"]): row for row in rows}
     further = [name for name in names if name not in (*COLUMNS, "patient", "")]
     for row in rows:
@@ -266,11 +266,11 @@ def _join_index(rows: list[Row], index: Path, base: Path) -> list[str]:
             absent += 1
             continue
         if path in met:
-            raise DatasetError(f"{_show(path)}: stands twice in {_show(index)}; remove one of its rows.")
+            raise DatasetError(f"{show_path(path)}: stands twice in {show_path(index)}; remove one of its rows.")
         met.add(path)
-        _check_entry(ours[path], said)
+        check_entry(ours[path], said)
         ours[path].update({name: said[name] for name in further})
-        ours[path]["modality"] = ours[path]["modality"] or _read_modality(said)
+        ours[path]["modality"] = ours[path]["modality"] or read_modality(said)
         ours[path]["group"] = said.get("patient") or said.get("group") or ours[path]["group"]
         if said.get("mask"):
             ours[path]["mask"] = posixpath.relpath(said["mask"].replace("\\", "/"), prefix or ".")
@@ -282,16 +282,18 @@ def _join_index(rows: list[Row], index: Path, base: Path) -> list[str]:
     return notes
 
 
-def _read_index(index: Path) -> tuple[list[str], list[dict[str, str]]]:
+def read_index(index: Path) -> tuple[list[str], list[dict[str, str]]]:
     """The names of the columns, and a dictionary per row."""
     try:
         with open(index, encoding="utf-8-sig", newline="") as file:
             names, *lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line] or [[]]
     except (OSError, ValueError, csv.Error) as error:
         reason = printable(str(error), limit=80)
-        raise DatasetError(f"{_show(index)}: cannot be read as a table ({reason}); repair or remove it.") from error
+        raise DatasetError(
+            f"{show_path(index)}: cannot be read as a table ({reason}); repair or remove it."
+        ) from error
     if "path" not in names or len(set(names)) < len(names):
-        raise DatasetError(f"{_show(index)}: needs a column path and no column twice; repair or remove it.")
+        raise DatasetError(f"{show_path(index)}: needs a column path and no column twice; repair or remove it.")
     return names, [dict(itertools.zip_longest(names, line[: len(names)], fillvalue="")) for line in lines]
 
 
@@ -305,25 +307,25 @@ def _match(listed: str, ours: dict[str, Row]) -> tuple[str | None, str]:
     return None, ""
 
 
-def _check_entry(row: Row, said: dict[str, str]) -> None:
-    path, label = _show(row["path"]), said.get("label", "")
+def check_entry(row: Row, said: dict[str, str]) -> None:
+    path, label = show_path(row["path"]), said.get("label", "")
     claims: Row = {
-        "label": {"1": 1, "0": 0}.get(label, _label_of(label)),
-        "modality": _read_modality(said),
+        "label": {"1": 1, "0": 0}.get(label, read_label(label)),
+        "modality": read_modality(said),
         "split": said.get("split", "").lower() or None,
     }
     if label and claims["label"] is None:
-        raise DatasetError(f"{path}: has the label {_show(label)} in index.csv; use Stroke or Normal.")
+        raise DatasetError(f"{path}: has the label {show_path(label)} in index.csv; use Stroke or Normal.")
     if posixpath.normpath(said.get("mask", "")).startswith(("/", "..")):
         raise DatasetError(f"{path}: has a mask outside the dataset in index.csv; correct its path.")
     for name, claim in claims.items():
         if None not in (claim, row[name]) and claim != row[name]:
             raise DatasetError(
-                f"{path}: index.csv gives the {name} {_show(said[name])}, its folders another; correct one."
+                f"{path}: index.csv gives the {name} {show_path(said[name])}, its folders another; correct one."
             )
 
 
-def _read_modality(said: dict[str, str]) -> Modality | None:
+def read_modality(said: dict[str, str]) -> Modality | None:
     return MODALITIES.get(said.get("modality", "").lower())
 
 
@@ -342,7 +344,7 @@ def _check_classes(base: Path, table: pd.DataFrame) -> None:
     missing = [f"{CLASSES[label]} in {split}" for split, label in CELLS if (split, label) not in present]
     if missing:
         raise DatasetError(
-            f"{_show(base)}: has no images of {', nor of '.join(missing)}; each split needs both classes."
+            f"{show_path(base)}: has no images of {', nor of '.join(missing)}; each split needs both classes."
         )
 
 
@@ -372,16 +374,18 @@ def _describe_modalities(table: pd.DataFrame) -> Iterator[str]:
             yield f"There are no {modality} images of {', nor of '.join(missing)}: such figures mislead."
 
 
-def _describe_files(table: pd.DataFrame, passed_over: dict[str, list[str]]) -> Iterator[str]:
+def describe_passed_over(table: pd.DataFrame, passed_over: dict[str, list[str]]) -> Iterator[str]:
     for reason, paths in passed_over.items():
-        yield f"{len(paths):,} files were passed over, {reason}, for example {_show(paths[0])}."
+        yield f"{len(paths):,} files were passed over, {reason}, for example {show_path(paths[0])}."
     if alike := len(table) - table["path"].str.lower().nunique():
         yield f"{alike:,} images have the path of another but for upper and lower case."
 
 
 def _refuse(error: OSError) -> NoReturn:
-    raise DatasetError(f"{_show(error.filename)}: cannot be read ({error.strerror}); check its rights.") from error
+    raise DatasetError(
+        f"{show_path(error.filename)}: cannot be read ({error.strerror}); check its rights."
+    ) from error
 
 
-def _show(path: object) -> str:
+def show_path(path: object) -> str:
     return printable(str(path), limit=200)

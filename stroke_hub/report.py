@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.special import expit
 
 import stroke_hub
+from stroke_hub.audit import AUDIT_FILE
 from stroke_hub.baselines import score_baselines
 from stroke_hub.calibration import choose_operating_points
 from stroke_hub.errors import DatasetError, HubError, ModelFormatError, RunError
@@ -34,7 +35,6 @@ from stroke_hub.train import CALIBRATION_FILE, TRAIN_CONFIG_FILE, find_best_epoc
 
 __all__ = ["REPORT_FILE", "RESULTS_FILE", "SPLIT_FILE", "evaluate", "evaluate_run", "find_report", "read_report"]
 
-AUDIT_FILE = "audit.json"
 REPORT_FILE = "report.json"
 RESULTS_FILE = "stroke_classification_results.csv"
 SPLIT_FILE = "split.csv"

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from stroke_hub import Records, read_records
-from stroke_hub.audit import Audit, assign_groups, audit, drop_leaks, write_audit
+from stroke_hub.audit import Audit, assign_groups, audit, drop_leaks, read_audit, write_audit
 from stroke_hub.errors import DatasetError
 from stroke_hub.records import assign_validation
 from stroke_hub.splits import assign_folds
@@ -262,6 +262,13 @@ def test_written_twice_it_is_the_same(
     write_audit(found, records, tmp_path / "first")
     again = Records(records.root, records.table.sample(frac=1, random_state=0).reset_index(drop=True), ())
     write_audit(audit(again), again, tmp_path / "second")
+    back = read_audit(tmp_path / "first", records)
+    assert back is not None
+    pd.testing.assert_frame_equal(back.pairs, found.pairs.reset_index(drop=True), check_dtype=False)
+    assert drop_leaks(records, back).table.equals(drop_leaks(records, found).table)
+    assert assign_groups(records, back).table.equals(assign_groups(records, found).table)
+    assert read_audit(tmp_path / "first", drop_leaks(records, found)) is None
+    assert read_audit(tmp_path, records) is None
     written = hash_folder(tmp_path / "first")
     assert written == hash_folder(tmp_path / "second")
     assert set(written) == {

@@ -1,5 +1,6 @@
 """The commands, run as a user runs them: one sentence for a mistake, whole files or none."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,9 @@ def test_train_and_push_goes_the_whole_way_and_then_finds_its_work_done(sample: 
     assert done.returncode == 0, done.stderr
     assert "epoch 1/1: train loss" in done.stderr
     assert (tmp_path / "run" / "figures" / "explanations.png").is_file()
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["audit"] == json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert [finding["sentence"] in done.stderr for finding in report["audit"]["findings"]] != []
     again = run("train_and_push.py", *arguments)
     assert again.returncode == 0
     assert "finished already" in again.stderr
