@@ -59,7 +59,7 @@ def train_and_push(
     data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     push_to: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None,
-    tracker: Tracker | None = None,
+    tracker: Annotated[Tracker | None, tyro.conf.arg(metavar="trackio|tensorboard|wandb")] = None,
     checkpoint_minutes: float = 10.0,
 ) -> None:
     """Train on a dataset, measure on its test slices once, explain, and push to the Hub if asked to.
