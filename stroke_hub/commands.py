@@ -68,7 +68,7 @@ def train_and_push(
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     push_to: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None,
     drop_leaks: bool = False,
-    tracker: Tracker | None = None,
+    tracker: Annotated[Tracker | None, tyro.conf.arg(metavar="trackio|tensorboard|wandb")] = None,
     checkpoint_minutes: float = 10.0,
 ) -> None:
     """Audit a dataset, train on it, measure on its test slices once, explain, and push to the Hub if asked to.

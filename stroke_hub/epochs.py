@@ -130,7 +130,7 @@ def prepare_run(
         optimizer=optimizer,
         set_rates=build_schedule(optimizer, config, steps),
         steps=steps,
-        class_weights=weigh_classes(labels) if config.class_weights else None,
+        class_weights=weigh_classes(labels).to(accelerator.device) if config.class_weights else None,
         folder=folder,
         seconds=minutes * 60,
     )
@@ -153,7 +153,7 @@ def train_epoch(run: _Run, dataset: AugmentedSlices, epoch: int) -> float:
     begin, before = time.monotonic(), run.seen
 
     def tell() -> str:
-        rate = (run.seen - before) / (time.monotonic() - begin)
+        rate = (run.seen - before) / max(time.monotonic() - begin, 1e-9)
         return f"loss {run.total / max(run.seen, 1):.4f}, {rate:.0f} images/s"
 
     for squares, labels in track(loader, f"epoch {epoch}/{config.epochs}", status=tell):
@@ -172,8 +172,8 @@ def _take_step(run: _Run, squares: Tensor, labels: Tensor, epoch: int) -> bool:
     count, device = accelerator.num_processes, accelerator.device
     if len(labels) < (1 if config.freeze_batch_norm else 2 * count):
         return False  # batch normalisation has no variance of one slice
-    weights = run.class_weights
-    mass = float(len(labels) if weights is None else weights[labels].sum()) / count  # processes are averaged
+    labels, weights = labels.to(device), run.class_weights
+    mass = (len(labels) if weights is None else weights[labels].sum()) / count  # processes are averaged
     own = slice(accelerator.process_index, None, count)
     absent = accelerator.process_index >= len(labels)  # a last batch may have too few: one is taken for nothing
     squares, mine = (squares[:1], labels[:1]) if absent else (squares[own], labels[own])
@@ -182,9 +182,7 @@ def _take_step(run: _Run, squares: Tensor, labels: Tensor, epoch: int) -> bool:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         logits = run.forward(pixels)
-    if weights is not None:
-        weights = weights.to(device)
-    loss = nn.functional.cross_entropy(logits.float(), mine.to(device), weight=weights, reduction="sum") / mass
+    loss = nn.functional.cross_entropy(logits.float(), mine, weight=weights, reduction="sum") / mass
     if absent:
         loss = loss * 0
     run.optimizer.zero_grad(set_to_none=True)

@@ -12,7 +12,7 @@ from stroke_hub.history import find_best_epoch, measure_epoch
 from stroke_hub.inference import to_float_pixels
 from stroke_hub.model import ResNetViT
 from stroke_hub.optimization import silence_branch, weigh_classes
-from stroke_hub.progress import say, track
+from stroke_hub.progress import track
 from stroke_hub.settings import TrainConfig
 
 __all__ = ["train_probe"]
@@ -45,7 +45,9 @@ def train_probe(
     model.feature_mean.copy_(train.mean(0))
     first = cast(nn.Linear, model.head[0])
     heard = first.weight.ne(0).any(0).cpu()  # what a silenced branch says must not reach the gradient
-    mean, deviation = train.mean(0), train.std(0, correction=0).clamp_min(1e-6)
+    mean, deviation = train.mean(0), train.std(0, correction=0)
+    # a feature that hardly ever stirs in training must not shout at a slice that it does stir at
+    deviation = deviation.clamp_min(0.1 * float(deviation.mean()) + 1e-6)
     train, val = (torch.where(heard, (x - mean) / deviation, 0.0) for x in (train, val))
     head = model.head.cpu()
     weights = weigh_classes(labels) if config.class_weights else None
@@ -74,7 +76,6 @@ def train_probe(
     head.load_state_dict(best[0])
     _unstandardise(first, mean, deviation)
     head.to(model.temperature.device)
-    say(f"probe: {config.epochs} epochs of the head alone")
     return pd.DataFrame(history), best[1]
 
 

@@ -57,7 +57,7 @@ class TrainConfig:
     timm's own matcher. robust: 0.75 where its weights are given; otherwise 1, which is off."""
     vit_layer_decay: Annotated[float | None, FLOAT] = None
     """The same for the transformer."""
-    schedule: Literal["constant", "cosine"] | None = None
+    schedule: Annotated[Literal["constant", "cosine"] | None, tyro.conf.arg(metavar="constant|cosine")] = None
     """Of the learning rate after the head's epochs. plain, seed: constant; robust: cosine, down to 0."""
     warmup_epochs: Annotated[float | None, FLOAT] = None
     """Length of the linear warm-up before the cosine. robust: a tenth of the epochs; plain, seed: 0."""
@@ -70,11 +70,11 @@ class TrainConfig:
     1 - (1 + step)^(-2/3), so that a short run averages little. robust: 0.999; plain, seed: 0, which is off."""
     class_weights: Annotated[bool | None, SWITCH] = None
     """Both classes weigh the same in the loss, however rare one is. robust: True; plain, seed: False."""
-    augmentation: Literal["none", "seed", "mild"] | None = None
-    """seed: flips and rotation; mild: small affine changes and gamma besides. robust: mild; plain, seed: seed."""
+    augmentation: Annotated[Literal["none", "seed", "mild"] | None, tyro.conf.arg(metavar="none|seed|mild")] = None
+    """seed: flips and rotation; mild: small affine changes and gamma too. robust: mild; plain, seed: seed."""
     dropout: float = 0.3
     """Behind the head's hidden layer."""
-    precision: Literal["fp32", "bf16"] | None = None
+    precision: Annotated[Literal["fp32", "bf16"] | None, tyro.conf.arg(metavar="fp32|bf16")] = None
     """bf16: autocast in the forward pass of training. robust: bf16 on CUDA; otherwise fp32."""
     compile: bool = False
     """torch.compile for the training step."""

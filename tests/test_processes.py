@@ -12,7 +12,7 @@ import torch
 
 from stroke_hub import Records, ResNetViT, RunError, TrainConfig, fit, predict
 from stroke_hub.loader import decode_squares
-from stroke_hub.processes import start_accelerator
+from stroke_hub.processes import Tracker, start_accelerator
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -99,6 +99,19 @@ def test_processes_that_did_not_come_together_are_no_training(monkeypatch: pytes
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RunError, match="WORLD_SIZE is 2, but there are 1 processes"):
         start_accelerator()
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "trackio"])
+def test_a_tracker_is_told_every_epoch_and_writes_into_the_run(
+    tracker: Tracker, sample: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(tracker)
+    for name in ("TRACKIO_DIR", "WANDB_DIR", "WANDB_MODE"):
+        monkeypatch.setenv(name, "restored afterwards")
+        monkeypatch.delenv(name)
+    run = fit(CONFIG, sample, tmp_path / "run", tracker=tracker)
+    written = b"".join(path.read_bytes() for path in (run / "tracker").rglob("*") if path.is_file())
+    assert b"val_auroc" in written
 
 
 def test_a_tracker_that_is_not_installed_is_one_sentence() -> None:

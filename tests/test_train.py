@@ -27,7 +27,8 @@ from stroke_hub import (
 from stroke_hub import train as train_module
 from stroke_hub.checkpoint import warm_start
 from stroke_hub.history import measure_epoch
-from stroke_hub.loader import decode_squares
+from stroke_hub.inference import to_float_pixels
+from stroke_hub.loader import AugmentedSlices, build_loader, decode_squares
 from stroke_hub.train import find_best_epoch, read_split, shuffle_labels
 
 CONFIG = TrainConfig(preset="tiny", image_size=64, epochs=3, limit=40, validation_fraction=0.3)
@@ -74,6 +75,30 @@ def test_a_run_of_an_earlier_version_is_still_known(whole: Path, sample: Records
     assert fit(CONFIG, sample, run) == run
     with pytest.raises(RunError, match=r"ema_decay: 0\.0 -> 0\.9"):
         fit(replace(CONFIG, ema_decay=0.9), sample, run)
+
+
+def test_plain_is_the_textbook_loop_to_the_bit(whole: Path, sample: Records) -> None:
+    config, split = CONFIG.resolve(), read_split(whole)
+    torch.manual_seed(config.seed)
+    model = ResNetViT(**PRESETS["tiny"] | {"image_size": config.image_size})
+    train = split[split["split"] == "train"]
+    squares, labels = decode_squares(model, sample.root, train["path"]), torch.tensor(train["label"].to_numpy())
+    dataset = AugmentedSlices(squares, labels)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=1e-4)
+    states = []
+    for epoch in (1, 2, 3):
+        torch.manual_seed(epoch)
+        model.train()
+        for batch, answers in build_loader(dataset, batch_size=32, seed=epoch):
+            loss = nn.functional.cross_entropy(model(to_float_pixels(batch, "cpu")), answers)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        states.append({key: value.clone() for key, value in model.state_dict().items()})
+    best = states[find_best_epoch(pd.read_csv(whole / "history.csv")) - 1]
+    found = load_weights(whole)
+    measured = {"feature_mean", "temperature", "threshold", f"head.{len(model.head) - 1}.bias"}  # afterwards
+    assert all(torch.equal(best[key], found[key]) for key in best.keys() - measured)
 
 
 def test_other_settings_or_other_data_are_refused(whole: Path, sample: Records) -> None:
