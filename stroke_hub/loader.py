@@ -21,7 +21,7 @@ __all__ = ["Augmentation", "AugmentedSlices", "augment_batch", "build_loader", "
 Augmentation: TypeAlias = Literal["seed", "mild", "none"]
 
 ANGLE = 10.0  # degrees, to either side, as in the seed notebook
-SCALE, SHIFT, GAMMA = (0.9, 1.1), 0.05, (0.8, 1.25)  # mild: heads differ that much in size, place and window
+SCALE, SHIFT, GAMMA, MOVED = (0.9, 1.1), 0.05, (0.8, 1.25), 0.8  # mild; the last is a probability
 
 
 def decode_squares(model: ResNetViT, root: Path, paths: Iterable[str]) -> Tensor:
@@ -44,9 +44,9 @@ class AugmentedSlices(Dataset[Any]):
         otherwise slice by slice with albumentations.
     labels : int64 (N,).
     augmentation : "seed": flipped left-right (half of them) and rotated by up to 10 degrees (half), as in the seed
-        notebook; "mild": flipped (half), rotated by up to 10 degrees, scaled by 0.9 to 1.1, shifted by up to
-        5 % of the side in both directions (on a CPU by whole pixels), grey levels raised to a gamma of 0.8 to
-        1.25 (all); "none": as they are.
+        notebook; "mild": flipped (half), scaled by 0.9 to 1.1, rotated by up to 10 degrees and shifted by up to 5 %
+        of the side, width and height apart (four fifths; on a CPU by whole pixels), grey levels raised to a gamma
+        of 0.8 to 1.25 (half); "none": as they are.
     """
 
     def __init__(self, squares: Tensor, labels: Tensor, *, augmentation: Augmentation = "seed") -> None:
@@ -72,10 +72,8 @@ def _compose(augmentation: Augmentation) -> Any:
         return albumentations.Compose([flip, albumentations.Rotate(limit=ANGLE, p=0.5)])
     if augmentation != "mild":
         raise ValueError(f'augmentation is {augmentation!r}; pass "seed", "mild" or "none".')
-    affine = albumentations.Affine(
-        scale=SCALE, translate_percent=(-SHIFT, SHIFT), rotate=(-ANGLE, ANGLE), keep_ratio=True, p=1
-    )
-    gamma = albumentations.RandomGamma(gamma_limit=(100 * GAMMA[0], 100 * GAMMA[1]), p=1)
+    affine = albumentations.Affine(scale=SCALE, translate_percent=(-SHIFT, SHIFT), rotate=(-ANGLE, ANGLE), p=MOVED)
+    gamma = albumentations.RandomGamma(gamma_limit=(100 * GAMMA[0], 100 * GAMMA[1]), p=0.5)
     return albumentations.Compose([flip, affine, gamma])
 
 
@@ -147,36 +145,34 @@ def augment_batch(squares: Tensor, generator: torch.Generator, *, augmentation: 
     -------
     uint8 (B, S, S) on the same device, black where nothing was.
     """
-    count = len(squares)
 
-    def draw(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, generator=generator)
+    def draw(low: float, high: float, *further: int) -> Tensor:
+        return low + (high - low) * torch.rand(len(squares), *further, generator=generator)
 
     if augmentation == "none":
         return squares
-    flip, angle = draw(0, 1) < 0.5, draw(-ANGLE, ANGLE)
+    flip, still, angle = draw(0, 1) < 0.5, draw(0, 1), draw(-ANGLE, ANGLE)
+    scale, shift, gamma = torch.ones(len(squares), 2), torch.zeros(len(squares), 2), torch.ones(len(squares))
     if augmentation == "seed":
-        still, nothing = draw(0, 1) < 0.5, torch.zeros(count)
-        return _warp(squares, flip, angle.masked_fill(still, 0), nothing + 1, nothing, nothing, nothing + 1)
-    scale, right, down, gamma = draw(*SCALE), draw(-SHIFT, SHIFT), draw(-SHIFT, SHIFT), draw(*GAMMA)
-    return _warp(squares, flip, angle, scale, right, down, gamma)
+        return _warp(squares, flip, scale, angle.masked_fill(still < 0.5, 0), shift, gamma)
+    moved = still < MOVED
+    scale[moved], shift[moved] = draw(*SCALE, 2)[moved], draw(-SHIFT, SHIFT, 2)[moved]
+    brightened = draw(0, 1) < 0.5
+    gamma[brightened] = draw(*GAMMA)[brightened]
+    return _warp(squares, flip, scale, angle.masked_fill(~moved, 0), shift, gamma)
 
 
-def _warp(
-    squares: Tensor, flip: Tensor, angle: Tensor, scale: Tensor, right: Tensor, down: Tensor, gamma: Tensor
-) -> Tensor:
-    """Flip, rotate (degrees, clockwise) and scale about the centre, shift (shares of the side), gamma.
+def _warp(squares: Tensor, flip: Tensor, scale: Tensor, angle: Tensor, shift: Tensor, gamma: Tensor) -> Tensor:
+    """Flip, scale (B, 2) and rotate (degrees, clockwise) about the centre, shift (B, 2; of the side), gamma.
 
-    squares : uint8 (B, S, S); the others (B,), `flip` boolean.
+    Width stands before height. squares : uint8 (B, S, S); flip : boolean (B,); angle, gamma : (B,).
     """
     radians = angle * (math.pi / 180)
-    cosine, sine = torch.cos(radians) / scale, torch.sin(radians) / scale
-    mirror = 1 - 2 * flip.float()
+    cosine, sine = torch.cos(radians), torch.sin(radians)
+    back = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1) / scale[..., None]
     # grid_sample asks where each new pixel comes from, in sides of 2 about the centre: the inverse of the way there
-    inverse = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1)
-    offset = -inverse @ (2 * torch.stack([right, down], 1))[..., None]
-    theta = torch.cat([inverse, offset], 2)
-    theta[:, 0] *= mirror[:, None]
+    theta = torch.cat([back, -back @ (2 * shift)[..., None]], 2)
+    theta[:, 0] *= (1 - 2 * flip.float())[:, None]
     theta, gamma = theta.to(squares.device), gamma.to(squares.device)
     grid = F.affine_grid(theta, [len(squares), 1, *squares.shape[1:]], align_corners=False)
     grey = F.grid_sample(squares[:, None].float(), grid, align_corners=False)[:, 0]

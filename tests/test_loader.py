@@ -7,6 +7,7 @@ import albumentations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms import InterpolationMode
@@ -55,14 +56,19 @@ def assert_equal(found: list[tuple[Tensor, Tensor]], expected: list[tuple[Tensor
         assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(mine, theirs, strict=True))
 
 
-class SeedSlices(torch.utils.data.Dataset[Any]):
+class FirstSlices(torch.utils.data.Dataset[Any]):
     """What the package did first: the stream that published figures came from."""
 
-    def __init__(self, squares: Tensor, labels: Tensor) -> None:
+    def __init__(self, squares: Tensor, labels: Tensor, augmentation: str) -> None:
         self.squares, self.labels = squares.numpy(), labels.tolist()
-        self.augment = albumentations.Compose(
-            [albumentations.HorizontalFlip(p=0.5), albumentations.Rotate(limit=10, p=0.5)]
-        )
+        steps = {
+            "seed": [albumentations.Rotate(limit=10, p=0.5)],
+            "mild": [
+                albumentations.Affine(scale=(0.9, 1.1), translate_percent=(-0.05, 0.05), rotate=(-10, 10), p=0.8),
+                albumentations.RandomGamma(gamma_limit=(80, 125), p=0.5),
+            ],
+        }
+        self.augment = albumentations.Compose([albumentations.HorizontalFlip(p=0.5), *steps[augmentation]])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -73,12 +79,14 @@ class SeedSlices(torch.utils.data.Dataset[Any]):
 
 
 @pytest.mark.parametrize("seed", [0, 100_003])
-def test_the_seed_stream_is_the_one_it_was(squares: Tensor, labels: Tensor, seed: int) -> None:
-    before = SeedSlices(squares, labels)
+@pytest.mark.parametrize("augmentation", ["seed", "mild"])
+def test_the_stream_is_the_one_it_was(squares: Tensor, labels: Tensor, augmentation: Any, seed: int) -> None:
+    before = FirstSlices(squares, labels, augmentation)
     before.augment.set_random_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     expected = collect(DataLoader(before, batch_size=BATCH, shuffle=True, generator=generator))
-    assert_equal(collect(build_loader(AugmentedSlices(squares, labels), batch_size=BATCH, seed=seed)), expected)
+    dataset = AugmentedSlices(squares, labels, augmentation=augmentation)
+    assert_equal(collect(build_loader(dataset, batch_size=BATCH, seed=seed)), expected)
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
@@ -178,19 +186,31 @@ def test_warping_is_torchvisions(
     )
     expected = reference.adjust_gamma(expected.clamp(0, 1), gamma)[:, 0] * 255
 
-    def repeat(value: float) -> Tensor:
-        return torch.full((COUNT,), value)
+    def repeat(*values: float) -> Tensor:
+        return torch.tensor(values).expand(COUNT, len(values))
 
     flips = torch.full((COUNT,), flip)
-    found = _warp(squares, flips, repeat(angle), repeat(scale), repeat(shift[0]), repeat(shift[1]), repeat(gamma))
+    found = _warp(squares, flips, repeat(scale, scale), repeat(angle)[:, 0], repeat(*shift), repeat(gamma)[:, 0])
     assert found.dtype == torch.uint8
     # half a level from rounding, the rest from single precision
     assert (found.float() - expected).abs().max() <= 0.51
 
 
+def test_width_and_height_scale_apart(squares: Tensor) -> None:
+    scale, still = torch.tensor([[1.1, 0.9]]).expand(COUNT, 2), torch.zeros(COUNT)
+    found = _warp(squares, still > 0, scale, still, torch.zeros(COUNT, 2), still + 1)
+    matrix = np.array([[0.9, 0], [0, 1.1]])  # of rows, then columns
+    centre = np.array([(SIZE - 1) / 2] * 2)
+    for mine, square in zip(found, squares, strict=True):
+        expected = ndimage.affine_transform(
+            square.numpy().astype(float), np.linalg.inv(matrix), centre - np.linalg.inv(matrix) @ centre, order=1
+        )
+        assert np.abs(mine.numpy() - expected)[2:-2, 2:-2].max() <= 0.51
+
+
 def test_each_slice_has_draws_of_its_own(squares: Tensor) -> None:
     same = squares[:1].expand(COUNT, -1, -1)
-    for augmentation, least in (("seed", COUNT // 3), ("mild", COUNT)):
+    for augmentation, least in (("seed", COUNT // 3), ("mild", 2 * COUNT // 3)):
         found = augment_batch(same, torch.Generator().manual_seed(0), augmentation=augmentation)  # type: ignore[arg-type]
         assert len(found.flatten(1).unique(dim=0)) >= least
 
