@@ -1,0 +1,193 @@
+"""What the page and the card say alike: how numbers are written, what parts are called, what to type again."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from stroke_hub.errors import RunError
+from stroke_hub.train import TrainConfig, describe_variant
+
+__all__ = [
+    "NUMBER_FILTERS",
+    "PARTS",
+    "build_command",
+    "list_parts",
+    "list_points",
+    "list_prevalences",
+    "show_count",
+    "show_digits",
+    "show_interval",
+    "show_number",
+    "show_percent",
+]
+
+PARTS = {"overall": "All slices", "BT": "CT (BT)", "MR": "MR"}
+POINTS = {
+    "half": "Probability 0.5",
+    "youden": "Youden",
+    "sensitivity95": "Sensitivity 95 %",
+    "specificity95": "Specificity 95 %",
+}
+
+
+def list_parts(test: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Title and figures of the parts to show: a single modality is the whole test and is not shown twice."""
+    overall = test["overall"]
+    rest = [(PARTS[name], test[name]) for name in ("BT", "MR") if 0 < test[name]["n"] < overall["n"]]
+    whole = [PARTS[name] for name in ("BT", "MR") if test[name]["n"] == overall["n"]]
+    return [(f"All slices, {whole[0]}" if whole else PARTS["overall"], overall), *rest]
+
+
+def list_points(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The operating points, the model's own first, each with "name", "title" and whether it is the "own"."""
+    chosen = report["model"]["operating_point"]
+    names = sorted(report["operating_points"], key=lambda name: name != chosen)
+    return [
+        report["operating_points"][name] | {"name": name, "title": POINTS.get(name, name), "own": name == chosen}
+        for name in names
+    ]
+
+
+def list_prevalences(overall: Mapping[str, Any]) -> list[str]:
+    """The prevalences of a part's operating points, as the report has them, in rising order."""
+    found = {key for point in overall["operating_points"].values() for key in point.get("at_prevalence") or ()}
+    return sorted(found, key=float)
+
+
+def build_command(report: Mapping[str, Any], *, installed: bool = False) -> list[str]:
+    """What to type to get a report again, word by word: the training, or the evaluation of another's model.
+
+    Parameters
+    ----------
+    installed : name the installed program instead of the script of a checkout.
+
+    Returns
+    -------
+    The words, quoted for a shell. Of the training's options those that a default would not give.
+    """
+    data, model, training = report["data"], report["model"], report["training"]
+    note = str(data["note"])
+    if training is None:
+        words = ["stroke-hub-evaluate"] if installed else ["python", "scripts/evaluate.py"]
+        words += ["--model", str(model["source"] or "MODEL")]
+        if model["revision"]:
+            words += ["--revision", str(model["revision"])]
+        words += ["--data-dir", "FOLDER", "--out", "OUT"]
+        if data.get("split", "test") != "test":
+            words += ["--split", str(data["split"])]
+    else:
+        known = data["name"] in ("sample", "kaggle")
+        words = ["stroke-hub-train"] if installed else ["python", "scripts/train_and_push.py"]
+        words += ["--data", str(data["name"])] if known else ["--data-dir", "FOLDER"]
+        given = _choose_options(training)
+        for option in fields(TrainConfig):
+            words += _spell_option(option.name, given.get(option.name), default=option.default)
+        # the training adds this by itself
+        note = note.removesuffix(describe_variant(TrainConfig(**given))).removesuffix("; ")
+    if note:
+        words += ["--data-note", note]
+    return [shlex.quote(word) for word in words]
+
+
+def _choose_options(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The fewest options that resolve to the same configuration: a preset names its backbones by itself."""
+    given = {option.name: training[option.name] for option in fields(TrainConfig) if option.name in training}
+    try:
+        whole = TrainConfig(**given).resolve()
+    except (RunError, KeyError, TypeError):
+        return given  # of another version of the package: all of it is shown
+    for name in tuple(given):
+        fewer = {key: value for key, value in given.items() if key != name}
+        try:
+            if TrainConfig(**fewer).resolve() == whole:
+                given = fewer
+        except RunError:
+            continue  # what is left would contradict itself: the option is needed
+    return given
+
+
+def _spell_option(name: str, value: Any, *, default: Any) -> list[str]:
+    """An option of the command, where it is not the default."""
+    option = f"--{name.replace('_', '-')}"
+    if value is None or value == default:
+        return []
+    if isinstance(default, bool):
+        return [option]  # a flag
+    if isinstance(value, list):
+        return [option, *(str(item) for item in value)]
+    return [option, str(value)]
+
+
+def show_number(value: float | None, reason: str | None = None) -> str:
+    """Three decimals; what rounds to 0 or 1 without being it is said to be below or above."""
+    if value is None:
+        return f"not defined: {reason}" if reason else "not defined"
+    if 0 < value < 0.0005:
+        return "<0.001"
+    if 0.9995 <= value < 1:
+        return ">0.999"
+    return f"{value:.3f}".replace("-", "−")
+
+
+def show_interval(interval: Mapping[str, Any] | None, sign: bool = False) -> str:
+    """0.857 [0.581, 0.966], or why there is none."""
+    if interval is None:
+        return "not defined"
+    show = _show_signed if sign else show_number
+    reason = interval.get("undefined")
+    if interval["value"] is None:
+        return show_number(None, reason)
+    if interval["low"] is None or interval["high"] is None:
+        return f"{show(interval['value'])} (interval not defined{f': {reason}' if reason else ''})"
+    # no line ends inside the brackets
+    return f"{show(interval['value'])} [{show(interval['low'])},\N{NO-BREAK SPACE}{show(interval['high'])}]"
+
+
+def _show_signed(value: float | None) -> str:
+    """Three decimals with their sign."""
+    return "not defined" if value is None else f"{value:+.3f}".replace("-", "−")
+
+
+def show_digits(value: float | None) -> str:
+    """Three significant digits, for what has no fixed scale: a temperature, a threshold close to 0."""
+    return "not defined" if value is None else f"{value:.3g}"
+
+
+def show_percent(value: float | None) -> str:
+    """A share in per cent, three significant digits."""
+    return "not defined" if value is None else f"{100 * value:.3g}\N{NO-BREAK SPACE}%"
+
+
+def show_count(value: int | None) -> str:
+    """A whole number with thousands separated."""
+    return "not defined" if value is None else f"{value:,.0f}"
+
+
+def _hundred(value: float) -> str:
+    """A share as how many of 100; neither none nor all of them where it is only close to that."""
+    share = round(100 * value)
+    if share == 100 and value < 1:
+        return "more than 99"
+    if share == 0 and value > 0:
+        return "fewer than 1"
+    return str(share)
+
+
+def _range(interval: Mapping[str, Any]) -> str:
+    """An interval as how many of 100, for a sentence; empty where there is none."""
+    if interval["low"] is None or interval["high"] is None:
+        return ""
+    return f" (95 % interval: {_hundred(interval['low'])} to {_hundred(interval['high'])})"
+
+
+NUMBER_FILTERS = {
+    "count": show_count,
+    "digits": show_digits,
+    "hundred": _hundred,
+    "interval": show_interval,
+    "number": show_number,
+    "percent": show_percent,
+    "range": _range,
+    "signed": _show_signed,
+}  # by the name that templates use
