@@ -4,6 +4,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,6 +27,7 @@ __all__ = [
     "evaluate_model",
     "explain_folder",
     "predict_files",
+    "publish_space",
     "report_runs",
     "train_and_push",
     "write_sample_dataset",
@@ -35,6 +37,30 @@ SAMPLE_FOLDER = Path("data/sample")
 SAMPLE_NOTE = "simulated slices, not patients"
 KAGGLE_NOTE = "Kaggle Multimodal Stroke Image Dataset"
 PREDICTIONS_FILE = "predictions.csv"
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """How --push-to publishes a run."""
+
+    private: bool = False
+    """The repository, where it is made here, is private."""
+    create_pr: bool = False
+    """Open a pull request instead of committing."""
+    revision: Annotated[str | None, tyro.conf.arg(metavar="BRANCH")] = None
+    """The branch to commit to, instead of main."""
+    tag: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """The tag of the commit; by default weights- and the first 8 digits of the weights' SHA-256."""
+    update_card: bool = False
+    """Renew the numbers in a card that was edited on the Hub."""
+    half: bool = False
+    """Store the weights as float16: half the download."""
+    with_checkpoints: bool = False
+    """Upload the checkpoints too."""
+    with_onnx: bool = False
+    """Upload the exported models in onnx/ too."""
+    dry_run: bool = False
+    """Only say what would be uploaded."""
 
 
 def _command(function: Callable[..., None]) -> Callable[[], None]:
@@ -67,6 +93,7 @@ def train_and_push(
     data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     push_to: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None,
+    publishing: PublishOptions = PublishOptions(),
     drop_leaks: bool = False,
     tracker: Annotated[Tracker | None, tyro.conf.arg(metavar="trackio|tensorboard|wandb")] = None,
     checkpoint_minutes: float = 10.0,
@@ -82,7 +109,8 @@ def train_and_push(
         data_dir: a dataset folder in the Kaggle layout, or where the sample dataset goes.
         data_note: words that every figure and report of this run carries, for example what the data stand for.
         run_dir: the run folder; by default runs/<dataset>-<preset>-<recipe>-seed<seed> and what sets it apart.
-        push_to: a Hub repository, as owner/name; the token is checked before the training.
+        push_to: a Hub repository, as owner/name; name and right to write are checked before the training.
+        publishing: how it is published.
         drop_leaks: leave training images out that stand in test too; the audit looks for them in any case.
         tracker: passes the figures of every epoch on; nothing leaves the machine unless its own settings say so.
         checkpoint_minutes: how much work a crash may cost; there is a checkpoint after every epoch too.
@@ -93,7 +121,7 @@ def train_and_push(
     if push_to:
         from stroke_hub.hub import check_access
 
-        check_access(push_to)
+        check_access(push_to, create_pr=publishing.create_pr)
     with first_goes_first():
         records, name, note = _find_data(data, data_dir, data_note)
     _tell_notes(records)
@@ -112,7 +140,7 @@ def train_and_push(
     if push_to:
         from stroke_hub.hub import publish
 
-        say(f"published: {publish(run_dir, push_to)}")
+        say(f"published: {publish(run_dir, push_to, **asdict(publishing))}")
 
 
 def _name_run(name: str, config: TrainConfig) -> str:
@@ -175,6 +203,7 @@ def evaluate_model(
     split: Literal["test", "train"] = "test",
     data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
     faithfulness: bool = False,
+    compare: bool = False,
 ) -> None:
     """Measure any run or Hub model on any folder of slices, and explain chosen ones; without labels, predict only.
 
@@ -186,10 +215,12 @@ def evaluate_model(
         revision: commit, tag or branch of a Hub model.
         split: which part of the dataset.
         data_note: words that every figure carries, for example what the data stand for.
+        compare: print the model's own report beside the new figures; where one is outside the interval that the
+            report gives, the exit status is 1.
         faithfulness: measure too whether the maps of the stroke slices are true (about 2 CPU-seconds a slice).
     """
     from stroke_hub.model import ResNetViT
-    from stroke_hub.report import REPORT_FILE, evaluate, find_report
+    from stroke_hub.report import REPORT_FILE, evaluate, find_report, read_report
 
     loaded = ResNetViT.from_pretrained(model, revision=revision)
     records = _read_any(data_dir, split)
@@ -217,6 +248,19 @@ def evaluate_model(
         )
     _tell_figures(out / REPORT_FILE, split)
     say(f"evaluation: {out}")
+    if compare:
+        _compare_with_own(own, read_report(out), model)
+
+
+def _compare_with_own(own: dict[str, Any] | None, new: dict[str, Any], model: str) -> None:
+    from stroke_hub.comparison import compare_reports
+
+    if own is None:
+        raise RunError(f"{model}: has no report of its own to compare with.")
+    lines, agree = compare_reports(own, new)
+    print("\n".join(lines))
+    if not agree:
+        raise RunError("A figure is outside the interval that the model's own report gives for it.")
 
 
 def _read_any(data_dir: Path, split: str) -> Records:
@@ -355,6 +399,29 @@ def _tell_figures(report_file: Path, split: str = "test") -> None:
                 words += f" [{interval['low']:.4f}, {interval['high']:.4f}]"
             n = f"{figures['n']} slices of {figures['groups']} groups"
             say(f"{split} {part}: {n}, accuracy {figures['accuracy']:.4f}, AUROC {words}")
+
+
+@_command
+def publish_space(
+    *,
+    repo_id: Annotated[str, tyro.conf.arg(metavar="OWNER/SPACE")],
+    model: Annotated[str, tyro.conf.arg(metavar="OWNER/NAME")],
+    revision: Annotated[str, tyro.conf.arg(metavar="COMMIT")] = "main",
+    private: bool = False,
+) -> None:
+    """Put the demo into a Gradio Space, with the package beside it and the model pinned to a commit.
+
+    Args:
+        repo_id: the Space; made where there is none.
+        model: the model on the Hub.
+        revision: the Space shows the commit that this is now.
+        private: of a Space that is made here.
+    """
+    from stroke_hub.hub import check_access
+    from stroke_hub.space import push_space
+
+    check_access(repo_id)
+    say(f"Space: {push_space(repo_id, model, revision=revision, private=private)}")
 
 
 @_command

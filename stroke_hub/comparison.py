@@ -12,8 +12,9 @@ from stroke_hub.files import write_text
 from stroke_hub.forest import draw_forest
 from stroke_hub.intervals import METRICS, bootstrap_intervals, paired_bootstrap
 from stroke_hub.report import RESULTS_FILE, SPLIT_FILE, read_report
+from stroke_hub.summary import say_interval
 
-__all__ = ["compare", "write_comparison"]
+__all__ = ["compare", "compare_reports", "write_comparison"]
 
 
 def compare(run_a: str | Path, run_b: str | Path) -> dict[str, Any]:
@@ -48,6 +49,37 @@ def compare(run_a: str | Path, run_b: str | Path) -> dict[str, Any]:
         "groups": int(both["group"].nunique()),
         "metrics": {name: {"a": own_a[name], "b": own_b[name], "difference": gaps[name]} for name in METRICS},
     }
+
+
+def compare_reports(own: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], bool]:
+    """A line a figure: a model's own report, what was measured now, and whether that lies in the own interval.
+
+    Returns
+    -------
+    The lines, and whether all agree. A figure without an interval must be the same within 1e-6.
+    """
+    same = own["data"]["sha256"] == new["data"]["sha256"]
+    lines = [
+        f"data: {new['data']['sha256']}, {'the same as in the report' if same else 'other than in the report'}",
+        f"{'':30}{'report':26}{'now':10}",
+    ]
+    agree = True
+    for part, figures in new["test"].items():
+        reported = own["test"][part]["intervals"]
+        for name, interval in figures["intervals"].items():
+            before, now = reported[name], interval["value"]
+            if before["value"] is None or now is None:
+                fine, words = True, "not defined in one of them"
+            elif before["low"] is None:
+                fine = abs(now - before["value"]) <= 1e-6
+                words = "the same" if fine else "differs, and the report has no interval"
+            else:
+                fine = before["low"] - 1e-6 <= now <= before["high"] + 1e-6
+                words = "inside" if fine else "OUTSIDE"
+            agree &= fine
+            shown = "-" if now is None else f"{now:.3f}"
+            lines.append(f"{part + ' ' + name.replace('_', ' '):30}{say_interval(before):26}{shown:10}{words}")
+    return lines, agree
 
 
 def write_comparison(result: dict[str, Any], out: str | Path) -> None:

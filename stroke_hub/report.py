@@ -1,5 +1,6 @@
 """evaluate(): labelled slices and a model become report.json, report.html, the CSVs and the figures."""
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import expit
+from torch import Tensor
 
 import stroke_hub
 from stroke_hub.audit import AUDIT_FILE
@@ -29,7 +31,7 @@ from stroke_hub.measurement import (
 from stroke_hub.model import CLASSES, ResNetViT, hash_weights
 from stroke_hub.page import write_page
 from stroke_hub.records import Records
-from stroke_hub.storage import download
+from stroke_hub.storage import download, halve_weights
 from stroke_hub.summary import describe, warn
 from stroke_hub.train import CALIBRATION_FILE, TRAIN_CONFIG_FILE, find_best_epoch, read_split
 
@@ -83,12 +85,14 @@ def evaluate(
     test = table[table["split"] == "test"].reset_index(drop=True)
     if test.empty:
         raise DatasetError(f"{root}: has no slices here to evaluate on.")
-    prediction = predict(model, decode_squares(model, root, test["path"]), batch_size=batch_size)
+    squares = decode_squares(model, root, test["path"])
+    prediction = predict(model, squares, batch_size=batch_size)
     report = _start_report(model, dict(about or {}), history)
     report |= _read_validation(model, table, root, report["calibration"], operating_points, batch_size)
     report["model"]["operating_point"] = _name_point(model, report["operating_points"])
     report |= _measure(model, test, prediction, report)
     report |= _measure_honesty(model, table, test, prediction, root)
+    report["half"] = _measure_half(model, squares, prediction, batch_size)
     report |= {"words": describe(report), "warnings": warn(report)}
     out.mkdir(parents=True, exist_ok=True)
     results = _tabulate(test, prediction)
@@ -251,6 +255,15 @@ def _measure_honesty(
         "baselines": measure_baselines(test, prediction.probability, baselines, threshold=float(model.threshold)),
         "random_labels": describe_control(baselines),
     }
+
+
+def _measure_half(model: ResNetViT, squares: Tensor, prediction: Prediction, batch_size: int) -> dict[str, Any]:
+    """What storing the weights as float16 changes."""
+    halved = copy.deepcopy(model)
+    weights = halve_weights(model.state_dict())
+    halved.load_state_dict({key: value.float() for key, value in weights.items()})
+    change = predict(halved, squares, batch_size=batch_size).probability - prediction.probability
+    return {"max_probability_change": float(np.abs(change).max())}
 
 
 def _tabulate(table: pd.DataFrame, prediction: Prediction) -> pd.DataFrame:

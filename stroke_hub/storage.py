@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from stroke_hub.errors import HubError, ModelFormatError
 
-__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "check_weights", "download", "read_config", "read_weights"]
+__all__ = [
+    "CONFIG_FILE",
+    "WEIGHTS_FILE",
+    "check_weights",
+    "download",
+    "halve_weights",
+    "read_config",
+    "read_weights",
+]
 
 CONFIG_FILE = constants.CONFIG_NAME
 WEIGHTS_FILE = constants.SAFETENSORS_SINGLE_FILE
@@ -59,11 +67,31 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
 def read_weights(path: Path, name: str, device: str | torch.device) -> dict[str, Tensor]:
     """The tensors of the model `name`, from its safetensors file and nothing else."""
     try:
-        return load_file(path, device=str(device))
+        weights = load_file(path, device=str(device))
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFormatError(
             f"{name}: {WEIGHTS_FILE} is damaged or not safetensors ({str(error)[:80]}); download it again."
         ) from None
+    # published as float16, a model computes as float32 all the same
+    return {key: value.float() if value.dtype == torch.float16 else value for key, value in weights.items()}
+
+
+def halve_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as float16, half the bytes; scalars and the statistics of pixels stay float32, as thresholds must.
+
+    Raises
+    ------
+    ModelFormatError : a value is beyond what float16 holds.
+    """
+    halved = {key: value.half() if _is_halved(value) else value for key, value in weights.items()}
+    for key, value in halved.items():
+        if _is_halved(weights[key]) and not bool(value.isfinite().all()):
+            raise ModelFormatError(f"{key} holds values beyond float16; publish the weights whole.")
+    return halved
+
+
+def _is_halved(value: Tensor) -> bool:
+    return value.dtype == torch.float32 and value.numel() > 3
 
 
 def check_weights(model: nn.Module, weights: dict[str, Tensor], name: str) -> None:

@@ -1,0 +1,87 @@
+"""push_space(): the demo goes to a Hugging Face Space, beside it the package, the model pinned to a commit."""
+
+import json
+import tempfile
+from importlib.metadata import requires
+from pathlib import Path
+
+import yaml  # type: ignore[import-untyped]  # huggingface_hub brings it
+from huggingface_hub import CommitOperationAdd, HfApi
+
+import stroke_hub
+from stroke_hub.errors import RunError
+from stroke_hub.hub import explain_hub_errors
+from stroke_hub.sample import write_sample
+from stroke_hub.storage import CONFIG_FILE, WEIGHTS_FILE
+
+__all__ = ["push_space"]
+
+PACKAGE = Path(stroke_hub.__file__).parent
+PRELOADED = (CONFIG_FILE, WEIGHTS_FILE, "report.json")  # at build time: the page answers at once
+
+
+def push_space(
+    repo_id: str, model: str, *, revision: str = "main", private: bool = False, examples: bool = True
+) -> str:
+    """Put the demo into a Gradio Space in one commit.
+
+    Parameters
+    ----------
+    repo_id, model : "owner/name" of the Space and of the model on the Hub.
+    revision : the Space shows the commit that this is now, whatever it becomes later.
+    examples : add a small set of simulated slices to click on.
+
+    Returns
+    -------
+    The address of the Space.
+
+    Raises
+    ------
+    RunError : space/ is not here: this needs a checkout of the repository.
+    HubError : the model is not there, or the Hub refused or cannot be reached.
+    """
+    folder = PACKAGE.parent / "space"
+    if not (folder / "app.py").is_file():
+        raise RunError(f"{folder}: is not there; run this from a checkout of the repository.")
+    api = HfApi()
+    with explain_hub_errors(model):
+        commit = api.model_info(model, revision=revision).sha
+    files = {
+        "app.py": (folder / "app.py").read_bytes(),
+        "README.md": _pin(folder / "README.md", model, str(commit)).encode(),
+        "requirements.txt": "".join(f"{line}\n" for line in _list_requirements()).encode(),
+        "model.json": (json.dumps({"model": model, "revision": commit}, indent=2) + "\n").encode(),
+    }
+    package = (path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    files |= {f"stroke_hub/{path.relative_to(PACKAGE).as_posix()}": path.read_bytes() for path in sorted(package)}
+    if examples:
+        files |= _draw_examples()
+    operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+    with explain_hub_errors(repo_id):
+        api.create_repo(repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
+        api.create_commit(repo_id, operations, repo_type="space", commit_message=f"Demo of {model} at {commit}")
+    return f"{api.endpoint}/spaces/{repo_id}"
+
+
+def _pin(readme: Path, model: str, commit: str) -> str:
+    """The Space's README with the model in its front matter."""
+    _, header, text = readme.read_text(encoding="utf-8").split("---\n", 2)
+    settings = yaml.safe_load(header) | {
+        "models": [model],
+        "preload_from_hub": [f"{model} {','.join(PRELOADED)} {commit}"],
+    }
+    return f"---\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}---\n{text}"
+
+
+def _list_requirements() -> list[str]:
+    """What the package and its demo need, as pip takes it."""
+    lines = (line.partition(";") for line in requires("stroke-hub") or ())
+    return [name.strip() for name, _, extra in lines if not extra or "demo" in extra]
+
+
+def _draw_examples() -> dict[str, bytes]:
+    """A small simulated dataset, by its place in the Space."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = write_sample(Path(folder) / "examples", patients=36)
+        found = sorted(path for path in root.rglob("*") if path.is_file())
+        return {f"examples/{path.relative_to(root).as_posix()}": path.read_bytes() for path in found}
