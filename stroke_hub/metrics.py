@@ -38,8 +38,8 @@ def measure(label: Labels, probability: Floats, *, threshold: float) -> dict[str
 
     Returns
     -------
-    A dictionary of plain numbers; "auroc" and "average_precision" are None where only one class is present,
-    and every figure is where N is 0; then "undefined" says why.
+    A dictionary of plain numbers; "auroc" and "average_precision" are None where only one class is present, and
+    every figure is where N is 0, as are ratios of nothing; then "undefined" says why.
     """
     label, probability = _check(label, probability)
     result: dict[str, Any] = {"n": len(label), "n_stroke": int(label.sum()), "threshold": threshold}
@@ -53,8 +53,13 @@ def measure(label: Labels, probability: Floats, *, threshold: float) -> dict[str
         "confusion": counts,
         "classes": report_classes(counts),
     }
+    reasons = []
     if not _has_both(label):
-        result["undefined"] = "only one class is present, so AUROC and average precision are undefined"
+        reasons.append("only one class is present, so AUROC and average precision are undefined")
+    if any(value is None for figures in result["classes"].values() for value in figures.values()):
+        reasons.append("a class that is never called has no precision, one that is not there no recall")
+    if reasons:
+        result["undefined"] = "; ".join(reasons)
     return result
 
 
