@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from stroke_hub import PRESETS, HubError, ModelFormatError, ResNetViT
 from stroke_hub.model import load_backbone
+from stroke_hub.storage import halve_weights
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_weights_must_match_exactly(saved: Path) -> None:
         ({k: v for k, v in weights.items() if k != key}, "lacks"),
         (weights | {"extra": torch.zeros(1)}, "unknown"),
         (weights | {key: torch.zeros(3)}, key),
-        (weights | {key: weights[key].half()}, "float16"),
+        (weights | {key: weights[key].double()}, "float64"),
         (weights | {key: torch.full_like(weights[key], float("nan"))}, "NaN"),
     ):
         save_file(changed, file)
@@ -159,3 +160,16 @@ def test_transformers_with_computed_tables_load_too(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     x = torch.rand(2, 3, 56, 56)
     assert torch.equal(model(x), ResNetViT.from_pretrained(tmp_path)(x))
+
+
+def test_half_weights_are_loaded_as_whole_ones(saved: Path) -> None:
+    file = saved / "model.safetensors"
+    weights = load_file(file)
+    save_file(halve_weights(weights), file)
+    loaded = ResNetViT.from_pretrained(saved).state_dict()
+    assert all(value.dtype == weights[key].dtype for key, value in loaded.items())
+    for key, value in weights.items():
+        exact = value.half().float() if value.numel() > 3 and value.is_floating_point() else value
+        assert torch.equal(loaded[key], exact)
+    with pytest.raises(ModelFormatError, match="beyond float16"):
+        halve_weights(weights | {"head.0.bias": torch.full_like(weights["head.0.bias"], 1e6)})
