@@ -4,7 +4,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ from stroke_hub.folders import has_labels, has_splits, read_folder
 from stroke_hub.processes import Tracker, first_goes_first
 from stroke_hub.progress import is_first, say
 from stroke_hub.records import Records, hash_records, read_records
+from stroke_hub.splits import apply_split
 from stroke_hub.train import TrainConfig, describe_variant, fit
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def train_and_push(
     push_to: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None,
     publishing: PublishOptions = PublishOptions(),
     drop_leaks: bool = False,
+    split_file: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None,
+    folds: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
     tracker: Annotated[Tracker | None, tyro.conf.arg(metavar="trackio|tensorboard|wandb")] = None,
     checkpoint_minutes: float = 10.0,
 ) -> None:
@@ -112,6 +115,9 @@ def train_and_push(
         push_to: a Hub repository, as owner/name; name and right to write are checked before the training.
         publishing: how it is published.
         drop_leaks: leave training images out that stand in test too; the audit looks for them in any case.
+        split_file: divide the dataset as the split.csv of another run does.
+        folds: grouped cross-validation on the training slices instead: a run a fold, out-of-fold predictions, the
+            test slices left alone.
         tracker: passes the figures of every epoch on; nothing leaves the machine unless its own settings say so.
         checkpoint_minutes: how much work a crash may cost; there is a checkpoint after every epoch too.
     """
@@ -126,10 +132,16 @@ def train_and_push(
         records, name, note = _find_data(data, data_dir, data_note)
     _tell_notes(records)
     variant = describe_variant(config)
-    run_dir = run_dir or Path("runs") / _name_run(name, config)
+    run_dir = run_dir or Path("runs") / _name_run(name, config, folds)
     found = read_audit(run_dir, records) or audit(records)
     _tell_findings(found)
     kept = assign_groups(leave_out(records, found) if drop_leaks else records, found)
+    if split_file:
+        kept = apply_split(kept, split_file)
+        _tell_notes(replace(kept, notes=kept.notes[len(records.notes) :]))
+    if folds:
+        _cross_validate(config, kept, run_dir, folds)
+        return
     fit(config, kept, run_dir, tracker=tracker, checkpoint_minutes=checkpoint_minutes)
     if not is_first():
         return
@@ -143,10 +155,24 @@ def train_and_push(
         say(f"published: {publish(run_dir, push_to, **asdict(publishing))}")
 
 
-def _name_run(name: str, config: TrainConfig) -> str:
+def _cross_validate(config: TrainConfig, records: Records, run_dir: Path, folds: int) -> None:
+    from stroke_hub.crossvalidation import cross_validate
+    from stroke_hub.summary import say_interval
+
+    if folds < 2:
+        raise RunError(f"folds is {folds}, but must be at least 2.")
+    result = cross_validate(config, records, run_dir, folds=folds)
+    for name, figures in [*enumerate(result["folds"]), ("pooled", result["pooled"])]:
+        auroc = say_interval(figures["intervals"]["auroc"])
+        say(f"fold {name}: {figures['n']} slices of {figures['groups']} groups, held-out AUROC {auroc}")
+    say(f"cross-validation: {run_dir}")
+
+
+def _name_run(name: str, config: TrainConfig, folds: int | None) -> str:
     marks = ["probe"] if config.probe else []
     marks += [f"{config.branches}-only"] if config.branches != "both" else []
     marks += ["shuffled"] if config.shuffle_labels else []
+    marks += [f"{folds}-folds"] if folds else []
     return "-".join([name, config.preset, config.recipe, *marks, f"seed{config.seed}"])
 
 

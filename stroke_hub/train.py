@@ -64,7 +64,8 @@ def fit(
 
     Parameters
     ----------
-    records : as `read_records` gives them; validation groups are taken from their training part.
+    records : as `read_records` gives them; validation groups are taken from their training part, unless it has
+        rows of the split "val" already.
     run_dir : the run folder; made here.
     tracker : passes the figures of every epoch on, besides history.csv; kept in the run folder.
     checkpoint_minutes : how much work a crash may cost; there is a checkpoint after every epoch too.
@@ -90,7 +91,10 @@ def fit(
     accelerator = start_accelerator(tracker, run_dir / "tracker" if tracker else None)
     _check_processes(config, accelerator.num_processes)
     torch.manual_seed(config.seed)
-    table = _take(assign_validation(records.table, fraction=config.validation_fraction, seed=config.seed), config)
+    table = records.table
+    if not (table["split"] == "val").any():
+        table = assign_validation(table, fraction=config.validation_fraction, seed=config.seed)
+    table = _take(table, config)
     if config.shuffle_labels:
         table = shuffle_labels(table, seed=config.seed)
     model = _build_model(config)
