@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stroke_hub import DatasetError, Records, RunError, load_slices
-from stroke_hub.commands import _read_any
 from stroke_hub.folders import has_labels, has_splits, read_folder
+from stroke_hub.inspection import _read_any
 from stroke_hub.pixels import IMAGE_SUFFIXES
 from stroke_hub.records import hash_records
 

@@ -1,0 +1,223 @@
+"""The programs that ask: a model of slices, a run of its report, two runs of their difference."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from stroke_hub.errors import RunError
+from stroke_hub.files import making, write_text
+from stroke_hub.folders import has_labels, has_splits, read_folder
+from stroke_hub.programs import name_dataset, note_simulated, program, read_noted, tell_figures, tell_notes
+from stroke_hub.progress import say
+from stroke_hub.records import Records, hash_records, read_records
+
+if TYPE_CHECKING:
+    from stroke_hub.model import ResNetViT
+
+__all__ = ["evaluate_model", "explain_folder", "predict_files", "report_runs"]
+
+PREDICTIONS_FILE = "predictions.csv"
+
+
+@program
+def evaluate_model(
+    *,
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME")],
+    data_dir: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
+    split: Literal["test", "train"] = "test",
+    data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
+    faithfulness: bool = False,
+    compare: bool = False,
+) -> None:
+    """Measure any run or Hub model on any folder of slices, and explain chosen ones; without labels, predict only.
+
+    Args:
+        model: a run folder, or a model on the Hub.
+        data_dir: a dataset folder in the Kaggle layout, or any folder of slices whose classes are told by folder
+            names or by an index.csv with the columns path and label.
+        out: a new folder for report.json, the CSVs and the figures; without labels for predictions.csv.
+        revision: commit, tag or branch of a Hub model.
+        split: which part of the dataset.
+        data_note: words that every figure carries, for example what the data stand for.
+        compare: print the model's own report beside the new figures; where one is outside the interval that the
+            report gives, the exit status is 1.
+        faithfulness: measure too whether the maps of the stroke slices are true (about 2 CPU-seconds a slice).
+    """
+    from stroke_hub.model import ResNetViT
+    from stroke_hub.report import REPORT_FILE, evaluate, find_report, read_report
+
+    loaded = ResNetViT.from_pretrained(model, revision=revision)
+    records = _read_any(data_dir, split)
+    tell_notes(records)
+    if not has_labels(records):
+        _predict_only(loaded, records, out)
+        return
+    note = data_note or note_simulated(records)
+    data = {"name": name_dataset(records), "note": note, "split": split, "notes": list(records.notes)}
+    about = {
+        "data": data | {"sha256": hash_records(records)},
+        "model": {"source": model, "revision": loaded.commit or revision},
+    }
+    own = find_report(model, loaded.commit or revision)
+    about["calibration"] = own["calibration"] if own else None
+    with making(out) as folder:
+        evaluate(
+            loaded,
+            records.part(split).assign(split="test"),
+            records.root,
+            folder,
+            about=about,
+            operating_points=own["operating_points"] if own else None,
+            faithfulness=faithfulness,
+        )
+    tell_figures(out / REPORT_FILE, split)
+    say(f"evaluation: {out}")
+    if compare:
+        _compare_with_own(own, read_report(out), model)
+
+
+def _compare_with_own(own: dict[str, Any] | None, new: dict[str, Any], model: str) -> None:
+    from stroke_hub.comparison import compare_reports
+
+    if own is None:
+        raise RunError(f"{model}: has no report of its own to compare with.")
+    lines, agree = compare_reports(own, new)
+    print("\n".join(lines))
+    if not agree:
+        raise RunError("A figure is outside the interval that the model's own report gives for it.")
+
+
+def _read_any(data_dir: Path, split: str) -> Records:
+    """The records of a folder in the Kaggle layout, or else of whatever lies in it."""
+    if has_splits(data_dir):
+        return read_records(data_dir)
+    records = read_folder(data_dir)
+    if split != "test":
+        raise RunError(f"{data_dir}: has no train and test folders, so all of it is test; leave --split out.")
+    return records
+
+
+def _predict_only(model: "ResNetViT", records: Records, out: Path) -> None:
+    """Write out/predictions.csv, with paths from the folder that was read; a bad file is a row with its error."""
+    from stroke_hub.inference import predict_paths
+
+    with making(out) as folder:
+        table = predict_paths(model, [records.root / path for path in records.table["path"]])
+        table["path"] = [Path(path).relative_to(records.root).as_posix() for path in table["path"]]
+        write_text(folder / PREDICTIONS_FILE, table.to_csv(index=False))
+    bad = int((table["error"] != "").sum())
+    say(f"predictions only: {out / PREDICTIONS_FILE}, {len(table)} rows, {bad} with an error")
+
+
+@program
+def predict_files(
+    sources: Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="FILE|FOLDER")],
+    *,
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME")],
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv")],
+    revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
+    batch_size: int = 32,
+) -> None:
+    """Predict files, and every image in folders: a CSV row a slice; a bad file is a row with its error.
+
+    Args:
+        sources: image files, or folders that are searched through.
+        model: a run folder, or a model on the Hub.
+        out: the CSV: path, index, label, stroke_probability, error.
+        revision: commit, tag or branch of a Hub model.
+        batch_size: slices that go through the model at once.
+    """
+    from stroke_hub.inference import predict_paths
+    from stroke_hub.model import ResNetViT
+
+    if batch_size < 1:
+        raise RunError(f"batch_size is {batch_size}, but must be at least 1.")
+    if out.is_dir():
+        raise RunError(f"{out}: is a folder; give the name of a CSV file.")
+    table = predict_paths(ResNetViT.from_pretrained(model, revision=revision), sources, batch_size=batch_size)
+    if table.empty:
+        raise RunError("There is no image in what was given; name image files, or folders that hold some.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, table.to_csv(index=False))
+    bad = int((table["error"] != "").sum())
+    say(f"{out}: {len(table)} rows, {bad} with an error")
+
+
+@program
+def explain_folder(
+    *,
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME")],
+    data_dir: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
+    split: Literal["test", "train"] = "test",
+    data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
+) -> None:
+    """Explain every slice of a dataset's split: maps, pictures and a page to look through, worst errors first.
+
+    Args:
+        model: a run folder, or a model on the Hub.
+        data_dir: a dataset folder in the Kaggle layout.
+        out: a new folder for index.html, explanations.csv, maps/ and pictures/.
+        revision: commit, tag or branch of a Hub model.
+        split: which part of the dataset.
+        data_note: words that the page carries, for example what the data stand for.
+    """
+    from stroke_hub.gallery import write_gallery
+    from stroke_hub.model import ResNetViT
+
+    loaded = ResNetViT.from_pretrained(model, revision=revision)
+    records = read_noted(data_dir)
+    note = data_note or note_simulated(records)
+    with making(out) as folder:
+        page = write_gallery(loaded, records.part(split), records.root, folder, note=note)
+    say(f"gallery: {out / page.name}")
+
+
+@program
+def report_runs(
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = None,
+    *,
+    compare: Annotated[tuple[Path, Path] | None, tyro.conf.arg(metavar="FOLDER FOLDER")] = None,
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
+) -> None:
+    """Write report.html of an evaluated run again from its report.json, or compare two runs on the same slices.
+
+    Args:
+        run: an evaluated run folder.
+        compare: two evaluated folders; the first minus the second, with intervals of the differences.
+        out: with --compare, a folder for comparison.json and a figure of the differences.
+    """
+    from stroke_hub.comparison import compare as compare_runs
+    from stroke_hub.comparison import write_comparison
+    from stroke_hub.page import write_page
+    from stroke_hub.report import read_report
+
+    if (run is None) == (compare is None):
+        raise RunError("Give either a run folder, or --compare with two of them.")
+    if run is not None:
+        say(f"report: {write_page(read_report(run), run / 'figures', run / 'report.html')}")
+    if compare is not None:
+        result = compare_runs(*compare)
+        print(_tabulate_comparison(result))
+        if out:
+            write_comparison(result, out)
+            say(f"comparison: {out}")
+
+
+def _tabulate_comparison(result: dict[str, Any]) -> str:
+    """A line a metric: both values and the difference, with intervals."""
+    from stroke_hub.summary import say_interval
+
+    a, b = (result[side]["folder"] for side in "ab")
+    counts = f"{result['n']} slices in both, {result['n_stroke']} strokes, {result['groups']} patients or groups"
+    lines = [f"a: {a}", f"b: {b}", counts, "95 % intervals over patients; a minus b over the same resamples", ""]
+    lines.append(f"{'':18}{'a':24}{'b':24}a - b")
+    for name, cell in result["metrics"].items():
+        words = [say_interval(cell[side]) for side in ("a", "b", "difference")]
+        lines.append(f"{name.replace('_', ' '):18}{words[0]:24}{words[1]:24}{words[2]}")
+    notes = {result[side]["note"] for side in "ab"} - {""}
+    return "\n".join([*lines, *(f"Every figure is of: {note}." for note in sorted(notes))])
