@@ -134,7 +134,7 @@ def pretrain(base: TrainConfig, out: Path, *, patients: int, epochs: int) -> Non
 
 @contextmanager
 def counting_seconds(run_dir: Path) -> Iterator[None]:
-    """Add this process's CPU seconds to a file of the run every few seconds, so that a killed run's count too."""
+    """Add this process's CPU seconds to a file of the run every second, so that a killed run's count too."""
     file, done, start = run_dir / SECONDS_FILE, threading.Event(), time.process_time()
     before = read_seconds(run_dir) or 0.0
 
@@ -145,7 +145,7 @@ def counting_seconds(run_dir: Path) -> Iterator[None]:
             os.replace(new, file)
 
     def repeat() -> None:
-        while not done.wait(5):
+        while not done.wait(1):
             note()
 
     if is_trained(run_dir):
