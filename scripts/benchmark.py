@@ -3,6 +3,7 @@
     python scripts/benchmark.py explain    # the price of an explanation, against forwards and grad-cam
     python scripts/benchmark.py report     # intervals by 10,000 resamples, against scikit-learn one at a time
     python scripts/benchmark.py train      # training, against a plain notebook of the same model
+    python scripts/benchmark.py recipe     # training recipes and their ingredients, against each other
 
 Two things compared always run in turns in one process, and the middle of their ratios counts.
 """
@@ -15,13 +16,20 @@ import sys
 import torch
 import tyro
 from benchmarks.explain import benchmark_explain
+from benchmarks.recipe import benchmark_recipe
 from benchmarks.report import benchmark_report
 from benchmarks.timing import DEVICE
 from benchmarks.train import benchmark_train
 
+from stroke_hub.errors import StrokeHubError
 from stroke_hub.progress import say
 
-BENCHMARKS = {"explain": benchmark_explain, "report": benchmark_report, "train": benchmark_train}
+BENCHMARKS = {
+    "explain": benchmark_explain,
+    "recipe": benchmark_recipe,
+    "report": benchmark_report,
+    "train": benchmark_train,
+}
 
 
 def main() -> None:
@@ -33,7 +41,10 @@ def main() -> None:
         "torch": torch.__version__,
         "load": round(os.getloadavg()[0], 2),
     }
-    rows = tyro.extras.subcommand_cli_from_dict(BENCHMARKS, description=__doc__)
+    try:
+        rows = tyro.extras.subcommand_cli_from_dict(BENCHMARKS, description=__doc__)
+    except StrokeHubError as error:
+        sys.exit(f"error: {error}")
     for row in rows:
         spread = f"[{row['low']:.2f}, {row['high']:.2f}]" if "low" in row else ""
         say(f"{row['row']:<36}{row['value']:>10.4f}  {spread:<18}bar {row['bar']}")
