@@ -55,7 +55,7 @@ SEAL = "<!-- Made by stroke_hub. Edit at will: edits outlive the next publish. S
 SEALED = re.compile(re.escape(SEAL).replace(r"\{\}", "([0-9a-f]{64})") + r"\s*\Z")
 
 
-def render_card(report: Mapping[str, Any], *, repo_id: str, run: str | Path) -> str:
+def render_card(report: Mapping[str, Any], *, repo_id: str, run: str | Path, half: bool = False) -> str:
     """Write the model card of an evaluated run, as the text of a repository's README.md.
 
     Parameters
@@ -64,6 +64,7 @@ def render_card(report: Mapping[str, Any], *, repo_id: str, run: str | Path) -> 
         for those of how true the maps are.
     repo_id : "owner/name" of the repository on the Hub.
     run : the run's folder; figures/*.png are shown from there, and faithfulness.json where it has one.
+    half : the weights are published as float16: other bytes than those of the report's SHA-256.
 
     Returns
     -------
@@ -83,7 +84,7 @@ def render_card(report: Mapping[str, Any], *, repo_id: str, run: str | Path) -> 
         "figures": {file.stem for file in (Path(run) / "figures").glob("*.png")},
     }
     try:
-        text = _load_template().render(report, **_prepare(report, repo_id), **files)
+        text = _load_template().render(report, **_prepare(report, repo_id), **files, stored_half=half)
     except (KeyError, UndefinedError) as error:
         raise RunError(f"report.json is not whole ({error}); evaluate the run again.") from error
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

@@ -354,6 +354,7 @@ def test_the_command_gives_the_training_again(card: str, report: dict[str, Any])
     assert vars(config.resolve()) == resolved
     assert len(train[3:-2]) == 2 * sum(value != getattr(TrainConfig(), key) for key, value in vars(config).items())
     assert evaluate[:3] == ["stroke-hub-evaluate", "--model", "owner/name"]
+    assert evaluate[-1] == "--compare"
 
 
 def test_the_command_leaves_out_the_words_that_the_training_adds(tmp_path: Path) -> None:
@@ -363,6 +364,15 @@ def test_the_command_leaves_out_the_words_that_the_training_adds(tmp_path: Path)
     text = render_card(report, repo_id="owner/name", run=tmp_path)
     assert f"--branches cnn --shuffle-labels --data-note '{NOTE}'\n" in text
     assert f"**Every figure below is of: {report['data']['note']}.**" in text
+
+
+def test_weights_that_were_rounded_are_called_that(card: str, report: dict[str, Any], run_dir: Path) -> None:
+    halved = render_card(report, repo_id="owner/name", run=run_dir, half=True)
+    words = read_text(read_sections(halved)["Release"])
+    change = float(re.findall(r"by more than (\S+)\.", words)[0])
+    assert change == pytest.approx(report["half"]["max_probability_change"], rel=0.005)
+    assert "SHA-256 of the weights, as float32" in words
+    assert "float16" not in card
 
 
 def test_python_runs(
