@@ -5,6 +5,9 @@ seconds, so one serves many tests, each with repositories of its own:
 
     client.call(publish, run, "owner/name")            # what it gives, or raises Failed with what it raised
     client.call(check_access, "owner/x", who="read")  # as somebody else
+
+In a test module, `from tests.hub_client import make_client, make_hub  # noqa: F401` brings the fixtures `client`
+and `hub`, one of each a module.
 """
 
 import importlib
@@ -18,9 +21,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from tests.hub_server import Hub
+import pytest
 
-__all__ = ["Client", "Failed", "start_client"]
+from tests.hub_server import Hub, serve_hub
+
+__all__ = ["Client", "Failed", "fail", "make_client", "make_hub", "start_client"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,9 +39,10 @@ class Failed(Exception):
 
 
 class Client:
-    """The process. `said` is what the last call printed."""
+    """The process, with its cache in `home`. `said` is what the last call printed."""
 
     def __init__(self, hub: Hub, home: Path) -> None:
+        self.home = home
         environment = hub.environment(home) | {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-W", "ignore", "-m", "tests.hub_client"]
         pipe = subprocess.PIPE
@@ -66,6 +72,32 @@ def start_client(hub: Hub, home: Path) -> Iterator[Client]:
         assert client.process.stdin is not None
         client.process.stdin.close()
     assert client.process.returncode == 0
+
+
+def fail(client: Client, *arguments: Any, **options: Any) -> str:
+    """The one sentence of ours that a call fails with."""
+    with pytest.raises(Failed) as caught:
+        client.call(*arguments, **options)
+    sentence = str(caught.value)
+    assert caught.value.kind in ("HubError", "ModelFormatError", "RunError"), sentence
+    assert len(sentence.splitlines()) == 1
+    assert sentence.isprintable()
+    assert sentence.endswith(".")
+    return sentence
+
+
+@pytest.fixture(name="hub", scope="module")
+def make_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """An empty Hub."""
+    with serve_hub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture(name="client", scope="module")
+def make_client(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client of it."""
+    with start_client(hub, tmp_path_factory.mktemp("home")) as client:
+        yield client
 
 
 def answer_calls() -> None:

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from stroke_hub.card import render_card
 from stroke_hub.hub import check_access, publish
 from stroke_hub.report import read_report
 from tests import hub_api
-from tests.hub_client import Client, Failed, start_client
-from tests.hub_server import Hub, serve_hub
+from tests.hub_client import Client, fail, make_client, make_hub  # noqa: F401
+from tests.hub_server import Hub
 from tests.test_card import FIELDS, read_sections, read_text
 
 ROOT = Path(__file__).parent.parent
@@ -32,18 +32,6 @@ NEEDED = {
     "figures/confusion_matrix.png", "figures/confusion_matrix.svg", "figures/explanations.png",
 }  # fmt: skip
 TITLES = ["Model, report and card", "initial commit"]
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with serve_hub(tmp_path_factory.mktemp("hub")) as hub:
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def client(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with start_client(hub, tmp_path_factory.mktemp("home")) as client:
-        yield client
 
 
 @pytest.fixture
@@ -77,17 +65,6 @@ def change_weights(run: Path) -> None:
     weights = load_file(file)
     save_file(weights | {"threshold": weights["threshold"] * 0.9}, file, metadata={"format": "pt"})
     change_report(run, lambda report: report["model"].update(weights_sha256=hash_bytes(file.read_bytes())))
-
-
-def fail(client: Client, *arguments: Any, **options: Any) -> str:
-    """The one sentence that a call fails with."""
-    with pytest.raises(Failed) as caught:
-        client.call(*arguments, **options)
-    assert caught.value.kind in ("HubError", "RunError")
-    sentence = str(caught.value)
-    assert len(sentence.splitlines()) == 1
-    assert sentence.endswith(".")
-    return sentence
 
 
 def load_card(repo_id: str) -> dict[str, Any]:
