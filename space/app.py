@@ -3,8 +3,10 @@
 python space/app.py
 STROKE_HUB_MODEL=owner/name STROKE_HUB_REVISION=v1.0 python space/app.py
 
-STROKE_HUB_MODEL is a Hub repository or a run folder (default: runs/quickstart), STROKE_HUB_REVISION a commit, tag
-or branch, STROKE_HUB_EXAMPLES a dataset folder whose test slices are offered as examples (default: data/sample).
+STROKE_HUB_MODEL is a Hub repository or a run folder, STROKE_HUB_REVISION a commit, tag or branch; without them a
+model.json beside this file says both, as scripts/push_space.py writes it for a Space, or else runs/quickstart is
+taken. STROKE_HUB_EXAMPLES is a dataset folder whose test slices are offered as examples (default: examples/ beside
+this file, or data/sample).
 """
 
 import json
@@ -19,7 +21,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 import gradio as gr
 
 from stroke_hub import Explanation, ResNetViT, Slice, StrokeHubError, explain, load_slices, read_records
+from stroke_hub.storage import download
 
+HERE = Path(__file__).parent
 NO_MODEL = "There is no model to show: name one in STROKE_HUB_MODEL, or run `make quickstart` first."
 SUFFIXES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"]
 KEPT_SECONDS = 900  # uploads and pictures: long enough to look at
@@ -84,11 +88,12 @@ def find_examples(folder: Path) -> dict[str, Slice]:
     return examples
 
 
-def read_note(model: str) -> str:
-    """What a run folder's report says of its data, "" where it says nothing."""
+def read_note(model: str, commit: str | None) -> str:
+    """What the report of a run folder or of a Hub model's commit says of its data, "" where it says nothing."""
     try:
-        return str(json.loads((Path(model) / "report.json").read_text(encoding="utf-8"))["data"]["note"])
-    except (OSError, ValueError, LookupError, TypeError):
+        file = Path(model) / "report.json" if commit is None else download(model, "report.json", commit, {})
+        return str(json.loads(file.read_text(encoding="utf-8"))["data"]["note"])
+    except (StrokeHubError, OSError, ValueError, LookupError, TypeError):
         return ""
 
 
@@ -143,7 +148,7 @@ def build_app(model: str | None = None, revision: str | None = None, examples: P
         if model is None:
             raise StrokeHubError(NO_MODEL)
         loaded = ResNetViT.from_pretrained(model, revision=revision)
-        return build_page(loaded, find_examples(examples) if examples else {}, note=read_note(model))
+        return build_page(loaded, find_examples(examples) if examples else {}, note=read_note(model, loaded.commit))
     except StrokeHubError as error:
         with gr.Blocks(title=TITLE) as app:
             gr.HTML(HEADING + format_note(escape(str(error)), "notice"))
@@ -236,11 +241,22 @@ def build_page(model: ResNetViT, examples: dict[str, Slice], *, note: str) -> gr
     return app
 
 
+def choose_model() -> tuple[str | None, str | None]:
+    """Model and revision that the environment names, or model.json, or the quickstart's run where there is one."""
+    pinned, quickstart = HERE / "model.json", Path("runs/quickstart")
+    if model := os.environ.get("STROKE_HUB_MODEL"):
+        return model, os.environ.get("STROKE_HUB_REVISION") or None
+    if pinned.is_file():
+        chosen = json.loads(pinned.read_text(encoding="utf-8"))
+        return chosen["model"], chosen["revision"]
+    return str(quickstart) if quickstart.is_dir() else None, None
+
+
 def launch_from_environment(**options: Any) -> str:
-    """Launch what the environment names, or else the quickstart's model and dataset; gives the address."""
-    names = {"STROKE_HUB_MODEL": "runs/quickstart", "STROKE_HUB_EXAMPLES": "data/sample"}
-    model, data = (os.environ.get(name) or (path if Path(path).is_dir() else None) for name, path in names.items())
-    app = build_app(model, os.environ.get("STROKE_HUB_REVISION") or None, Path(data) if data else None)
+    """Launch what the environment or a model.json names, or else the quickstart's model; gives the address."""
+    named = os.environ.get("STROKE_HUB_EXAMPLES")
+    folders = [Path(named)] if named else [HERE / "examples", Path("data/sample")]
+    app = build_app(*choose_model(), next((folder for folder in folders if folder.is_dir() or named), None))
     limits = {"max_file_size": "25mb", "state_session_capacity": 100, "run_history": False, "ssr_mode": False}
     return app.queue(max_size=32).launch(theme=THEME, css=CSS, footer_links=["api"], **limits, **options)[1]
 

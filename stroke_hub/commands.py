@@ -47,7 +47,11 @@ class PublishOptions:
     with_onnx: bool = False
     """Upload the exported models in onnx/ too."""
     dry_run: bool = False
-    """Only say what would be uploaded."""
+    """Only say what would be uploaded; no request is made."""
+
+    def __post_init__(self) -> None:
+        if self.create_pr and (self.revision or self.tag):
+            raise RunError("--create-pr goes to main and gets no tag; leave --revision and --tag out.")
 
 
 @program
@@ -90,9 +94,11 @@ def train_and_push(
     from stroke_hub.audit import drop_leaks as leave_out
 
     if push_to:
-        from stroke_hub.hub import check_access
+        from stroke_hub.hub import check_access, check_name
 
-        check_access(push_to, create_pr=publishing.create_pr)
+        check_name(push_to)
+        if not publishing.dry_run:
+            check_access(push_to, create_pr=publishing.create_pr)
     with first_goes_first():
         records, name, note = find_data(data, data_dir, data_note)
     tell_notes(records)
@@ -117,7 +123,8 @@ def train_and_push(
     if push_to:
         from stroke_hub.hub import publish
 
-        say(f"published: {publish(run_dir, push_to, **asdict(publishing))}")
+        address = publish(run_dir, push_to, **asdict(publishing))
+        say(f"published: {address}" if address else "nothing was published, as this was a dry run.")
 
 
 def _cross_validate(config: TrainConfig, records: Records, run_dir: Path, folds: int) -> None:

@@ -235,7 +235,7 @@ class ResNetViT(
             with torch.device("meta"):
                 model = cls(**config)
         except TypeError as error:
-            unknown = str(error).split("__init__() ")[-1]
+            unknown = ascii(str(error).split("__init__() ")[-1][:100])[1:-1]  # a stranger's words
             raise ModelFormatError(f"{name}: config.json {unknown}.") from None
         except ModelFormatError as error:
             raise ModelFormatError(f"{name}: {error}") from None

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from huggingface_hub import constants, hf_hub_download
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of the client that it uses
     EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
 )
 from safetensors import SafetensorError
@@ -30,6 +31,9 @@ __all__ = [
 
 CONFIG_FILE = constants.CONFIG_NAME
 WEIGHTS_FILE = constants.SAFETENSORS_SINGLE_FILE
+CONFIG_LIMIT = 100_000  # bytes; ours are of some hundred
+POSITIVE = {"temperature", "cnn_std", "vit_std"}  # what is divided by
+HALVED_FROM = 4  # elements; below stand thresholds and the statistics of pixels
 
 
 def download(repo: str, file: str, revision: str | None, options: dict[str, Any]) -> Path:
@@ -49,10 +53,18 @@ def download(repo: str, file: str, revision: str | None, options: dict[str, Any]
         raise HubError(
             f"{repo}: the Hub refused {file} (status {status}); check the name, the revision and your token."
         ) from error
+    except (HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of this machine's files
+        raise HubError(
+            f"{repo}: {file} could not be had from the Hub ({type(error).__name__}); check the connection."
+        ) from error
 
 
 def read_config(path: Path, name: str) -> dict[str, Any]:
     """The constructor's arguments of the model `name`, from its config.json."""
+    if path.stat().st_size > CONFIG_LIMIT:
+        raise ModelFormatError(f"{name}: config.json is larger than {CONFIG_LIMIT:,} bytes, so it is not ours.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
@@ -70,10 +82,10 @@ def read_weights(path: Path, name: str, device: str | torch.device) -> dict[str,
         weights = load_file(path, device=str(device))
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFormatError(
-            f"{name}: {WEIGHTS_FILE} is damaged or not safetensors ({str(error)[:80]}); download it again."
+            f"{name}: {WEIGHTS_FILE} is damaged or not safetensors ({str(error)[:80]!a}); download it again."
         ) from None
     # published as float16, a model computes as float32 all the same
-    return {key: value.float() if value.dtype == torch.float16 else value for key, value in weights.items()}
+    return {key: value.float() if _is_halved(value, torch.float16) else value for key, value in weights.items()}
 
 
 def halve_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -83,26 +95,26 @@ def halve_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     ------
     ModelFormatError : a value is beyond what float16 holds.
     """
-    halved = {key: value.half() if _is_halved(value) else value for key, value in weights.items()}
+    halved = {k: value.half() if _is_halved(value, torch.float32) else value for k, value in weights.items()}
     for key, value in halved.items():
-        if _is_halved(weights[key]) and not bool(value.isfinite().all()):
+        if _is_halved(value, torch.float16) and not bool(value.isfinite().all()):
             raise ModelFormatError(f"{key} holds values beyond float16; publish the weights whole.")
     return halved
 
 
-def _is_halved(value: Tensor) -> bool:
-    return value.dtype == torch.float32 and value.numel() > 3
+def _is_halved(value: Tensor, dtype: torch.dtype) -> bool:
+    return value.dtype == dtype and value.numel() >= HALVED_FROM
 
 
 def check_weights(model: nn.Module, weights: dict[str, Tensor], name: str) -> None:
-    """Refuse weights that are not exactly `model`'s: other keys, shapes, types, or values that are not finite."""
+    """Refuse weights that are not exactly `model`'s: other keys, shapes, types, or impossible values."""
     expected = model.state_dict()
     for problem, keys in (
         ("lacks", expected.keys() - weights.keys()),
         ("has unknown", weights.keys() - expected.keys()),
     ):
         if keys:
-            first = ", ".join(sorted(keys)[:3])[:200]
+            first = ", ".join(map(ascii, sorted(keys)[:3]))[:200]  # a stranger's words: no line ends, no escapes
             raise ModelFormatError(f"{name}: {WEIGHTS_FILE} {problem} {len(keys)} tensors ({first}).")
     for key, value in expected.items():
         found = weights[key]
@@ -113,3 +125,5 @@ def check_weights(model: nn.Module, weights: dict[str, Tensor], name: str) -> No
             )
         if key != "feature_distance_limit" and not bool(found.isfinite().all()):
             raise ModelFormatError(f"{name}: {key} holds NaN or infinite values; the file is not usable.")
+        if key in POSITIVE and not bool((found > 0).all()):
+            raise ModelFormatError(f"{name}: {key} holds values that are not above 0; the file is not usable.")

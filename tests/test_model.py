@@ -56,39 +56,53 @@ def test_each_branch_normalises_with_its_own_statistics() -> None:
     assert model.vit_mean.flatten().tolist() == [0.5, 0.5, 0.5]
 
 
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"cnn": "../../x"}, "cnn"),
-        ({"cnn": "hf-hub:someone/model"}, "cnn"),
-        ({"cnn": "no_such_model"}, "cnn"),
-        ({"vit": "resnet18"}, "resnet18"),
-        ({"vit": "local-dir:/tmp"}, "vit"),
-        ({"image_size": 10**6}, "image_size"),
-        ({"image_size": True}, "image_size"),
-        ({"image_size": 77}, "multiple"),
-        ({"image_size": "128"}, "image_size"),
-        ({"hidden": 10**9}, "hidden"),
-        ({"hidden": []}, "hidden"),
-        ({"hidden": None}, "hidden"),
-        ({"dropout": 1}, "dropout"),
-        ({"dropout": "0"}, "dropout"),
-        ({"classes": ["A", "B"]}, "classes"),
-        ({"classes": 3}, "classes"),
-        ({"resize": "crop"}, "resize"),
-        ({"interpolation": "area"}, "interpolation"),
-        ({"format_version": 2}, "format_version"),
-        ({"pretrained": True}, "pretrained"),
-    ],
-)
+HOSTILE_CONFIGS: list[tuple[dict[str, Any], str]] = [
+    ({"cnn": "../../x"}, "cnn"),
+    ({"cnn": "hf-hub:someone/model"}, "cnn"),
+    ({"cnn": "no_such_model"}, "cnn"),
+    ({"vit": "resnet18"}, "resnet18"),
+    ({"vit": "local-dir:/tmp"}, "vit"),
+    ({"image_size": 10**6}, "image_size"),
+    ({"image_size": True}, "image_size"),
+    ({"image_size": 77}, "multiple"),
+    ({"image_size": "128"}, "image_size"),
+    ({"hidden": 10**9}, "hidden"),
+    ({"hidden": []}, "hidden"),
+    ({"hidden": None}, "hidden"),
+    ({"dropout": 1}, "dropout"),
+    ({"dropout": "0"}, "dropout"),
+    ({"classes": ["A", "B"]}, "classes"),
+    ({"classes": 3}, "classes"),
+    ({"resize": "crop"}, "resize"),
+    ({"interpolation": "area"}, "interpolation"),
+    ({"format_version": 2}, "format_version"),
+    ({"pretrained": True}, "pretrained"),
+    ({"self": 1, "cls": 2}, r"config\.json"),
+    ({"\x1b[2J\n" + 999 * "x": 1}, "unexpected"),
+]
+DAMAGED_CONFIGS = [
+    "",
+    "[]",
+    "{",
+    "{}",
+    '{"cnn": "resnet18"}',
+    "[" * 90_000,
+    "null",
+    "9" * 9_999,
+    '"' + "x" * 100_000,
+]
+
+
+@pytest.mark.parametrize(("change", "word"), HOSTILE_CONFIGS)
 def test_hostile_configurations_are_refused(saved: Path, change: dict[str, Any], word: str) -> None:
     file = saved / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(ModelFormatError, match=word):
+    with pytest.raises(ModelFormatError, match=word) as caught:
         ResNetViT.from_pretrained(saved)
+    assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"cnn": "resnet18"}', "[" * 100_000, "null"])
+@pytest.mark.parametrize("text", DAMAGED_CONFIGS)
 def test_damaged_configurations_are_refused(saved: Path, text: str) -> None:
     (saved / "config.json").write_text(text)
     with pytest.raises(ModelFormatError, match=r"config\.json"):
@@ -112,29 +126,76 @@ def test_missing_files_are_refused_and_pickles_never_opened(saved: Path) -> None
         ResNetViT.from_pretrained(saved)
 
 
+def spoil_weights(weights: dict[str, torch.Tensor]) -> dict[str, tuple[dict[str, torch.Tensor], str]]:
+    """Weights that are safetensors but not this model's, by what is wrong, with a word of the refusal."""
+    key, bias = "head.0.bias", weights["head.0.bias"]
+    return {
+        "missing-key": ({k: v for k, v in weights.items() if k != key}, "lacks"),
+        "extra-key": (weights | {"extra": torch.zeros(1)}, "unknown"),
+        "evil-key": (weights | {"\x1b[2J\n../../x": torch.zeros(1)}, "unknown"),
+        "no-keys": ({}, "lacks"),
+        "wrong-shape": (weights | {key: torch.zeros(3)}, key),
+        "double": (weights | {key: bias.double()}, "float64"),
+        "brain-float": (weights | {key: bias.bfloat16()}, "bfloat16"),
+        "float8": (weights | {key: bias.to(torch.float8_e4m3fn)}, "float8"),
+        "half-threshold": (weights | {"threshold": weights["threshold"].half()}, "threshold is torch.float16"),
+        "nan": (weights | {key: torch.full_like(bias, float("nan"))}, "NaN"),
+        "infinite": (weights | {key: torch.full_like(bias, float("inf"))}, "NaN or infinite"),
+        "no-temperature": (weights | {"temperature": torch.tensor(0.0)}, "not above 0"),
+        "no-deviation": (weights | {"vit_std": torch.zeros(3, 1, 1)}, "not above 0"),
+    }
+
+
+def spoil_file(whole: bytes) -> dict[str, bytes]:
+    """Files that are not safetensors, by what is wrong."""
+    size = int.from_bytes(whole[:8], "little")
+    header, odd = whole[8 : 8 + size], b'{"a":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[0,3]}}'
+    far = header.replace(b'"data_offsets":[0,', b'"data_offsets":[1152921504606846976,', 1)
+    return {
+        "empty": b"",
+        "truncated": whole[:1000],
+        "cut-at-the-end": whole[:-1],
+        "huge-header": (2**60).to_bytes(8, "little") + whole[8:],
+        "far-offset": len(far).to_bytes(8, "little") + far + whole[8 + size :],
+        "header-of-brackets": (90_000).to_bytes(8, "little") + b"[" * 90_000,
+        "unknown-type": len(odd).to_bytes(8, "little") + odd + b"xxx",
+        "pickle": pickle.dumps({"a": 1}),
+    }
+
+
 def test_weights_must_match_exactly(saved: Path) -> None:
     file = saved / "model.safetensors"
-    weights = load_file(file)
-    key = "head.0.bias"
-    for changed, word in (
-        ({k: v for k, v in weights.items() if k != key}, "lacks"),
-        (weights | {"extra": torch.zeros(1)}, "unknown"),
-        (weights | {key: torch.zeros(3)}, key),
-        (weights | {key: weights[key].double()}, "float64"),
-        (weights | {key: torch.full_like(weights[key], float("nan"))}, "NaN"),
-    ):
+    for name, (changed, word) in spoil_weights(load_file(file)).items():
         save_file(changed, file)
-        with pytest.raises(ModelFormatError, match=word):
+        with pytest.raises(ModelFormatError, match=word) as caught:
             ResNetViT.from_pretrained(saved)
+        assert str(caught.value).isprintable(), name
 
 
 def test_files_that_are_not_safetensors_are_refused(saved: Path) -> None:
     file = saved / "model.safetensors"
-    whole = file.read_bytes()
-    for broken in (b"", whole[:1000], (2**60).to_bytes(8, "little") + whole[8:], pickle.dumps({"a": 1})):
+    for name, broken in spoil_file(file.read_bytes()).items():
         file.write_bytes(broken)
-        with pytest.raises(ModelFormatError, match="damaged or not safetensors"):
+        with pytest.raises(ModelFormatError, match="damaged or not safetensors") as caught:
             ResNetViT.from_pretrained(saved)
+        assert str(caught.value).isprintable(), name
+
+
+def test_half_the_weights_load_as_float32(untrained: ResNetViT, saved: Path) -> None:
+    file = saved / "model.safetensors"
+    whole = load_file(file)
+    save_file(halve_weights(whole), file)
+    loaded = ResNetViT.from_pretrained(saved).state_dict()
+    assert {key: value.dtype for key, value in loaded.items()} == {key: value.dtype for key, value in whole.items()}
+    for key, value in whole.items():
+        if value.numel() < 4:
+            assert torch.equal(loaded[key], value), key
+        else:  # float16 keeps 11 binary digits
+            limit = 2**-11 * float(value.abs().max()) + 2**-25
+            assert float((loaded[key] - value).abs().max()) <= limit, key
+    whole["head.0.bias"][0] = 1e6
+    with pytest.raises(ModelFormatError, match="beyond float16"):
+        halve_weights(whole)
 
 
 def test_a_name_that_is_neither_folder_nor_repository_is_refused() -> None:
@@ -160,16 +221,3 @@ def test_transformers_with_computed_tables_load_too(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     x = torch.rand(2, 3, 56, 56)
     assert torch.equal(model(x), ResNetViT.from_pretrained(tmp_path)(x))
-
-
-def test_half_weights_are_loaded_as_whole_ones(saved: Path) -> None:
-    file = saved / "model.safetensors"
-    weights = load_file(file)
-    save_file(halve_weights(weights), file)
-    loaded = ResNetViT.from_pretrained(saved).state_dict()
-    assert all(value.dtype == weights[key].dtype for key, value in loaded.items())
-    for key, value in weights.items():
-        exact = value.half().float() if value.numel() > 3 and value.is_floating_point() else value
-        assert torch.equal(loaded[key], exact)
-    with pytest.raises(ModelFormatError, match="beyond float16"):
-        halve_weights(weights | {"head.0.bias": torch.full_like(weights["head.0.bias"], 1e6)})

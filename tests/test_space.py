@@ -31,7 +31,7 @@ MAPS = ("ResNet (CNN)", "ViT", "Fused")
 
 
 @contextmanager
-def serve(folder: Path, **environment: str) -> Iterator[str]:
+def serve(folder: Path, script: Path = ROOT / "space" / "app.py", **environment: str) -> Iterator[str]:
     """The address of the demo, started as a process of its own in `folder`, where its log goes too."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -41,7 +41,7 @@ def serve(folder: Path, **environment: str) -> Iterator[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("STROKE_HUB_")}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, ROOT / "space" / "app.py"],
+            [sys.executable, script],
             env=inherited | own | environment,
             cwd=folder,
             stdout=log,
