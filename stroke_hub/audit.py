@@ -137,13 +137,12 @@ def assign_groups(records: Records, found: Audit) -> Records:
     unknown = records.table["group"] == records.table["path"]
     if not (unknown.any() or (group != records.table["group"]).any()):
         return records
-    sizes = group[unknown].value_counts()
-    shared = sizes[sizes > 1]
+    alike = group[unknown & (group.map(group.value_counts()) > 1)]
     notes = records.notes
     if unknown.any():
         notes += (
-            f"Of the {count(int(unknown.sum()), 'image')} without a patient id, {shared.sum():,} now share "
-            f"{count(len(shared), 'group')} with images that look alike: a proxy for patients, blind to "
+            f"Of the {count(int(unknown.sum()), 'image')} without a patient id, {len(alike):,} now share "
+            f"{count(alike.nunique(), 'group')} with images that look alike: a proxy for patients, blind to "
             "slices of one patient that look different.",
         )
     if joined := len(set(records.table.loc[~unknown, "group"])) - len(set(group[~unknown])):

@@ -90,6 +90,7 @@ def train_and_push(
         tracker: passes the figures of every epoch on; nothing leaves the machine unless its own settings say so.
         checkpoint_minutes: how much work a crash may cost; there is a checkpoint after every epoch too.
     """
+    config.resolve()  # what no training can have shows before the audit
     from stroke_hub.audit import AUDIT_FILE, assign_groups, audit, read_audit, write_audit
     from stroke_hub.audit import drop_leaks as leave_out
 
@@ -109,7 +110,7 @@ def train_and_push(
     kept = assign_groups(leave_out(records, found) if drop_leaks else records, found)
     if split_file:
         kept = apply_split(kept, split_file)
-        tell_notes(replace(kept, notes=kept.notes[len(records.notes) :]))
+    tell_notes(replace(kept, notes=kept.notes[len(records.notes) :]))
     if folds:
         _cross_validate(config, kept, run_dir, folds)
         return

@@ -59,10 +59,14 @@ def evaluate_model(
     data = {"name": name_dataset(records), "note": note, "split": split, "notes": list(records.notes)}
     about = {
         "data": data | {"sha256": hash_records(records)},
-        "model": {"source": model, "revision": loaded.commit or revision},
+        "model": {
+            "source": Path(model).name if Path(model).is_dir() else model,
+            "revision": loaded.commit or revision,
+        },
     }
     own = find_report(model, loaded.commit or revision)
     about["calibration"] = own["calibration"] if own else None
+    about["trained_on"] = {key: own["data"][key] for key in ("name", "note", "sha256")} if own else None
     with making(out) as folder:
         evaluate(
             loaded,

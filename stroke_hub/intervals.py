@@ -24,7 +24,7 @@ Of the sensitivity at a fixed threshold, in the same order, "percentile" covers 
 85.5, "expanded-bca" 96.9, 96.8, 94.3, 93.8, 94.3 and 91.9. With 20 patients take no method to the point.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal, get_args
 
@@ -39,6 +39,7 @@ __all__ = [
     "bootstrap_intervals",
     "delong_interval",
     "paired_bootstrap",
+    "predictive_intervals",
     "resample_groups",
     "weighted_metrics",
 ]
@@ -119,6 +120,43 @@ def paired_bootstrap(
         )
         for name in METRICS
     }
+
+
+def predictive_intervals(
+    label: Labels,
+    probability: Floats,
+    group: ArrayLike,
+    *,
+    threshold: float,
+    prevalences: Sequence[float],
+    replicates: int = 10_000,
+    seed: int = 0,
+    method: Method = "expanded-bca",
+) -> dict[float, dict[str, dict[str, Any]]]:
+    """By prevalence, 95 % intervals of "ppv" and "npv", by Bayes' theorem in every resample.
+
+    Parameters, intervals and errors are those of `bootstrap_intervals`. Where sensitivity or specificity is the
+    same in every resample, as where it is 1, resampling does not bound them: then there is no interval.
+    """
+    _require(label, probability, group, replicates, method)
+    values = _replicate(label, probability, group, threshold, replicates, seed, "bca" in method)
+    groups = _count_groups(label, probability, group, threshold)
+    fewer = min(groups["sensitivity"], groups["specificity"])
+    hit, rest = values["sensitivity"], values["specificity"]
+    fixed = any(not np.isnan(rate[0]) and np.nanmax(rate) - np.nanmin(rate) < 1e-12 for rate in (hit, rest))
+    result: dict[float, dict[str, dict[str, Any]]] = {}
+    for p in prevalences:
+        found = {
+            "ppv": _divide(hit * p, hit * p + (1 - rest) * (1 - p)),
+            "npv": _divide(rest * (1 - p), rest * (1 - p) + (1 - hit) * p),
+        }
+        result[p] = {
+            name: _summarise(drawn, replicates, fewer, method, proportion=False) for name, drawn in found.items()
+        }
+        for interval in result[p].values() if fixed else ():
+            reason = "sensitivity or specificity is the same in every replicate, so resampling does not bound it"
+            interval |= {"low": None, "high": None, "undefined": interval.get("undefined", reason)}
+    return result
 
 
 def delong_interval(label: Labels, probability: Floats) -> dict[str, Any]:

@@ -8,14 +8,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stroke_hub.baselines import Baseline
-from stroke_hub.intervals import bootstrap_intervals, delong_interval, paired_bootstrap
+from stroke_hub.intervals import (
+    bootstrap_intervals,
+    delong_interval,
+    paired_bootstrap,
+    predictive_intervals,
+)
 from stroke_hub.metrics import (
     brier,
     expected_calibration_error,
     log_loss,
     measure,
     net_benefit,
-    predictive_values,
     reliability,
     trace_curves,
 )
@@ -97,12 +101,8 @@ def _measure_part(
 def _measure_point(label: Labels, probability: Floats, group: NDArray[np.str_], threshold: float) -> dict[str, Any]:
     names = ("sensitivity", "specificity", "ppv", "npv")
     intervals = bootstrap_intervals(label, probability, group, threshold=threshold)
-    sensitivity, specificity = (intervals[name]["value"] for name in names[:2])
-    at_prevalence: dict[str, dict[str, float | None]] = {}
-    for prevalence in PREVALENCES:
-        at_prevalence[str(prevalence)] = {"ppv": None, "npv": None}
-        if sensitivity is not None and specificity is not None:
-            at_prevalence[str(prevalence)] = predictive_values(sensitivity, specificity, prevalence)
+    predictive = predictive_intervals(label, probability, group, threshold=threshold, prevalences=PREVALENCES)
+    at_prevalence = {str(prevalence): found for prevalence, found in predictive.items()}
     found: dict[str, Any] = {"threshold": threshold, **{name: intervals[name] for name in names}}
     return found | {"at_prevalence": at_prevalence}
 

@@ -198,6 +198,7 @@ def _start_report(model: ResNetViT, about: dict[str, Any], history: pd.DataFrame
         "model": {"source": None, "revision": None} | about.get("model", {}) | described,
         "training": about.get("training"),
         "history": None if history is None else json.loads(history.to_json(orient="records", double_precision=15)),
+        "trained_on": about.get("trained_on"),
         "audit": about.get("audit"),
         "calibration": about.get("calibration"),
         "unit": "slice",

@@ -4,7 +4,8 @@ from typing import Any
 
 __all__ = ["BASELINES", "describe", "say_interval", "warn"]
 
-FEW_GROUPS = 20  # of the class with fewer: below, no interval is to be taken to the point (intervals.py's table)
+FEW_GROUPS = 20  # of a class: below, no interval's limits are exact (intervals.py's table)
+HIGHEST = 19.9  # the temperature at its limit of 20
 SUSPICIOUS = 0.99  # accuracy: slices that were seen in training give such figures, honest models seldom
 BASELINES = {
     "majority": "the majority class",
@@ -16,7 +17,7 @@ BASELINES = {
     "probe": "a linear probe on the model's features",
 }
 SIMPLE = tuple(BASELINES)[:4]  # rules that see no stroke
-RATES = {"sensitivity": "strokes", "specificity": "normals"}
+RATES = {"sensitivity": "stroke slices", "specificity": "normal slices"}
 
 
 def describe(report: dict[str, Any]) -> list[str]:
@@ -42,22 +43,60 @@ def warn(report: dict[str, Any]) -> list[str]:
             "No slice is known to share a patient with another: every slice was taken for a patient of its own. "
             "If that is not so, the intervals are too narrow and the split may leak."
         )
-    bearing = overall["intervals"]["auroc"]["groups"]
-    if overall["auroc"] is not None and bearing < FEW_GROUPS:
-        warnings.append(f"The class with fewer patients has {bearing} of them: take no interval here to the point.")
+    few = {
+        of: overall["intervals"][name]["groups"]
+        for name, of in RATES.items()
+        if overall["intervals"][name]["groups"]
+    }
+    few = {of: groups for of, groups in few.items() if groups < FEW_GROUPS}
+    if few:
+        words = " and ".join(f"{of} come from {groups} patients" for of, groups in few.items())
+        warnings.append(f"The {words} only: do not trust the exact limits of any interval here.")
+    warnings += _suspect_leaks(report) + _suspect_calibration(report)
+    for missing, called in (("Normal", ("tn", "fn")), ("Stroke", ("tp", "fp"))):
+        if overall["n"] and not sum(overall["confusion"][cell] for cell in called):
+            warnings.append(f"No slice is called {missing}: at this threshold the model says one thing always.")
     unbeaten = [BASELINES[row["name"]] for row in _find_unbeaten(report["baselines"])]
     if unbeaten:
         warnings.append(f"The model's AUROC is not shown to be higher than that of: {'; '.join(unbeaten)}.")
     return warnings
 
 
+def _suspect_leaks(report: dict[str, Any]) -> list[str]:
+    """What the audit and the model's own report say against the split."""
+    audit, own = report["audit"], report.get("trained_on")
+    found = [finding["sentence"] for finding in audit["findings"] if finding["level"] == "error"] if audit else []
+    if own and own["sha256"] == report["data"]["sha256"] and report["data"]["split"] == "train":
+        found.append("The model was trained on these very slices: no figure here says how it does on others.")
+    return found
+
+
+def _suspect_calibration(report: dict[str, Any]) -> list[str]:
+    """Where what the validation slices asked for did harm, or could not be told from them."""
+    fitted, calibration = report["calibration"], report["test"]["overall"]["calibration"]
+    before, after = calibration["before"]["log_loss"], calibration["after"]["log_loss"]
+    warnings = []
+    if fitted and fitted["temperature"] >= HIGHEST:
+        warnings.append(
+            "On the validation slices the model's scores said next to nothing of the label, so calibration made "
+            "all probabilities nearly equal."
+        )
+    if fitted and None not in (before, after) and after > before:
+        warnings.append(
+            f"The calibration made the probabilities worse on the test slices (log loss {before:.3f} before, "
+            f"{after:.3f} after)."
+        )
+    return warnings
+
+
 def _describe_data(report: dict[str, Any]) -> str:
-    overall, data = report["test"]["overall"], report["data"]
+    overall, data, own = report["test"]["overall"], report["data"], report.get("trained_on")
     name = f" of {data['name']}" if data.get("name") else ""
-    unseen = "; none of them was used to train the model or to choose anything" if report["training"] else ""
+    unseen = "; this run did not use them for its training, its choice of epoch or its calibration"
+    trained = f" The model was trained on {own['name']}{': ' * bool(own['note'])}{own['note']}." if own else ""
     return (
         f"Measured on {overall['n']} slices{name}, {overall['n_stroke']} of them with stroke, of "
-        f"{overall['groups']} patients or groups{unseen}."
+        f"{overall['groups']} patients or groups{unseen if report['training'] else ''}.{trained}"
     )
 
 
@@ -90,15 +129,16 @@ def _describe_prevalence(part: dict[str, Any], point: str | None) -> list[str]:
     if measured is None or part["n"] == 0:
         return []
     share = part["n_stroke"] / part["n"]
-    words = []
-    for prevalence, values in measured["at_prevalence"].items():
-        if values["ppv"] is not None:
-            words.append(f"{100 * values['ppv']:.0f} % of the time where {100 * float(prevalence):.0f} % are")
+    words = [
+        f"{say_interval(values['ppv'])} where {100 * float(prevalence):.0f} % are"
+        for prevalence, values in measured["at_prevalence"].items()
+        if values["ppv"]["low"] is not None
+    ]
     if not words:
         return []
     return [
         "How far a call of Stroke can be trusted hangs on the share of strokes among the slices "
-        f"({100 * share:.0f} % here): it is right {', '.join(words)}."
+        f"({100 * share:.0f} % here): the share of calls that are right is {', '.join(words)}."
     ]
 
 
@@ -109,8 +149,10 @@ def _describe_modalities(parts: dict[str, Any]) -> list[str]:
         for name, part in known
         if part["auroc"] is not None
     ]
-    missing = [name for name in ("BT", "MR") if not parts[name]["n"]]
+    unknown = parts["overall"]["n"] - sum(part["n"] for _, part in known)
+    missing = [name for name in ("BT", "MR") if not parts[name]["n"]] if not unknown else []
     sentences = [f"AUROC by modality: {'; '.join(found)}."] if found else []
+    sentences += [f"The modality of {unknown} slices is unknown."] if unknown else []
     return sentences + [f"There were no {name} slices: nothing is known of {name} here." for name in missing]
 
 

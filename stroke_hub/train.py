@@ -103,7 +103,8 @@ def fit(
     if is_first():
         run_dir.mkdir(parents=True, exist_ok=True)
         tidy(run_dir)
-        write_text(run_dir / TRAIN_CONFIG_FILE, json.dumps(described, indent=2, sort_keys=True) + "\n")
+        known = described | {"threads": torch.get_num_threads()}  # sums are rounded in their order
+        write_text(run_dir / TRAIN_CONFIG_FILE, json.dumps(known, indent=2, sort_keys=True) + "\n")
         write_text(run_dir / "split.csv", table.to_csv(index=False))
         (run_dir / "checkpoints").mkdir(exist_ok=True)
     if words := describe_variant(config):

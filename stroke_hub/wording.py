@@ -26,8 +26,8 @@ PARTS = {"overall": "All slices", "BT": "CT (BT)", "MR": "MR"}
 POINTS = {
     "half": "Probability 0.5",
     "youden": "Youden",
-    "sensitivity95": "Sensitivity 95 %",
-    "specificity95": "Specificity 95 %",
+    "sensitivity95": "Aimed at 95 % sensitivity",
+    "specificity95": "Aimed at 95 % specificity",
 }
 
 

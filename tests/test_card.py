@@ -143,7 +143,7 @@ def check_tables(card: str, report: dict[str, Any]) -> int:
             bearing = {"": part["intervals"]["sensitivity"]["groups"]}
             check(cell, part["intervals"].get(key) or (bearing | part["confusion"]).get(key, part.get(key)))
     titles = {"Probability 0.5": "half", "Youden": "youden"}
-    titles |= {"Sensitivity 95 %": "sensitivity95", "Specificity 95 %": "specificity95"}
+    titles |= {"Aimed at 95 % sensitivity": "sensitivity95", "Aimed at 95 % specificity": "specificity95"}
     points, prevalences = sections["Operating points"]
     for title, threshold, *cells in points[1:]:
         name = titles[title.removesuffix(" (the model’s own)")]

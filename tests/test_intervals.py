@@ -14,6 +14,7 @@ from stroke_hub.intervals import (
     bootstrap_intervals,
     delong_interval,
     paired_bootstrap,
+    predictive_intervals,
     resample_groups,
     weighted_metrics,
 )
@@ -290,3 +291,29 @@ def test_intervals_hold_the_truth_as_often_as_they_say(
 def test_intervals_of_twenty_patients_are_nearly_as_good(auroc: float, least: float) -> None:
     held = measure_coverage("expanded-bca", patients=10, slices=8, auroc=auroc, shared=0.5)
     assert least <= held["auroc"] <= 0.985
+
+
+def test_predictive_intervals_are_bayes_in_every_resample() -> None:
+    generator = np.random.default_rng(0)
+    group = np.repeat(np.arange(40), 4)
+    label = (group % 4 == 0).astype(np.int64)
+    score = generator.random(160) * 0.7 + label * 0.25
+    found = predictive_intervals(label, score, group, threshold=0.5, prevalences=(0.05, 0.5), method="percentile")
+    names, place = np.unique(group, return_inverse=True)
+    drawn = np.concatenate(list(resample_groups(len(names), 10_000, seed=0)))[:, place]
+    rates = weighted_metrics(label, score, drawn, threshold=0.5)
+    for p in (0.05, 0.5):
+        hit, false = rates["sensitivity"] * p, (1 - rates["specificity"]) * (1 - p)
+        low, high = np.nanquantile(hit / (hit + false), [0.025, 0.975])
+        assert (found[p]["ppv"]["low"], found[p]["ppv"]["high"]) == pytest.approx((low, high), abs=1e-9)
+        assert found[p]["ppv"]["low"] < found[p]["ppv"]["value"] < found[p]["ppv"]["high"]
+
+
+def test_a_perfect_specificity_bounds_no_predictive_value() -> None:
+    group = np.arange(30)
+    label = (group < 12).astype(np.int64)
+    score = np.where((label == 1) & (group % 4 > 0), 0.9, 0.1)
+    found = predictive_intervals(label, score, group, threshold=0.5, prevalences=(0.05,))[0.05]["ppv"]
+    assert found["value"] == 1
+    assert found["low"] is None
+    assert "resampling" in found["undefined"]

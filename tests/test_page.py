@@ -62,7 +62,7 @@ def part(n: int, strokes: int, groups: int) -> dict[str, Any]:
         for k in range(10)
     ]
     point = {name: interval(value) for name, value in zip(RATES, (0.9565, 0.9038, 0.6617, 0.9906), strict=True)}
-    point["at_prevalence"] = {p: {"ppv": 0.34, "npv": 0.9975} for p in ("0.05", "0.2", "0.5")}
+    point["at_prevalence"] = {p: {"ppv": interval(0.34), "npv": interval(0.9975)} for p in ("0.05", "0.2", "0.5")}
     return {
         "n": n,
         "n_stroke": strokes,
@@ -195,7 +195,7 @@ def bare_report() -> dict[str, Any]:
     """A model from elsewhere on a folder of normal MR slices: everything that may be null is."""
     report = whole_report()
     point = {name: interval(None) for name in RATES}
-    point["at_prevalence"] = {p: {"ppv": None, "npv": None} for p in ("0.05", "0.2", "0.5")}
+    point["at_prevalence"] = {p: {"ppv": interval(None), "npv": interval(None)} for p in ("0.05", "0.2", "0.5")}
     nothing = dict.fromkeys(("score", "reliability", "resolution", "uncertainty"))
     found = {"ece": None, "log_loss": None, "brier": nothing, "bins": []}
     only = part(5, 0, 5) | {

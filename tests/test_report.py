@@ -102,7 +102,7 @@ def test_operating_points_come_from_validation_and_are_measured_on_test(
         assert measured["sensitivity"]["value"] == pytest.approx(tp / (tp + fn), abs=1e-12)
         assert measured["specificity"]["value"] == pytest.approx(tn / (tn + fp), abs=1e-12)
         bayes = 0.05 * tp / (tp + fn) + 0.95 * fp / (tn + fp)
-        ppv = measured["at_prevalence"]["0.05"]["ppv"]
+        ppv = measured["at_prevalence"]["0.05"]["ppv"]["value"]
         assert ppv is None if bayes == 0 else ppv == pytest.approx(0.05 * tp / (tp + fn) / bayes, abs=1e-12)
     assert report["model"]["operating_point"] == "half"
     assert report["model"]["threshold"] == 0.5
@@ -236,8 +236,8 @@ def test_words_say_how_well_a_rate_is_known(report: dict) -> None:
     overall["n_stroke"] = 119
     overall["intervals"]["sensitivity"] = {"value": 0.9, "low": 0.85, "high": 0.95, "groups": 60}
     words = " ".join(describe(report))
-    assert "Of 100 strokes, 90 are found (sensitivity 0.900 [0.850, 0.950])" in words
-    assert "with 119 strokes of 60 patients that is known to about ±5 points" in words
+    assert "Of 100 stroke slices, 90 are found (sensitivity 0.900 [0.850, 0.950])" in words
+    assert "with 119 stroke slices of 60 patients that is known to about ±5 points" in words
 
 
 def test_a_damaged_report_is_refused(tmp_path: Path) -> None:
@@ -247,3 +247,24 @@ def test_a_damaged_report_is_refused(tmp_path: Path) -> None:
         (tmp_path / "report.json").write_text(content)
         with pytest.raises(RunError, match=r"report\.json"):
             read_report(tmp_path)
+
+
+def test_what_speaks_against_a_report_is_a_warning(report: dict) -> None:
+    leak = "3 training slices stand in test too."
+    report["audit"] = {"findings": [{"level": "error", "sentence": leak}, {"level": "note", "sentence": "fine"}]}
+    report["trained_on"] = {"name": "here", "note": "", "sha256": report["data"]["sha256"]}
+    report["data"]["split"] = "train"
+    report["calibration"]["temperature"] = 20.0
+    report["test"]["overall"]["calibration"]["after"]["log_loss"] = 9.0
+    report["test"]["overall"]["confusion"] = {"tp": 0, "fp": 0, "tn": 18, "fn": 4}
+    warnings = warn(report)
+    assert leak in warnings
+    assert "fine" not in warnings
+    for word in (
+        "very slices",
+        "next to nothing",
+        "9.000 after",
+        "No slice is called Stroke",
+        "come from 2 patients",
+    ):
+        assert any(word in sentence for sentence in warnings), word
