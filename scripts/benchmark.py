@@ -1,6 +1,7 @@
 """Measure what the README claims: a table, and one JSON document as the last line.
 
     python scripts/benchmark.py explain    # the price of an explanation, against forwards and grad-cam
+    python scripts/benchmark.py load       # a saved model, against building one and loading into it
     python scripts/benchmark.py report     # intervals by 10,000 resamples, against scikit-learn one at a time
     python scripts/benchmark.py train      # training, against a plain notebook of the same model
     python scripts/benchmark.py recipe     # training recipes and their ingredients, against each other
@@ -16,6 +17,7 @@ import sys
 import torch
 import tyro
 from benchmarks.explain import benchmark_explain
+from benchmarks.load import benchmark_load
 from benchmarks.recipe import benchmark_recipe
 from benchmarks.report import benchmark_report
 from benchmarks.timing import DEVICE
@@ -26,6 +28,7 @@ from stroke_hub.progress import say
 
 BENCHMARKS = {
     "explain": benchmark_explain,
+    "load": benchmark_load,
     "recipe": benchmark_recipe,
     "report": benchmark_report,
     "train": benchmark_train,

@@ -97,6 +97,8 @@ def train_and_push(
     if push_to:
         from stroke_hub.hub import check_access, check_name
 
+        if folds:
+            raise RunError("Cross-validation makes no one model to publish; leave --push-to or --folds out.")
         check_name(push_to)
         if not publishing.dry_run:
             check_access(push_to, create_pr=publishing.create_pr)

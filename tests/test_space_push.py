@@ -39,6 +39,31 @@ def run_script(name: str, *arguments: object) -> str | int | None:
     return None
 
 
+def test_the_command_checks_before_it_trains(hub: Hub, client: Client, tmp_path: Path) -> None:
+    arguments = [
+        "--data",
+        "sample",
+        "--data-dir",
+        tmp_path / "data",
+        "--run-dir",
+        tmp_path / "run",
+        "--push-to",
+        MODEL,
+    ]
+    asked = len(hub.requests)
+    for options, who, words in (
+        ([], "read", "error: Your Hub token may only read"),
+        ([], "someone", "error: owner/stroke: you are someone on the Hub and cannot write to owner"),
+        (["--create-pr", "--tag", "v1"], "write", "error: --create-pr goes to main and gets no tag"),
+        (["--folds", 3], "write", "error: Cross-validation makes no one model to publish"),
+    ):
+        status = client.call(run_script, "train_and_push.py", *arguments, *options, who=who)
+        assert str(status).startswith(words)
+        assert client.said == ""
+    assert {path for _, path in hub.requests[asked:]} == {"/api/whoami-v2"}
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="module")
 def sha(hub: Hub, client: Client, run_dir: Path, sample: Records, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The commit that the training command, given again on a finished run, publishes."""
