@@ -1,6 +1,7 @@
 """What several test modules share: a small simulated dataset and a run trained on it, made once a session."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +9,16 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports it
 
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 
 from stroke_hub import PRESETS, Records, ResNetViT, TrainConfig, fit, read_records, write_sample
 from stroke_hub.report import evaluate_run
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,6 +28,19 @@ def squares_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("STROKE_HUB_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; without one the test is skipped, or fails where REQUIRE_BROWSER is 1."""
+    if CHROMIUM is None:
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail("REQUIRE_BROWSER is 1, but there is no Chromium.")
+        pytest.skip("there is no Chromium.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Figures: what they show is what they were given, nothing overlaps, and many of them stand in one page."""
 
 import itertools
-import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from stroke_hub.figures import (
     draw_confusion,
@@ -28,7 +27,6 @@ from stroke_hub.figures import (
 )
 from stroke_hub.forest import draw_forest
 from stroke_hub.metrics import trace_curves
-from tests.test_space import CHROMIUM, FLAGS
 
 NOTE = (
     "simulated slices, not patients; thresholds were chosen on 112 validation slices of 56 patients, never on these"
@@ -306,22 +304,16 @@ def test_letters_have_families_to_fall_back_on(pictures: dict[str, str]) -> None
         assert families == {"'DejaVu Sans', 'Verdana', 'Arial', 'Helvetica', sans-serif"}
 
 
-def test_figures_in_one_page_look_as_they_do_alone(tmp_path: Path) -> None:
-    """In Chromium, below a hidden one of the same size: if they shared a clip path, its curves would vanish."""
-    if CHROMIUM is None:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER is 1, but there is no Chromium.")
-        pytest.skip("there is no Chromium.")
+def test_figures_in_one_page_look_as_they_do_alone(browser: Browser, tmp_path: Path) -> None:
+    """Below a hidden one of the same size: if they shared a clip path, its curves would vanish."""
     for name, separation in (("good", 1.3), ("bad", -1.0)):
         save_figure(draw_roc(trace(separation), WORDS), tmp_path / name)
     good, bad = ((tmp_path / f"{name}.svg").read_text().partition("<svg")[2] for name in ("good", "bad"))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-        page = browser.new_page()
+    page = browser.new_page()
 
-        def look(html: str) -> bytes:
-            page.set_content(f"<body style='background: #111'>{html}</body>")
-            return page.locator("svg").last.screenshot()
+    def look(html: str) -> bytes:
+        page.set_content(f"<body style='background: #111'>{html}</body>")
+        return page.locator("svg").last.screenshot()
 
-        assert look(f"<div hidden><svg{good}</div><svg{bad}") == look(f"<svg{bad}")
-        browser.close()
+    assert look(f"<div hidden><svg{good}</div><svg{bad}") == look(f"<svg{bad}")
+    page.close()

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -14,12 +13,11 @@ from typing import Any
 import pytest
 import tyro
 from matplotlib.figure import Figure
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from stroke_hub.errors import RunError
 from stroke_hub.page import write_page
 from stroke_hub.train import TrainConfig
-from tests.test_space import CHROMIUM, FLAGS
 
 NOTE = "simulated slices, not patients"
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
@@ -415,18 +413,6 @@ def test_tables_figures_and_headings_are_labelled(whole: Path) -> None:
     assert len(outline.get("h1")) == len(outline.get("main")) == 1
     levels = [int(tag[1]) for tag, _ in outline.elements if re.fullmatch(r"h[1-6]", tag)]
     assert all(after <= before + 1 for before, after in pairwise(levels))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER is 1, but there is no Chromium.")
-        pytest.skip("there is no Chromium.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

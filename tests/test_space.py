@@ -1,7 +1,6 @@
 """The demo in a real browser: what a visitor sees, what leaves the machine (nothing), what happens on mistakes."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,16 +15,11 @@ import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from stroke_hub import Records, ResNetViT, load_slices, predict
 
 ROOT = Path(__file__).parent.parent
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 LOOPBACK = ("127.0.0.1", "localhost")
 MAPS = ("ResNet (CNN)", "ViT", "Fused")
 
@@ -75,18 +69,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def app(run_dir: Path, sample: Records, folder: Path) -> Iterator[str]:
     with serve(folder, STROKE_HUB_MODEL=str(run_dir), STROKE_HUB_EXAMPLES=str(sample.root)) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER is 1, but there is no Chromium.")
-        pytest.skip("there is no Chromium.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-        yield browser
-        browser.close()
 
 
 @contextmanager
