@@ -39,7 +39,6 @@ __all__ = [
     "bootstrap_intervals",
     "delong_interval",
     "paired_bootstrap",
-    "predictive_intervals",
     "resample_groups",
     "weighted_metrics",
 ]
@@ -63,6 +62,7 @@ def bootstrap_intervals(
     replicates: int = 10_000,
     seed: int = 0,
     method: Method = "expanded-bca",
+    prevalences: Sequence[float] = (),
 ) -> dict[str, dict[str, Any]]:
     """95 % intervals of every metric in `METRICS`, from resampling whole groups (patients).
 
@@ -71,6 +71,8 @@ def bootstrap_intervals(
     label, probability, threshold : as in `stroke_hub.metrics`; label and probability (N,).
     group : (N,), whose slice it is; strings or numbers.
     method : the module's docstring has them, and how often each holds the truth.
+    prevalences : of stroke, from 0 to 1; with some, "at_prevalence" holds by each, as text, the intervals of "ppv"
+        and "npv" there, by Bayes' theorem in every resample.
 
     Returns
     -------
@@ -86,10 +88,15 @@ def bootstrap_intervals(
     _require(label, probability, group, replicates, method)
     values = _replicate(label, probability, group, threshold, replicates, seed, "bca" in method)
     groups = _count_groups(label, probability, group, threshold)
-    return {
+    result = {
         name: _summarise(values[name], replicates, groups[name], method, proportion=name in PROPORTIONS)
         for name in METRICS
     }
+    if prevalences:
+        fewer = min(groups["sensitivity"], groups["specificity"])
+        found = {str(p): _predict_at(p, values, replicates, fewer, method) for p in prevalences}
+        result["at_prevalence"] = found
+    return result
 
 
 def paired_bootstrap(
@@ -120,43 +127,6 @@ def paired_bootstrap(
         )
         for name in METRICS
     }
-
-
-def predictive_intervals(
-    label: Labels,
-    probability: Floats,
-    group: ArrayLike,
-    *,
-    threshold: float,
-    prevalences: Sequence[float],
-    replicates: int = 10_000,
-    seed: int = 0,
-    method: Method = "expanded-bca",
-) -> dict[float, dict[str, dict[str, Any]]]:
-    """By prevalence, 95 % intervals of "ppv" and "npv", by Bayes' theorem in every resample.
-
-    Parameters, intervals and errors are those of `bootstrap_intervals`. Where sensitivity or specificity is the
-    same in every resample, as where it is 1, resampling does not bound them: then there is no interval.
-    """
-    _require(label, probability, group, replicates, method)
-    values = _replicate(label, probability, group, threshold, replicates, seed, "bca" in method)
-    groups = _count_groups(label, probability, group, threshold)
-    fewer = min(groups["sensitivity"], groups["specificity"])
-    hit, rest = values["sensitivity"], values["specificity"]
-    fixed = any(not np.isnan(rate[0]) and np.nanmax(rate) - np.nanmin(rate) < 1e-12 for rate in (hit, rest))
-    result: dict[float, dict[str, dict[str, Any]]] = {}
-    for p in prevalences:
-        found = {
-            "ppv": _divide(hit * p, hit * p + (1 - rest) * (1 - p)),
-            "npv": _divide(rest * (1 - p), rest * (1 - p) + (1 - hit) * p),
-        }
-        result[p] = {
-            name: _summarise(drawn, replicates, fewer, method, proportion=False) for name, drawn in found.items()
-        }
-        for interval in result[p].values() if fixed else ():
-            reason = "sensitivity or specificity is the same in every replicate, so resampling does not bound it"
-            interval |= {"low": None, "high": None, "undefined": interval.get("undefined", reason)}
-    return result
 
 
 def delong_interval(label: Labels, probability: Floats) -> dict[str, Any]:
@@ -297,6 +267,23 @@ def _summarise(values: Floats, replicates: int, groups: int, method: Method, *, 
     far = TAIL ** (1 / groups)
     low, high = (far, 1.0) if value == 1 else (0.0, 1 - far)
     return result | {"low": low, "high": high, "method": "Clopper-Pearson over groups"}
+
+
+def _predict_at(
+    p: float, values: dict[str, Floats], replicates: int, groups: int, method: Method
+) -> dict[str, dict[str, Any]]:
+    """PPV and NPV at prevalence p; no interval where a rate never varies, as resampling does not bound it then."""
+    hit, rest = values["sensitivity"], values["specificity"]
+    drawn = {
+        "ppv": _divide(hit * p, hit * p + (1 - rest) * (1 - p)),
+        "npv": _divide(rest * (1 - p), rest * (1 - p) + (1 - hit) * p),
+    }
+    result = {name: _summarise(part, replicates, groups, method, proportion=False) for name, part in drawn.items()}
+    if any(not np.isnan(rate[0]) and np.nanmax(rate) - np.nanmin(rate) < 1e-12 for rate in (hit, rest)):
+        reason = "sensitivity or specificity is the same in every replicate, so resampling does not bound it"
+        for interval in result.values():
+            interval |= {"low": None, "high": None, "undefined": interval.get("undefined", reason)}
+    return result
 
 
 def _choose_levels(value: float, drawn: Floats, left: Floats, groups: int, method: Method) -> Floats:

@@ -8,12 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stroke_hub.baselines import Baseline
-from stroke_hub.intervals import (
-    bootstrap_intervals,
-    delong_interval,
-    paired_bootstrap,
-    predictive_intervals,
-)
+from stroke_hub.intervals import bootstrap_intervals, delong_interval, paired_bootstrap
 from stroke_hub.metrics import (
     brier,
     expected_calibration_error,
@@ -44,7 +39,7 @@ PREVALENCES = (0.05, 0.2, 0.5)  # of stroke: a screening list, an emergency depa
 BINS = 10
 THRESHOLDS = np.arange(1, 100) / 100  # of the decision curve
 # columns of a table that are no property of a slice to compare by
-PLAIN = {"path", "label", "group", "split", "mask", "modality"}
+PLAIN = {"path", "label", "group", "split", "mask", "modality", "fold", "sha256", "shuffled_label"}
 MOST_VALUES = 12  # of a column: with more, a subgroup is a handful of slices
 
 
@@ -99,12 +94,9 @@ def _measure_part(
 
 
 def _measure_point(label: Labels, probability: Floats, group: NDArray[np.str_], threshold: float) -> dict[str, Any]:
-    names = ("sensitivity", "specificity", "ppv", "npv")
-    intervals = bootstrap_intervals(label, probability, group, threshold=threshold)
-    predictive = predictive_intervals(label, probability, group, threshold=threshold, prevalences=PREVALENCES)
-    at_prevalence = {str(prevalence): found for prevalence, found in predictive.items()}
-    found: dict[str, Any] = {"threshold": threshold, **{name: intervals[name] for name in names}}
-    return found | {"at_prevalence": at_prevalence}
+    found = bootstrap_intervals(label, probability, group, threshold=threshold, prevalences=PREVALENCES)
+    names = ("sensitivity", "specificity", "ppv", "npv", "at_prevalence")
+    return {"threshold": threshold} | {name: found[name] for name in names}
 
 
 def _measure_calibration(label: Labels, probability: Floats) -> dict[str, Any]:

@@ -22,7 +22,6 @@ __all__ = [
     "midrank",
     "net_benefit",
     "precision_recall_curve",
-    "predictive_values",
     "reliability",
     "report_classes",
     "roc_curve",
@@ -278,20 +277,6 @@ def choose_threshold(
         return float(threshold[np.argmax(sensitivity >= 0.95)])
     reached = threshold[specificity >= 0.95]
     return float(reached[-1]) if len(reached) else None
-
-
-def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> dict[str, float | None]:
-    """ "ppv" and "npv" at a prevalence, by Bayes' theorem; None where nobody is called positive or negative.
-
-    Raises
-    ------
-    ValueError : an argument is outside [0, 1].
-    """
-    if not all(0 <= value <= 1 for value in (sensitivity, specificity, prevalence)):
-        raise ValueError("sensitivity, specificity and prevalence must lie in [0, 1]")
-    tp, fn = sensitivity * prevalence, (1 - sensitivity) * prevalence
-    tn, fp = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
-    return {"ppv": _ratio(tp, tp + fp), "npv": _ratio(tn, tn + fn)}
 
 
 def _check(label: Labels, probability: Floats) -> tuple[Labels, Floats]:

@@ -14,7 +14,6 @@ from stroke_hub.intervals import (
     bootstrap_intervals,
     delong_interval,
     paired_bootstrap,
-    predictive_intervals,
     resample_groups,
     weighted_metrics,
 )
@@ -293,27 +292,53 @@ def test_intervals_of_twenty_patients_are_nearly_as_good(auroc: float, least: fl
     assert least <= held["auroc"] <= 0.985
 
 
-def test_predictive_intervals_are_bayes_in_every_resample() -> None:
+def test_predictive_values_by_hand() -> None:
+    # of 10 strokes 9 found, of 10 normals 1 called; among 1,000 with 10 strokes: 9 right of 108, 891 right of 892
+    label, score = np.repeat([1, 0], 10), np.array([0.9] * 9 + [0.1] + [0.9] + [0.1] * 9)
+    found = bootstrap_intervals(label, score, np.arange(20), threshold=0.5, replicates=2, prevalences=(0.01,))
+    at = found["at_prevalence"]["0.01"]
+    assert (at["ppv"]["value"], at["npv"]["value"]) == pytest.approx((9 / 108, 891 / 892))
+    never = bootstrap_intervals(label, score * 0, np.arange(20), threshold=0.5, replicates=2, prevalences=(0.5,))
+    assert never["at_prevalence"]["0.5"]["ppv"]["value"] is None
+
+
+@given(cases())
+def test_predictive_values_at_the_samples_prevalence_are_its_own(case: Case) -> None:
+    label, score = case
+    share = float(label.mean())
+    found = bootstrap_intervals(
+        label, score, np.arange(len(label)), threshold=0.5, replicates=2, prevalences=(share,)
+    )
+    for name in ("ppv", "npv"):
+        at, own = found["at_prevalence"][str(share)][name]["value"], found[name]["value"]
+        if at is not None and own is not None:
+            assert at == pytest.approx(own, abs=1e-12)
+
+
+def test_predictive_values_have_intervals_by_bayes_in_every_resample() -> None:
     generator = np.random.default_rng(0)
     group = np.repeat(np.arange(40), 4)
     label = (group % 4 == 0).astype(np.int64)
     score = generator.random(160) * 0.7 + label * 0.25
-    found = predictive_intervals(label, score, group, threshold=0.5, prevalences=(0.05, 0.5), method="percentile")
+    options = {"threshold": 0.5, "prevalences": (0.05, 0.5), "method": "percentile"}
+    found = bootstrap_intervals(label, score, group, **options)["at_prevalence"]
     names, place = np.unique(group, return_inverse=True)
     drawn = np.concatenate(list(resample_groups(len(names), 10_000, seed=0)))[:, place]
     rates = weighted_metrics(label, score, drawn, threshold=0.5)
     for p in (0.05, 0.5):
         hit, false = rates["sensitivity"] * p, (1 - rates["specificity"]) * (1 - p)
         low, high = np.nanquantile(hit / (hit + false), [0.025, 0.975])
-        assert (found[p]["ppv"]["low"], found[p]["ppv"]["high"]) == pytest.approx((low, high), abs=1e-9)
-        assert found[p]["ppv"]["low"] < found[p]["ppv"]["value"] < found[p]["ppv"]["high"]
+        assert (found[str(p)]["ppv"]["low"], found[str(p)]["ppv"]["high"]) == pytest.approx((low, high), abs=1e-9)
+        assert found[str(p)]["ppv"]["low"] < found[str(p)]["ppv"]["value"] < found[str(p)]["ppv"]["high"]
 
 
 def test_a_perfect_specificity_bounds_no_predictive_value() -> None:
     group = np.arange(30)
     label = (group < 12).astype(np.int64)
     score = np.where((label == 1) & (group % 4 > 0), 0.9, 0.1)
-    found = predictive_intervals(label, score, group, threshold=0.5, prevalences=(0.05,))[0.05]["ppv"]
+    found = bootstrap_intervals(label, score, group, threshold=0.5, prevalences=(0.05,))["at_prevalence"]["0.05"][
+        "ppv"
+    ]
     assert found["value"] == 1
     assert found["low"] is None
     assert "resampling" in found["undefined"]

@@ -22,7 +22,6 @@ from stroke_hub.metrics import (
     midrank,
     net_benefit,
     precision_recall_curve,
-    predictive_values,
     reliability,
     report_classes,
     roc_curve,
@@ -183,22 +182,6 @@ def test_thresholds_are_the_best_of_all(case: Case) -> None:
     assert choose_threshold(label, score, rule="specificity95") == (min(reached) if reached else None)
 
 
-def test_predictive_values_by_hand() -> None:
-    # 1,000 people, 10 with a stroke: 9 found, 1 missed; 99 of the 990 others called in error
-    assert predictive_values(0.9, 0.9, 0.01) == pytest.approx({"ppv": 9 / 108, "npv": 891 / 892})
-    assert predictive_values(0.0, 1.0, 0.5)["ppv"] is None
-
-
-@given(cases())
-def test_predictive_values_at_the_samples_prevalence_are_its_own(case: Case) -> None:
-    label, score = case
-    classes = report_classes(confusion(label, score, threshold=0.5))
-    found = predictive_values(classes["Stroke"]["recall"], classes["Normal"]["recall"], label.mean())
-    for name, ours in (("ppv", "Stroke"), ("npv", "Normal")):
-        if classes[ours]["precision"] is not None and found[name] is not None:
-            assert found[name] == pytest.approx(classes[ours]["precision"], abs=1e-12)
-
-
 def test_wrong_input_is_named() -> None:
     label, score = np.array([0, 1]), np.array([0.2, 0.8])
     with pytest.raises(ValueError, match="both be"):
@@ -211,8 +194,6 @@ def test_wrong_input_is_named() -> None:
         brier(label, score + 1)
     with pytest.raises(ValueError, match="rule"):
         choose_threshold(label, score, rule="best")
-    with pytest.raises(ValueError, match="lie in"):
-        predictive_values(1.2, 0.5, 0.5)
 
 
 def test_log_loss_matches_scikit_learn_and_is_none_where_infinite() -> None:
