@@ -20,8 +20,16 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
 import gradio as gr
 
-from stroke_hub import Explanation, ResNetViT, Slice, StrokeHubError, explain, load_slices, read_records
-from stroke_hub.storage import download
+from stroke_hub import (
+    Explanation,
+    ResNetViT,
+    Slice,
+    StrokeHubError,
+    explain,
+    find_report,
+    load_slices,
+    read_records,
+)
 
 HERE = Path(__file__).parent
 NO_MODEL = "There is no model to show: name one in STROKE_HUB_MODEL, or run `make quickstart` first."
@@ -90,11 +98,8 @@ def find_examples(folder: Path) -> dict[str, Slice]:
 
 def read_note(model: str, commit: str | None) -> str:
     """What the report of a run folder or of a Hub model's commit says of its data, "" where it says nothing."""
-    try:
-        file = Path(model) / "report.json" if commit is None else download(model, "report.json", commit, {})
-        return str(json.loads(file.read_text(encoding="utf-8"))["data"]["note"])
-    except (StrokeHubError, OSError, ValueError, LookupError, TypeError):
-        return ""
+    report = find_report(model, commit)
+    return str(report["data"]["note"]) if report else ""
 
 
 def format_note(sentence: str, kind: str = "legend") -> str:

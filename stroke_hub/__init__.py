@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stroke_hub.records import Records, read_records
     from stroke_hub.report import evaluate
     from stroke_hub.sample import write_sample
+    from stroke_hub.storage import find_report
     from stroke_hub.train import TrainConfig, fit
 
 __version__ = "0.1.0"
@@ -44,6 +45,7 @@ _HOMES = {
     "records": ("Records", "read_records"),
     "report": ("evaluate",),
     "sample": ("write_sample",),
+    "storage": ("find_report",),
     "train": ("TrainConfig", "fit"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -65,6 +67,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "explain",
+    "find_report",
     "fit",
     "load_slices",
     "predict",

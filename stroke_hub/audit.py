@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stroke_hub.duplicates import Calibration, align, calibrate, collect_sketches, compare, propose_pairs, sketch
 from stroke_hub.errors import DatasetError, UnreadableImage
-from stroke_hub.files import write_text
+from stroke_hub.files import hash_file, write_text
 from stroke_hub.findings import NAMES, count, select_leaks, summarise
 from stroke_hub.pixels import load_slices
 from stroke_hub.progress import track
@@ -211,8 +211,7 @@ def _read(root: Path, paths: list[str]) -> tuple[pd.Series, pd.Series, NDArray[n
     for path in track(paths, "reading slices"):
         try:
             pixels = load_slices(root / path)[0].pixels
-            with open(root / path, "rb") as file:
-                files.append(hashlib.file_digest(file, "sha256").hexdigest())
+            files.append(hash_file(root / path))
         except (UnreadableImage, OSError) as error:
             raise DatasetError(f"{(root / path).parent}/{error}") from error
         shape = f"{pixels.shape}".encode()

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from stroke_hub.errors import HubError, RunError
 from stroke_hub.faithfulness import CONTROLS, LOCALISATION, MEASURES
 from stroke_hub.kaggle import HANDLE
+from stroke_hub.storage import SCHEMA_VERSION
 from stroke_hub.summary import BASELINES
 from stroke_hub.wording import (
     PARTS,
@@ -32,7 +33,6 @@ from stroke_hub.wording import (
 
 __all__ = ["is_untouched", "render_card", "renew_card"]
 
-SCHEMA_VERSION = 2
 TAGS = ["medical", "brain", "stroke", "ct", "mri", "explainable"]
 METRICS = {  # of the report: title, and what the Hub calls it
     "auroc": ("AUROC", "roc_auc"),

@@ -90,7 +90,11 @@ def train_and_push(
         tracker: passes the figures of every epoch on; nothing leaves the machine unless its own settings say so.
         checkpoint_minutes: how much work a crash may cost; there is a checkpoint after every epoch too.
     """
-    config.resolve()  # what no training can have shows before the audit
+    config.resolve()  # what cannot be shows before the audit
+    if folds is not None and folds < 2:
+        raise RunError(f"folds is {folds}, but must be at least 2.")
+    if split_file and not split_file.is_file():
+        raise RunError(f"{split_file}: is no file; give the split.csv of a run.")
     from stroke_hub.audit import AUDIT_FILE, assign_groups, audit, read_audit, write_audit
     from stroke_hub.audit import drop_leaks as leave_out
 
@@ -121,8 +125,7 @@ def train_and_push(
         return
     if not (run_dir / AUDIT_FILE).is_file():
         write_audit(found, records, run_dir)
-    records = kept
-    _evaluate_once(run_dir, records, name, "; ".join(filter(None, (note, variant))))
+    _evaluate_once(run_dir, kept, name, "; ".join(filter(None, (note, variant))))
     if push_to:
         from stroke_hub.hub import publish
 
@@ -134,8 +137,6 @@ def _cross_validate(config: TrainConfig, records: Records, run_dir: Path, folds:
     from stroke_hub.crossvalidation import cross_validate
     from stroke_hub.summary import say_interval
 
-    if folds < 2:
-        raise RunError(f"folds is {folds}, but must be at least 2.")
     result = cross_validate(config, records, run_dir, folds=folds)
     for name, figures in [*enumerate(result["folds"]), ("pooled", result["pooled"])]:
         auroc = say_interval(figures["intervals"]["auroc"])
@@ -153,7 +154,8 @@ def _name_run(name: str, config: TrainConfig, folds: int | None) -> str:
 
 def _evaluate_once(run_dir: Path, records: Records, name: str, note: str) -> None:
     """Measure a trained run on its test slices, unless its report is there."""
-    from stroke_hub.report import REPORT_FILE, evaluate_run
+    from stroke_hub.report import evaluate_run
+    from stroke_hub.storage import REPORT_FILE
 
     if (run_dir / REPORT_FILE).is_file():
         say(f"{run_dir}: evaluated already.")

@@ -11,7 +11,8 @@ from stroke_hub.figures import save_figure
 from stroke_hub.files import write_text
 from stroke_hub.forest import draw_forest
 from stroke_hub.intervals import METRICS, bootstrap_intervals, paired_bootstrap
-from stroke_hub.report import RESULTS_FILE, SPLIT_FILE, read_report
+from stroke_hub.report import RESULTS_FILE, SPLIT_FILE
+from stroke_hub.storage import read_report
 from stroke_hub.summary import say_interval
 
 __all__ = ["compare", "compare_reports", "write_comparison"]
@@ -61,9 +62,9 @@ def compare_reports(own: dict[str, Any], new: dict[str, Any]) -> tuple[list[str]
     The lines, and whether all agree. On the same data a figure must be the same within 0.01, which is more than
     other machines round; on other data it must lie in the interval that the report gives for it.
     """
-    same = own["data"]["sha256"] == new["data"]["sha256"]
+    same = all(own["data"][key] == new["data"][key] for key in ("sha256", "split"))
     lines = [
-        f"data: {new['data']['sha256']}, {'the same as in the report' if same else 'other than in the report'}",
+        f"{new['data']['split']} slices of {new['data']['sha256']}, {'as' if same else 'other than'} in the report",
         f"{'':30}{'report':26}{'now':10}",
     ]
     agree = True

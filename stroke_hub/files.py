@@ -1,5 +1,6 @@
 """Files that are whole or not there: written beside their place, then renamed into it."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from stroke_hub.errors import RunError
 
-__all__ = ["making", "replacing", "write_text"]
+__all__ = ["hash_file", "making", "replacing", "write_text"]
 
 
 @contextmanager
@@ -42,6 +43,12 @@ def making(folder: Path) -> Iterator[Path]:
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def hash_file(file: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def write_text(file: Path, text: str) -> None:

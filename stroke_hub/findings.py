@@ -98,7 +98,7 @@ def _find_leaks(summary: dict[str, Any], leaks: pd.DataFrame) -> list[Finding]:
         kinds = Counter(leaks.sort_values("similarity", ascending=False).drop_duplicates("path_a")["kind"])
         equal = kinds["file"] + kinds["pixels"]
         words = f"Test shows {count(slices, 'training image')} again, {equal:,} exactly and {kinds['near']:,} "
-        words += "re-encoded, resized, mirrored, cropped or changed in brightness: leave these out (drop_leaks)."
+        words += "re-encoded, resized, mirrored, cropped or changed in brightness: leave these out (--drop-leaks)."
         found.append(_state("error", words, train_slices=slices, exact=equal, near=kinds["near"]))
     if groups := here["groups_on_both_sides"]:
         train, test = here["their_train_slices"], here["their_test_slices"]
@@ -111,7 +111,7 @@ def _find_leaks(summary: dict[str, Any], leaks: pd.DataFrame) -> list[Finding]:
 def _find_repeats(summary: dict[str, Any]) -> list[Finding]:
     found, pairs = [], summary["duplicates"]
     within = {
-        "train-train": "they weigh double, and belong on one side of every validation split (assign_groups).",
+        "train-train": "they weigh double; training keeps them on one side of its validation split.",
         "test-test": "they count double in every figure, and intervals are narrower than they should be.",
     }
     for splits, consequence in within.items():
@@ -129,7 +129,7 @@ def _find_limits(summary: dict[str, Any]) -> list[Finding]:
     found, here, dataset = [], summary["calibration"], summary["dataset"]
     if alone := dataset["without_patient"]:
         words = f"{alone:,} of {count(dataset['slices'], 'image')} have no patient id: images of one picture "
-        words += "may stand in for patients (assign_groups), a proxy that misses slices of one patient that differ."
+        words += "stand in for patients in training, a proxy that misses slices of one patient that differ."
         found.append(_state("warning", words, slices=alone))
     rate, threshold = here["false_alarm_rate"], here["threshold"]
     if rate is None:

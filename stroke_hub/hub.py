@@ -1,6 +1,5 @@
 """publish(): a finished run goes to the Hub in one commit, with its report, its card and all that reproduces it."""
 
-import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,9 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from stroke_hub.card import is_untouched, render_card, renew_card
 from stroke_hub.errors import HubError, RunError, StrokeHubError
+from stroke_hub.files import hash_file
 from stroke_hub.progress import say
-from stroke_hub.report import read_report
-from stroke_hub.storage import WEIGHTS_FILE, halve_weights
+from stroke_hub.storage import WEIGHTS_FILE, halve_weights, read_report
 from stroke_hub.train import is_trained
 
 __all__ = ["check_access", "check_name", "explain_hub_errors", "publish"]
@@ -162,7 +161,7 @@ def publish(
     report = read_report(run) if is_trained(run) else None
     if report is None:
         raise RunError(f"{run}: is not a finished run; train it to its end first.")
-    if report["model"]["weights_sha256"] != _hash_file(run / WEIGHTS_FILE):
+    if report["model"]["weights_sha256"] != hash_file(run / WEIGHTS_FILE):
         raise RunError(f"{run}: its report is of other weights than {WEIGHTS_FILE}; evaluate the run again.")
     asked = [name for name, wanted in zip(FOLDERS, (with_checkpoints, with_onnx), strict=True) if wanted]
     card = render_card(report, repo_id=repo_id, run=run, half=half)
@@ -187,13 +186,8 @@ def publish(
             done = _holds(there, operations)
             if create_pr:
                 return _propose(api, repo_id, head, operations, done=done)
-            default = f"weights-{_hash_file(files[WEIGHTS_FILE])[:8]}"
+            default = f"weights-{hash_file(files[WEIGHTS_FILE])[:8]}"
             return _commit(api, repo_id, revision, head, operations, done=done, asked=tag, default=default)
-
-
-def _hash_file(file: Path) -> str:
-    with open(file, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _collect(run: Path, workplace: Path, *, half: bool, folders: list[str]) -> dict[str, Path]:
@@ -223,7 +217,7 @@ def _plan(
         fresh = renew_card(existing, card) if existing else card
         operations.append(CommitOperationAdd(CARD_FILE, fresh.encode()))
     stale = ["figures/"]
-    if there.get(WEIGHTS_FILE) != _hash_file(files[WEIGHTS_FILE]):
+    if there.get(WEIGHTS_FILE) != hash_file(files[WEIGHTS_FILE]):
         stale += [f"{folder}/" for folder in FOLDERS]
     gone = [name for name in there if name not in files and (name in FILES or name.startswith(tuple(stale)))]
     return operations + [CommitOperationDelete(name) for name in gone]

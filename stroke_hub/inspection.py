@@ -42,17 +42,20 @@ def evaluate_model(
         revision: commit, tag or branch of a Hub model.
         split: which part of the dataset.
         data_note: words that every figure carries, for example what the data stand for.
-        compare: print the model's own report beside the new figures; where one is outside the interval that the
-            report gives, the exit status is 1.
+        compare: print the model's own report beside the new figures; the exit status is 1 where one differs by more
+            than 0.01 on the same slices, or on others lies outside the interval that the report gives.
         faithfulness: measure too whether the maps of the stroke slices are true (about 2 CPU-seconds a slice).
     """
     from stroke_hub.model import ResNetViT
-    from stroke_hub.report import REPORT_FILE, evaluate, find_report, read_report
+    from stroke_hub.report import evaluate
+    from stroke_hub.storage import REPORT_FILE, find_report, read_report
 
     loaded = ResNetViT.from_pretrained(model, revision=revision)
     records = _read_any(data_dir, split)
     tell_notes(records)
     if not has_labels(records):
+        if compare or faithfulness:
+            raise RunError(f"{data_dir}: has no labels to measure by; leave --compare and --faithfulness out.")
         _predict_only(loaded, records, out)
         return
     note = data_note or note_simulated(records)
@@ -91,7 +94,7 @@ def _compare_with_own(own: dict[str, Any] | None, new: dict[str, Any], model: st
     lines, agree = compare_reports(own, new)
     print("\n".join(lines))
     if not agree:
-        raise RunError("A figure is outside the interval that the model's own report gives for it.")
+        raise RunError("Not every figure agrees with the model's own report; the lines above say which.")
 
 
 def _read_any(data_dir: Path, split: str) -> Records:
@@ -198,7 +201,7 @@ def report_runs(
     from stroke_hub.comparison import compare as compare_runs
     from stroke_hub.comparison import write_comparison
     from stroke_hub.page import write_page
-    from stroke_hub.report import read_report
+    from stroke_hub.storage import read_report
 
     if (run is None) == (compare is None):
         raise RunError("Give either a run folder, or --compare with two of them.")

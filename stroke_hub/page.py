@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from PIL import Image
 
 from stroke_hub.errors import RunError
 from stroke_hub.files import write_text
+from stroke_hub.storage import SCHEMA_VERSION
 from stroke_hub.summary import BASELINES
 from stroke_hub.wording import NUMBER_FILTERS, build_command, list_parts, list_points, list_prevalences
 
 __all__ = ["write_page"]
 
-SCHEMA_VERSION = 2
 ERRORS_SHOWN = 40  # the most confident ones; a page of hundreds is read by nobody
 CSS_PX = 96  # to the inch
 PNG_DPI = 160  # as figures are saved
@@ -39,23 +39,26 @@ def write_page(report: Mapping[str, Any], figures: Path, out: Path) -> Path:
 
     Raises
     ------
-    RunError : the report is of another schema version, or a figure is none of ours.
+    RunError : the report is of another schema version or not whole, or a figure is none of ours.
     """
     if report.get("schema_version") != SCHEMA_VERSION:
         raise RunError(
             f"The report is of schema version {report.get('schema_version')}, but a page is made of version "
             f"{SCHEMA_VERSION}; evaluate the model again."
         )
-    page = _load_template().render(
-        report,
-        parts=list_parts(report["test"]),
-        points=list_points(report),
-        prevalences=list_prevalences(report["test"]["overall"]),
-        figures=_load_figures(figures),
-        command=build_command(report),
-        shown=ERRORS_SHOWN,
-        titles={name: words[0].upper() + words[1:] for name, words in BASELINES.items()},
-    )
+    try:
+        page = _load_template().render(
+            report,
+            parts=list_parts(report["test"]),
+            points=list_points(report),
+            prevalences=list_prevalences(report["test"]["overall"]),
+            figures=_load_figures(figures),
+            command=build_command(report),
+            shown=ERRORS_SHOWN,
+            titles={name: words[0].upper() + words[1:] for name, words in BASELINES.items()},
+        )
+    except (KeyError, TypeError, UndefinedError) as error:
+        raise RunError(f"The report is not whole ({error}); evaluate the model again.") from error
     write_text(out, page)
     return out
 

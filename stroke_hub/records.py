@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from stroke_hub.errors import DatasetError
+from stroke_hub.files import hash_file
 from stroke_hub.pixels import IMAGE_SUFFIXES, Modality, printable
 from stroke_hub.progress import track
 
@@ -156,8 +157,7 @@ def hash_records(records: Records) -> str:
     rows = list(zip(*(table[name] for name in COLUMNS), strict=True))
     for path, label, modality, group, split in track(rows, "hashing the dataset"):
         try:
-            with open(records.root / path, "rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
+            content = hash_file(records.root / path)
         except OSError as error:
             _refuse(error)
         identity.update(json.dumps([path, int(label), modality, group, split, content]).encode() + b"\n")

@@ -15,7 +15,7 @@ import stroke_hub
 from stroke_hub.audit import AUDIT_FILE
 from stroke_hub.baselines import score_baselines
 from stroke_hub.calibration import choose_operating_points
-from stroke_hub.errors import DatasetError, HubError, ModelFormatError, RunError
+from stroke_hub.errors import DatasetError
 from stroke_hub.files import write_text
 from stroke_hub.illustrations import draw_report, explain_samples, judge_maps
 from stroke_hub.inference import Prediction, predict
@@ -31,17 +31,15 @@ from stroke_hub.measurement import (
 from stroke_hub.model import CLASSES, ResNetViT, hash_weights
 from stroke_hub.page import write_page
 from stroke_hub.records import Records
-from stroke_hub.storage import download, halve_weights
+from stroke_hub.storage import REPORT_FILE, SCHEMA_VERSION, halve_weights
 from stroke_hub.summary import describe, warn
 from stroke_hub.train import CALIBRATION_FILE, TRAIN_CONFIG_FILE, find_best_epoch, read_split
 
-__all__ = ["REPORT_FILE", "RESULTS_FILE", "SPLIT_FILE", "evaluate", "evaluate_run", "find_report", "read_report"]
+__all__ = ["RESULTS_FILE", "SPLIT_FILE", "evaluate", "evaluate_run"]
 
-REPORT_FILE = "report.json"
 RESULTS_FILE = "stroke_classification_results.csv"
 SPLIT_FILE = "split.csv"
 SUMMARY_FILE = "summary_statistics.csv"
-SCHEMA_VERSION = 2
 
 
 def evaluate(
@@ -64,7 +62,8 @@ def evaluate(
         column split, "test" rows are measured, "val" rows give the operating points and what the temperature
         did, and "train" rows (with "val") are what the baselines are fitted on; without it every row is "test".
     out : folder for all that docs/report.md and the README's table list.
-    about : put into the report: "data" (name, note, sha256), "model" (source, revision), "training", "audit".
+    about : put into the report: "data" (name, note, sha256), "model" (source, revision), "training", "audit",
+        "calibration" and "trained_on" (docs/report.md).
     history : an epoch a row, as in history.csv, for the curves.
     operating_points : of the model's own report, for where the table has no "val" rows.
     faithfulness : judge the maps of the stroke slices too (about 2 CPU-seconds a slice).
@@ -125,7 +124,6 @@ def evaluate_run(run_dir: str | Path, records: Records, *, name: str = "", note:
     training = json.loads((run_dir / TRAIN_CONFIG_FILE).read_text())
     counts = split.groupby(["split", "label"]).size()
     parts = ("train", "val", "test")
-    audit = run_dir / AUDIT_FILE
     about = {
         "data": {
             "name": name,
@@ -141,42 +139,11 @@ def evaluate_run(run_dir: str | Path, records: Records, *, name: str = "", note:
         },
         "training": training
         | {"best_epoch": find_best_epoch(history), "best_val_auroc": float(history["val_auroc"].max())},
-        "calibration": json.loads((run_dir / CALIBRATION_FILE).read_text()),
-        "audit": json.loads(audit.read_text()) if audit.is_file() else None,
     }
+    for key, name in (("calibration", CALIBRATION_FILE), ("audit", AUDIT_FILE)):
+        about[key] = json.loads((run_dir / name).read_text()) if (run_dir / name).is_file() else None
     model = ResNetViT.from_pretrained(run_dir)
     return evaluate(model, split, records.root, run_dir, about=about, history=history)
-
-
-def read_report(run_dir: str | Path) -> dict[str, Any]:
-    """The report of an evaluated folder.
-
-    Raises
-    ------
-    RunError : there is none, or it is damaged or of another schema version.
-    """
-    file = Path(run_dir) / REPORT_FILE
-    try:
-        report = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise RunError(
-            f"{run_dir}: has no {REPORT_FILE}, so it is not an evaluated run; evaluate it first."
-        ) from None
-    except (OSError, ValueError):
-        raise RunError(f"{file}: cannot be read; evaluate the run again.") from None
-    if not isinstance(report, dict) or report.get("schema_version") != SCHEMA_VERSION:
-        raise RunError(f"{file}: is not of schema version {SCHEMA_VERSION}; delete it and evaluate the run again.")
-    return report
-
-
-def find_report(model: str, revision: str | None) -> dict[str, Any] | None:
-    """The report that a run folder or a Hub repository has of its model; None where it has none of this version."""
-    try:
-        if Path(model).is_dir():
-            return read_report(model)
-        return read_report(download(model, REPORT_FILE, revision, {}).parent)
-    except (HubError, ModelFormatError, RunError):
-        return None
 
 
 def _start_report(model: ResNetViT, about: dict[str, Any], history: pd.DataFrame | None) -> dict[str, Any]:

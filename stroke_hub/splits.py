@@ -1,6 +1,5 @@
 """Divisions of a dataset that keep a group together: folds for cross-validation, and splits as files."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stroke_hub.errors import DatasetError
-from stroke_hub.files import write_text
+from stroke_hub.files import hash_file, write_text
 from stroke_hub.pixels import printable
 from stroke_hub.progress import track
 from stroke_hub.records import Records, name_strata
@@ -160,8 +159,7 @@ def _hash_files(root: Path, paths: list[str]) -> list[str]:
     hashes = []
     for path in track(paths, "hashing the dataset"):
         try:
-            with open(root / path, "rb") as file:
-                hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+            hashes.append(hash_file(root / path))
         except OSError as error:
             shown = printable(str(root / path), limit=200)
             raise DatasetError(f"{shown}: cannot be read ({error.strerror}); check its rights.") from error

@@ -17,20 +17,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from stroke_hub.errors import HubError, ModelFormatError
+from stroke_hub.errors import HubError, ModelFormatError, RunError
 
 __all__ = [
     "CONFIG_FILE",
+    "REPORT_FILE",
+    "SCHEMA_VERSION",
     "WEIGHTS_FILE",
     "check_weights",
     "download",
+    "find_report",
     "halve_weights",
     "read_config",
+    "read_report",
     "read_weights",
 ]
 
 CONFIG_FILE = constants.CONFIG_NAME
 WEIGHTS_FILE = constants.SAFETENSORS_SINGLE_FILE
+REPORT_FILE = "report.json"
+SCHEMA_VERSION = 2  # of the report, as docs/report.md describes it
+REPORTED = {"data", "model", "test", "operating_points", "calibration"}  # what its readers cannot do without
 CONFIG_LIMIT = 100_000  # bytes; ours are of some hundred
 POSITIVE = {"temperature", "cnn_std", "vit_std"}  # what is divided by
 HALVED_FROM = 4  # elements; below stand thresholds and the statistics of pixels
@@ -132,3 +139,37 @@ def check_weights(model: nn.Module, weights: dict[str, Tensor], name: str) -> No
             raise ModelFormatError(f"{name}: {key} holds NaN or infinite values; the file is not usable.")
         if key in POSITIVE and not bool((found > 0).all()):
             raise ModelFormatError(f"{name}: {key} holds values that are not above 0; the file is not usable.")
+
+
+def read_report(run_dir: str | Path) -> dict[str, Any]:
+    """The report of an evaluated folder (docs/report.md).
+
+    Raises
+    ------
+    RunError : there is none, or it is damaged or of another schema version.
+    """
+    file = Path(run_dir) / REPORT_FILE
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(
+            f"{run_dir}: has no {REPORT_FILE}, so it is not an evaluated run; evaluate it first."
+        ) from None
+    except (OSError, ValueError, RecursionError):
+        raise RunError(f"{file}: cannot be read; evaluate the run again.") from None
+    if not isinstance(report, dict) or report.get("schema_version") != SCHEMA_VERSION:
+        raise RunError(f"{file}: is not of schema version {SCHEMA_VERSION}; delete it and evaluate the run again.")
+    whole = report.keys() >= REPORTED and isinstance(report["data"], dict)
+    if not (whole and {"name", "note", "sha256", "split"} <= report["data"].keys()):
+        raise RunError(f"{file}: is not whole; evaluate the run again.")
+    return report
+
+
+def find_report(model: str | Path, revision: str | None = None) -> dict[str, Any] | None:
+    """The report that a run folder or a Hub repository has of its model; None where it has none of this version."""
+    try:
+        if Path(model).is_dir():
+            return read_report(model)
+        return read_report(download(str(model), REPORT_FILE, revision, {}).parent)
+    except (HubError, ModelFormatError, RunError):
+        return None

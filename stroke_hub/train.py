@@ -1,6 +1,5 @@
 """fit(config, records): a table of slices becomes a run folder. The test slices are not looked at here."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from stroke_hub.calibration import calibrate
 from stroke_hub.checkpoint import is_trained, save_model, tidy, warm_start
 from stroke_hub.epochs import Parts, train_epochs
 from stroke_hub.errors import DatasetError, RunError
-from stroke_hub.files import write_text
+from stroke_hub.files import hash_file, write_text
 from stroke_hub.history import find_best_epoch, measure_epoch
 from stroke_hub.inference import to_float_pixels
 from stroke_hub.loader import decode_squares
@@ -275,9 +274,7 @@ def _describe(config: TrainConfig) -> dict[str, Any]:
         value = described[name]
         file = Path(value or "") / WEIGHTS_FILE if name == "init_from" else Path(value or "")
         if value and file.is_file():
-            with open(file, "rb") as handle:
-                sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
-            described |= {name: Path(value).name, f"{name}_sha256": sha256}
+            described |= {name: Path(value).name, f"{name}_sha256": hash_file(file)}
         elif value and name == "init_from":
             raise RunError(f"--init-from {value}: is not the folder of a finished run.")
     return described

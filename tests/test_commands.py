@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from stroke_hub import Records
+from stroke_hub.commands import train_and_push
+from stroke_hub.inspection import evaluate_model
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -28,7 +30,9 @@ def test_train_and_push_goes_the_whole_way_and_then_finds_its_work_done(sample: 
     assert (tmp_path / "run" / "figures" / "explanations.png").is_file()
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["audit"] == json.loads((tmp_path / "run" / "audit.json").read_text())
-    assert [finding["sentence"] in done.stderr for finding in report["audit"]["findings"]] != []
+    findings = [finding["sentence"] for finding in report["audit"]["findings"]]
+    assert findings
+    assert [sentence for sentence in findings if sentence not in done.stderr] == []
     again = run("train_and_push.py", *arguments)
     assert again.returncode == 0
     assert "finished already" in again.stderr
@@ -110,3 +114,28 @@ def test_an_interrupted_or_failed_gallery_leaves_nothing(run_dir: Path, sample: 
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: {broken}: ")
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [(["--folds", "0"], "folds is 0"), (["--folds", "1"], "folds is 1"), (["--epochs", "0"], "epochs is 0"),
+     (["--split-file", "nowhere.csv"], "nowhere.csv: is no file")],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_before_anything_is_read(
+    options: list[str], word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train", "--data", "sample", *options])
+    with pytest.raises(SystemExit, match=f"error: .*{word}"):
+        train_and_push()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_labels_nothing_is_compared(run_dir: Path, sample: Records, monkeypatch: pytest.MonkeyPatch,
+                                            tmp_path: Path) -> None:  # fmt: skip
+    shutil.copy(sample.root / sample.table["path"].iloc[0], tmp_path / "a.png")
+    arguments = ["--model", str(run_dir), "--data-dir", str(tmp_path), "--out", str(tmp_path / "out"), "--compare"]
+    monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
+    with pytest.raises(SystemExit, match="has no labels to measure by"):
+        evaluate_model()
+    assert not (tmp_path / "out").exists()

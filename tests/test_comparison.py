@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stroke_hub.comparison import compare, write_comparison
+from stroke_hub.comparison import compare, compare_reports, write_comparison
 from stroke_hub.errors import RunError
 
 
@@ -60,3 +60,18 @@ def test_what_cannot_be_compared_is_refused(run_dir: Path, worse: Path, tmp_path
     table.assign(image_path="elsewhere.png").to_csv(worse / "stroke_classification_results.csv", index=False)
     with pytest.raises(RunError, match="no slice in common"):
         compare(run_dir, worse)
+
+
+def test_a_report_agrees_with_itself_and_not_with_other_figures_of_the_same_slices(run_dir: Path) -> None:
+    own, new = (json.loads((run_dir / "report.json").read_text()) for _ in range(2))
+    assert compare_reports(own, new)[1]
+    new["test"]["overall"]["intervals"]["accuracy"]["value"] -= 0.02  # well inside its interval
+    lines, agree = compare_reports(own, new)
+    assert not agree
+    assert sum("DIFFERS" in line for line in lines) == 1
+    new["data"]["split"] = "train"  # other slices of the same dataset
+    assert compare_reports(own, new)[1]
+    new["test"]["overall"]["intervals"]["accuracy"]["value"] = (
+        own["test"]["overall"]["intervals"]["accuracy"]["low"] - 0.1
+    )
+    assert not compare_reports(own, new)[1]

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from stroke_hub import Records, ResNetViT, load_slices, predict
 from stroke_hub.card import render_card
 from stroke_hub.hub import check_access, publish
-from stroke_hub.report import read_report
+from stroke_hub.storage import read_report
 from tests import hub_api
 from tests.hub_client import Client, fail, make_client, make_hub  # noqa: F401
 from tests.hub_server import Hub

@@ -15,8 +15,10 @@ from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 from stroke_hub import Records, ResNetViT, RunError, evaluate, load_slices, predict
 from stroke_hub.calibration import choose_operating_points
 from stroke_hub.illustrations import choose_samples
+from stroke_hub.measurement import measure_subgroups
 from stroke_hub.metrics import measure
-from stroke_hub.report import read_report
+from stroke_hub.page import write_page
+from stroke_hub.storage import find_report, read_report
 from stroke_hub.summary import describe, warn
 from stroke_hub.train import read_split
 
@@ -268,3 +270,30 @@ def test_what_speaks_against_a_report_is_a_warning(report: dict) -> None:
         "come from 2 patients",
     ):
         assert any(word in sentence for sentence in warnings), word
+
+
+def test_a_report_that_is_not_whole_is_refused_in_a_sentence(report: dict, run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps({"schema_version": 2, "data": {}}))
+    with pytest.raises(RunError, match="not whole"):
+        read_report(tmp_path)
+    assert find_report(tmp_path) is None
+    del report["test"]["overall"]["delong"]
+    with pytest.raises(RunError, match="not whole"):
+        write_page(report, run_dir / "figures", tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_what_the_package_writes_into_a_split_is_no_subgroup(results: pd.DataFrame) -> None:
+    table = pd.DataFrame(
+        {
+            "path": results["image_path"],
+            "label": results["true_label"],
+            "modality": results["image_type"],
+            "group": results["image_path"],
+            "shuffled_label": results["true_label"],
+            "fold": -1,
+            "scanner": "A",
+        }
+    )
+    rows = measure_subgroups(table, results["stroke_probability"].to_numpy(), threshold=0.5)
+    assert {row["column"] for row in rows} == {"modality", "slices of the group", "scanner"}
