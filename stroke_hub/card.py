@@ -19,6 +19,7 @@ from stroke_hub.kaggle import HANDLE
 from stroke_hub.storage import SCHEMA_VERSION
 from stroke_hub.summary import BASELINES
 from stroke_hub.wording import (
+    METRICS,
     PARTS,
     build_command,
     list_parts,
@@ -34,15 +35,15 @@ from stroke_hub.wording import (
 __all__ = ["is_untouched", "render_card", "renew_card"]
 
 TAGS = ["medical", "brain", "stroke", "ct", "mri", "explainable"]
-METRICS = {  # of the report: title, and what the Hub calls it
-    "auroc": ("AUROC", "roc_auc"),
-    "average_precision": ("Average precision", "average_precision"),
-    "accuracy": ("Accuracy", "accuracy"),
-    "sensitivity": ("Sensitivity", "recall"),
-    "specificity": ("Specificity", "specificity"),
-    "ppv": ("PPV", "precision"),
-    "npv": ("NPV", "npv"),
-    "brier": ("Brier score (0 is best)", "brier_score"),
+HUB_METRICS = {  # what the Hub calls those of a report
+    "auroc": "roc_auc",
+    "average_precision": "average_precision",
+    "accuracy": "accuracy",
+    "sensitivity": "recall",
+    "specificity": "specificity",
+    "ppv": "precision",
+    "npv": "npv",
+    "brier": "brier_score",
 }
 RANKING = {"auroc", "average_precision", "brier"}  # metrics without a threshold
 MAPS = {"cnn": "CNN", "vit": "transformer", "fused": "fused, signed", "attention": "attention rollout"}
@@ -172,7 +173,7 @@ def _prepare(report: Mapping[str, Any], repo_id: str) -> dict[str, Any]:
         "worse": [title for title, part in parts if _is_worse(part["calibration"])],
         "points": list_points(report),
         "prevalences": list_prevalences(report["test"]["overall"]),
-        "metrics": [(title, name) for name, (title, _) in METRICS.items()],
+        "metrics": [(title, name) for name, title in METRICS.items()],
         "titles": BASELINES,
         "command": " ".join(build_command(report, installed=True)),
     }
@@ -209,8 +210,8 @@ def _list_results(report: Mapping[str, Any], name: str) -> list[EvalResult]:
             dataset_config=name,
             dataset_split=_clean(data["split"]),
             dataset_args={key: part[key] for key in ("n", "n_stroke", "groups")} | {"sha256": data["sha256"]},
-            metric_type=METRICS[key][1],
-            metric_name=METRICS[key][0],
+            metric_type=HUB_METRICS[key],
+            metric_name=METRICS[key],
             metric_value=interval["value"],
             metric_args={"low": interval["low"], "high": interval["high"]}
             | ({} if key in RANKING else {"threshold": part["threshold"]}),

@@ -14,6 +14,7 @@ from stroke_hub.intervals import METRICS, bootstrap_intervals, paired_bootstrap
 from stroke_hub.report import RESULTS_FILE, SPLIT_FILE
 from stroke_hub.storage import read_report
 from stroke_hub.summary import say_interval
+from stroke_hub.wording import METRICS as TITLES
 
 __all__ = ["compare", "compare_reports", "write_comparison"]
 
@@ -65,7 +66,7 @@ def compare_reports(own: dict[str, Any], new: dict[str, Any]) -> tuple[list[str]
     same = all(own["data"][key] == new["data"][key] for key in ("sha256", "split"))
     lines = [
         f"{new['data']['split']} slices of {new['data']['sha256']}, {'as' if same else 'other than'} in the report",
-        f"{'':30}{'report':26}{'now':10}",
+        f"{'':34}{'report':26}{'now':10}",
     ]
     agree = True
     for part, figures in new["test"].items():
@@ -84,7 +85,7 @@ def compare_reports(own: dict[str, Any], new: dict[str, Any]) -> tuple[list[str]
                 words = "inside" if fine else "OUTSIDE"
             agree &= fine
             shown = "-" if now is None else f"{now:.3f}"
-            lines.append(f"{part + ' ' + name.replace('_', ' '):30}{say_interval(before):26}{shown:10}{words}")
+            lines.append(f"{part + ' ' + TITLES[name]:34}{say_interval(before):26}{shown:10}{words}")
     return lines, agree
 
 
@@ -94,7 +95,7 @@ def write_comparison(result: dict[str, Any], out: str | Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     counts = {name: result[name] for name in ("n", "n_stroke", "groups")}
     rows = [
-        {"label": name.replace("_", " "), **{key: cell["difference"][key] for key in ("value", "low", "high")}}
+        {"label": TITLES[name], **{key: cell["difference"][key] for key in ("value", "low", "high")}}
         | {"reason": cell["difference"].get("undefined")}
         | counts
         for name, cell in result["metrics"].items()

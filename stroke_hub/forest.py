@@ -94,7 +94,8 @@ def _scale_forest(axes: Axes, rows: Sequence[Mapping[str, Any]], reference: floa
     shown = [row.get(key) for row in rows if row["value"] is not None for key in ("value", "low", "high")]
     marks = [mark for mark in [*shown, reference] if mark is not None]
     low, high = min(marks, default=0.0), max(marks, default=1.0)
-    ticks = np.asarray(MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(min(low, high - 0.05), high))
+    spare = max(0.0, 0.05 - (high - low)) / 2  # to either side, where all marks are nearly one
+    ticks = np.asarray(MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(low - spare, high + spare))
     if high <= 1:  # shares or their differences
         ticks = ticks[ticks < 1 + 1e-9]
     pad = 0.06 * (ticks[-1] - ticks[0])

@@ -218,13 +218,14 @@ def report_runs(
 def _tabulate_comparison(result: dict[str, Any]) -> str:
     """A line a metric: both values and the difference, with intervals."""
     from stroke_hub.summary import say_interval
+    from stroke_hub.wording import METRICS
 
     a, b = (result[side]["folder"] for side in "ab")
     counts = f"{result['n']} slices in both, {result['n_stroke']} strokes, {result['groups']} patients or groups"
     lines = [f"a: {a}", f"b: {b}", counts, "95 % intervals over patients; a minus b over the same resamples", ""]
-    lines.append(f"{'':18}{'a':24}{'b':24}a - b")
+    lines.append(f"{'':25}{'a':24}{'b':24}a - b")
     for name, cell in result["metrics"].items():
         words = [say_interval(cell[side]) for side in ("a", "b", "difference")]
-        lines.append(f"{name.replace('_', ' '):18}{words[0]:24}{words[1]:24}{words[2]}")
+        lines.append(f"{METRICS[name]:25}{words[0]:24}{words[1]:24}{words[2]}")
     notes = {result[side]["note"] for side in "ab"} - {""}
     return "\n".join([*lines, *(f"Every figure is of: {note}." for note in sorted(notes))])

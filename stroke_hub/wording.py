@@ -9,6 +9,7 @@ from stroke_hub.errors import RunError
 from stroke_hub.train import TrainConfig, describe_variant
 
 __all__ = [
+    "METRICS",
     "NUMBER_FILTERS",
     "PARTS",
     "build_command",
@@ -23,6 +24,16 @@ __all__ = [
 ]
 
 PARTS = {"overall": "All slices", "BT": "CT (BT)", "MR": "MR"}
+METRICS = {
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+    "accuracy": "Accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "brier": "Brier score (0 is best)",
+}
 POINTS = {
     "half": "Probability 0.5",
     "youden": "Youden",

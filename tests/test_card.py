@@ -21,7 +21,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from stroke_hub import Records, ResNetViT, load_slices
-from stroke_hub.card import METRICS, _load_template, is_untouched, render_card, renew_card
+from stroke_hub.card import HUB_METRICS, METRICS, _load_template, is_untouched, render_card, renew_card
 from stroke_hub.errors import HubError, RunError
 from stroke_hub.faithfulness import CONTROLS, LOCALISATION, judge
 from stroke_hub.train import TrainConfig
@@ -293,7 +293,7 @@ def test_model_index_is_the_reports(card: str, report: dict[str, Any]) -> None:
     assert len(found) == len(data.eval_results) == len(defined) >= 3 * 6
     for part in ("overall", "BT", "MR"):
         measured = report["test"][part]
-        for key, (_, kind) in METRICS.items():
+        for key, kind in HUB_METRICS.items():
             interval = measured["intervals"][key]
             if interval["value"] is None:
                 assert (part, kind) not in found

@@ -89,8 +89,8 @@ def test_the_published_model_is_the_runs_and_measures_what_its_card_says(
     assert found == compute_logits(str(run_dir)) | {"commit": sha}
     arguments = ["--model", MODEL, "--revision", sha, "--compare", "--data-dir"]
     assert client.call(run_script, "evaluate.py", *arguments, sample.root, "--out", tmp_path / "again") is None
-    assert "the same as in the report" in client.said
-    assert "OUTSIDE" not in client.said
+    assert ", as in the report" in client.said
+    assert "DIFFERS" not in client.said
     files = hub.files(MODEL, sha)
     published, again = (
         json.loads(files["report.json"]),
@@ -102,7 +102,7 @@ def test_the_published_model_is_the_runs_and_measures_what_its_card_says(
     assert check_tables(files["README.md"].decode(), published | measured) > 5
     turned = turn_labels(sample, tmp_path / "turned")
     status = client.call(run_script, "evaluate.py", *arguments, turned, "--out", tmp_path / "worse")
-    assert status == "error: A figure is outside the interval that the model's own report gives for it."
+    assert status == "error: Not every figure agrees with the model's own report; the lines above say which."
     assert "other than in the report" in client.said
     assert "OUTSIDE" in client.said
 
