@@ -8,8 +8,9 @@ import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import timm
@@ -34,6 +35,7 @@ BATCH = 32 if GPU else 8  # a step of the compact preset takes a second on two c
 SLICES = 640  # at most
 EPOCH = SLICES if GPU else 40  # of the compact preset's epochs
 COPIES = 20
+FAST: dict[str, Any] = {"precision": "bf16", "channels_last": True}
 
 
 # --- the notebook -------------------------------------------------------------------------------------------
@@ -105,9 +107,10 @@ def validate_notebook(model: NotebookModel, batches: Iterable[tuple[Tensor, Tens
 class Contest:
     """One preset's two models with equal weights and statistics, and both ways of training them."""
 
-    def __init__(self, preset: str, *, batch_size: int) -> None:
+    def __init__(self, preset: str, *, batch_size: int, fast: bool = False) -> None:
         torch.manual_seed(0)
-        self.config = TrainConfig(preset=preset, batch_size=batch_size, epochs=1).resolve()  # type: ignore[arg-type]
+        config = TrainConfig(preset=preset, batch_size=batch_size, epochs=1)  # type: ignore[arg-type]
+        self.config = replace(config, **(FAST if fast else {})).resolve()
         self.ours, self.theirs = build_model(preset).to(DEVICE), NotebookModel(**PRESETS[preset]).to(DEVICE)
         for part in ("cnn", "vit", "head"):
             getattr(self.theirs, part).load_state_dict(getattr(self.ours, part).state_dict())
@@ -205,9 +208,11 @@ def measure_step(root: Path, table: pd.DataFrame) -> Row:
     return describe_ratios("step_compact", pairs, ">= 3" if GPU else ">= 1", batch=len(table))
 
 
-def measure_epoch(root: Path, table: pd.DataFrame, preset: str, bar: str, *, batch_size: int, rounds: int) -> Row:
-    """Training on four fifths of a table and validation on the rest, wall time."""
-    contest, cut = Contest(preset, batch_size=batch_size), len(table) * 4 // 5
+def measure_epoch(
+    root: Path, table: pd.DataFrame, preset: str, bar: str, *, batch_size: int, rounds: int, fast: bool = False
+) -> Row:
+    """Training on four fifths of a table and validation on the rest, wall time; fast: with what a switch gives."""
+    contest, cut = Contest(preset, batch_size=batch_size, fast=fast), len(table) * 4 // 5
     size, labels = contest.ours.image_size, torch.tensor(table["label"].to_numpy())
     squares = decode_squares(contest.ours, root, table["path"]).to(DEVICE)
     ours = AugmentedSlices(squares[:cut], labels[:cut])
@@ -226,7 +231,8 @@ def measure_epoch(root: Path, table: pd.DataFrame, preset: str, bar: str, *, bat
         validate_notebook(contest.theirs, their_rest)
 
     pairs = time_in_turns(run_theirs, run_ours, rounds=rounds, clock=time.perf_counter)
-    return describe_ratios(f"epoch_{preset}", pairs, bar, slices=len(table), batch=batch_size)
+    name = f"epoch_{preset}{'_bf16' if fast else ''}"
+    return describe_ratios(name, pairs, bar, slices=len(table), batch=batch_size)
 
 
 def find_peak(files: list[Path], copies: int) -> dict[str, float]:
@@ -270,11 +276,15 @@ def benchmark_train(*, data_dir: Annotated[Path | None, tyro.conf.arg(metavar="F
         table = records.part("train")
         table = table.sample(min(SLICES, len(table)), random_state=0, ignore_index=True)
         say(f"{len(table)} slices of {data_dir or 'simulated patients'}")
-        epoch = table.sample(min(EPOCH, len(table)), random_state=0, ignore_index=True)
+        epoch, bar = (
+            table.sample(min(EPOCH, len(table)), random_state=0, ignore_index=True),
+            ">= 5" if GPU else ">= 1.1",
+        )
         return [
             *measure_pipeline(records.root, table),
             measure_step(records.root, table),
-            measure_epoch(records.root, epoch, "compact", ">= 5" if GPU else ">= 1.1", batch_size=BATCH, rounds=3),
+            measure_epoch(records.root, epoch, "compact", bar, batch_size=BATCH, rounds=3),
+            measure_epoch(records.root, epoch, "compact", bar, batch_size=BATCH, rounds=3, fast=True),
             measure_epoch(records.root, table, "tiny", "none", batch_size=32, rounds=3),
             measure_memory(records.root, table),
         ]
