@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stroke_hub.codestreams import check_codestream
 from stroke_hub.errors import UnreadableImage
 from stroke_hub.levels import (
+    AIR,
     PERCENTILES,
     WINDOWS,
     Grey,
@@ -45,7 +46,6 @@ VALUE_TAGS = (
 )
 UNDEFINED = 0xFFFFFFFF
 HEADER_LIMIT = 1 << 22  # bytes of a deflated file that are inflated before its header says how many there are
-AIR = -500.0  # HU: see volumes.AIR
 
 IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"

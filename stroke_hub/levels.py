@@ -9,6 +9,7 @@ from PIL import Image
 from stroke_hub.errors import UnreadableImage
 
 __all__ = [
+    "AIR",
     "MAX_PAGES",
     "PERCENTILES",
     "WINDOWS",
@@ -31,6 +32,7 @@ Grey: TypeAlias = NDArray[np.uint8]
 WINDOWS: dict[Window, tuple[float, float]] = {"brain": (40, 80), "stroke": (40, 40), "subdural": (75, 200)}
 """Centre and width in HU. "brain" is what the simulated slices were written with, and most CT datasets."""
 
+AIR = -500.0  # HU: what reaches below without saying its units is CT in HU; no MR is that negative
 MAX_PAGES = 512  # pages, frames or slices of one file: more than any head scan has
 MAX_PAGES_PIXELS = 4  # all of them together, in multiples of `max_pixels`: 512 of 512 x 512 fit
 PERCENTILES = (1.0, 99.0)  # a few hot pixels or a bright vessel shall not darken the brain

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stroke_hub.errors import UnreadableImage
 from stroke_hub.levels import (
+    AIR,
     PERCENTILES,
     WINDOWS,
     Grey,
@@ -27,7 +28,6 @@ HEADER2_SIZE = 544  # of NIfTI-2
 EXTENSIONS_SIZE = 1 << 24  # bytes that may stand between header and voxels
 GZIP = b"\x1f\x8b"
 SLACK = 65536  # bytes after the voxels: padding, and what a careless writer left
-AIR = -500.0  # HU: a volume that reaches below is CT in HU; no MR is that negative
 SAMPLED = 4_000_000  # voxels that percentiles are taken of: of more every k-th
 
 
