@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stroke_hub.archives import LoadedFile, load_files
     from stroke_hub.errors import (
         DatasetError,
         HubError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "archives": ("LoadedFile", "load_files"),
     "errors": (
         "DatasetError",
         "HubError",
@@ -55,6 +57,7 @@ __all__ = [
     "DatasetError",
     "Explanation",
     "HubError",
+    "LoadedFile",
     "ModelFormatError",
     "Prediction",
     "Records",
@@ -69,6 +72,7 @@ __all__ = [
     "explain",
     "find_report",
     "fit",
+    "load_files",
     "load_slices",
     "predict",
     "publish",

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stroke_hub.archives import may_hold_slices
 from stroke_hub.errors import UnreadableImage
 from stroke_hub.model import CLASSES, ResNetViT, get_evaluable
-from stroke_hub.pixels import IMAGE_SUFFIXES, Slice, fit_square, load_slices
+from stroke_hub.pixels import Slice, fit_square, load_slices
 from stroke_hub.progress import track
 
 __all__ = ["Prediction", "predict", "predict_paths", "read_logits", "to_float_pixels", "to_pixels"]
@@ -113,6 +114,6 @@ def _find_images(sources: Sequence[str | Path]) -> list[Path]:
     """The files named, and the images below the folders named; a missing one stays, to become an error row."""
     found: list[Path] = []
     for source in map(Path, sources):
-        inside = sorted(p for p in source.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != ".")
+        inside = sorted(p for p in source.rglob("*") if may_hold_slices(p.name) and p.name[0] != ".")
         found += inside if source.is_dir() else [source]
     return found

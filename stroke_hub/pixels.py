@@ -1,4 +1,7 @@
-"""Any upload becomes slices of 8-bit grey here, and nowhere else: the only decoder of the package."""
+"""Any upload becomes slices of 8-bit grey here, and nowhere else: the only decoder of the package.
+
+Pictures are decoded here, DICOM in dicom.py and NIfTI in volumes.py; many files at once in archives.py.
+"""
 
 import io
 import itertools
@@ -7,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +21,43 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from stroke_hub.dicom import decode_dicom, is_dicom
 from stroke_hub.errors import UnreadableImage
+from stroke_hub.levels import (
+    Grey,
+    Modality,
+    Window,
+    check_pages,
+    check_size,
+    rescale,
+    to_luminance,
+    weigh_colours,
+)
+from stroke_hub.silence import silence
+from stroke_hub.volumes import HEADER_SIZE, decode_volume, is_volume
 
-__all__ = ["IMAGE_SUFFIXES", "Modality", "Slice", "fit_square", "load_slices", "printable"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "SCAN_SUFFIXES",
+    "Modality",
+    "Slice",
+    "Window",
+    "fit_square",
+    "is_image",
+    "load_slices",
+    "name_source",
+    "printable",
+    "read_whole",
+]
 
-Modality: TypeAlias = Literal["BT", "MR"]
 Source: TypeAlias = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
-Grey: TypeAlias = NDArray[np.uint8]
-
+Decoded: TypeAlias = tuple[list[Grey], Modality | None]
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
-MAX_PAGES = 512  # of one TIFF: more than any head scan has
-MAX_PAGES_PIXELS = 4  # all pages together, in multiples of `max_pixels`: 512 pages of 512 x 512 fit
+SCAN_SUFFIXES = frozenset({".dcm", ".dicom", ".nii", ".nii.gz"})  # where slices to predict are looked for
+
+MAX_PIXELS = 50_000_000
 
 # The decoders are called by name rather than through Image.open: nothing but these five formats is ever
 # parsed, whatever plugins are registered, and our own limit on the size stands in for Pillow's warning,
@@ -68,17 +96,28 @@ class Slice:
     index: int = 0
 
 
-def load_slices(source: Source, *, modality: Modality | None = None, max_pixels: int = 50_000_000) -> list[Slice]:
-    """Decode a file, its bytes, a picture or an array into slices; a multi-page TIFF gives one per page.
+def load_slices(
+    source: Source,
+    *,
+    modality: Modality | None = None,
+    window: Window | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> list[Slice]:
+    """Decode a file, its bytes, a picture or an array into slices.
+
+    A multi-page TIFF or multi-frame DICOM file gives one per page, a NIfTI volume one per axial plane.
 
     Parameters
     ----------
     source : a path, the bytes of a file, a binary stream (rewound, read to its end, left open), a PIL image
         (its current frame) or an array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), boolean or real.
-        PNG, JPEG, TIFF, WebP and BMP files are read; their content decides, not their suffix. Of an
-        animation the first frame is taken.
-    modality : passed on to every slice.
-    max_pixels : the largest H x W accepted, checked before anything is decoded; the pages of a TIFF
+        PNG, JPEG, TIFF, WebP, BMP, DICOM and NIfTI (.nii, .nii.gz) files are read; their content decides,
+        not their suffix. Of an animation the first frame is taken.
+    modality : passed on to every slice; where it is None, a DICOM header may tell.
+    window : how CT in Hounsfield units (DICOM, NIfTI) is shown: "brain" (width 80, centre 40; None too),
+        "stroke" (40, 40) or "subdural" (200, 75). Nothing else heeds it: other DICOM and NIfTI files are shown
+        by their own window, or from their 1st to their 99th percentile.
+    max_pixels : the largest H x W accepted, checked before anything is decoded; the pages of a file
         may hold four times as many together.
 
     Notes
@@ -87,18 +126,22 @@ def load_slices(source: Source, *, modality: Modality | None = None, max_pixels:
     rotation is applied. Deeper pixels (16-bit, float, ...) are rescaled from their own minimum..maximum to
     0..255: such files often use 12 of their 16 bits, and dividing by 256 would turn them almost black. Pixels
     that are not finite count as the minimum; a constant picture becomes 0. Of 16-bit colour the
-    upper 8 bits are rescaled.
+    upper 8 bits are rescaled. DICOM and NIfTI: see `dicom.decode_dicom` and `volumes.decode_volume`. Of a DICOM
+    file only pixels, modality and position are ever read; no other element reaches a slice, message or log.
 
     Raises
     ------
     UnreadableImage : for whatever cannot be decoded; the message names the source and says what to do.
-    ValueError : when `modality` is not one of "BT", "MR" and None.
+    ValueError : when `modality` or `window` is not one of the above.
     """
-    if modality not in (None, "BT", "MR"):
+    if modality not in (None, *get_args(Modality)):
         raise ValueError(f'modality is {modality!r}; pass "BT", "MR" or None.')
-    name = _name_of(source)
+    if window not in (None, *get_args(Window)):
+        raise ValueError(f'window is {window!r}; pass "brain", "stroke", "subdural" or None.')
+    name = name_source(source)
     try:
-        pages = list(_decode(source, max_pixels))
+        with silence():
+            pages, modality = _decode(source, modality, window, max_pixels)
     except UnreadableImage as refusal:
         raise UnreadableImage(f"{name}: {refusal}") from refusal.__cause__
     except Exception as error:  # on damaged bytes a decoder may raise anything
@@ -161,7 +204,7 @@ def printable(text: str, *, limit: int = 60) -> str:
     return kept if len(kept) <= limit else f"{kept[: limit - tail - 1]}…{kept[-tail:]}"
 
 
-def _name_of(source: object) -> str:
+def name_source(source: object) -> str:
     """What messages call the source: a file name where there is one."""
     if isinstance(source, str | os.PathLike):
         path: object = os.fspath(source)
@@ -173,21 +216,20 @@ def _name_of(source: object) -> str:
     return printable(name) or "image"
 
 
-def _decode(source: Source, max_pixels: int) -> Iterator[Grey]:
+def _decode(source: Source, modality: Modality | None, window: Window | None, max_pixels: int) -> Decoded:
     """All pages of any source; refusals lack the source's name, which the caller puts before them."""
     if isinstance(source, np.ndarray):
-        yield _from_array(source, max_pixels)
-    elif isinstance(source, Image.Image):
-        yield _from_image(source, max_pixels)
-    elif isinstance(source, bytes | bytearray | memoryview):
-        yield from _from_stream(io.BytesIO(source), max_pixels)
-    elif isinstance(source, str | os.PathLike):
+        return [_from_array(source, max_pixels)], modality
+    if isinstance(source, Image.Image):
+        return [_from_image(source, max_pixels)], modality
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _from_stream(io.BytesIO(source), modality, window, max_pixels)
+    if isinstance(source, str | os.PathLike):
         with _open_file(Path(source)) as stream:
-            yield from _from_stream(stream, max_pixels)
-    elif hasattr(source, "read"):
-        yield from _from_stream(io.BytesIO(_read_whole(source)), max_pixels)
-    else:
-        raise UnreadableImage(f"a {type(source).__name__} is no image; pass a file, its bytes or an array.")
+            return _from_stream(stream, modality, window, max_pixels)
+    if hasattr(source, "read"):
+        return _from_stream(io.BytesIO(read_whole(source)), modality, window, max_pixels)
+    raise UnreadableImage(f"a {type(source).__name__} is no image; pass a file, its bytes or an array.")
 
 
 # --- files: bytes -> PIL images -----------------------------------------------------------------------------
@@ -206,7 +248,8 @@ def _open_file(path: Path) -> BinaryIO:
         raise UnreadableImage(f"cannot be opened ({error.strerror}); check its path and rights.") from error
 
 
-def _read_whole(stream: Any) -> bytes:
+def read_whole(stream: Any) -> bytes:
+    """All bytes of a stream, from its start where it can go back; a text stream is refused."""
     seekable = getattr(stream, "seekable", None)
     if seekable is not None and seekable():
         stream.seek(0)
@@ -216,21 +259,37 @@ def _read_whole(stream: Any) -> bytes:
     return content
 
 
-def _from_stream(stream: BinaryIO, max_pixels: int) -> Iterator[Grey]:
-    start = stream.read(16)
+def is_image(start: bytes) -> bool:
+    """Whether a file that starts with these (at least 352) bytes is of a kind that `load_slices` reads."""
+    return _find_decoder(start) is not None or is_dicom(start) or is_volume(start)
+
+
+def _find_decoder(start: bytes) -> Callable[[BinaryIO], ImageFile.ImageFile] | None:
+    return next((decoder for signature, decoder in DECODERS if signature.match(start)), None)
+
+
+def _from_stream(stream: BinaryIO, modality: Modality | None, window: Window | None, max_pixels: int) -> Decoded:
+    start = stream.read(HEADER_SIZE)
     stream.seek(0)
     if not start:
         raise UnreadableImage("is empty; export or upload the slice again.")
-    decoder = next((decoder for signature, decoder in DECODERS if signature.match(start)), None)
-    if decoder is None:
-        raise UnreadableImage(
-            "is not a PNG, JPEG, TIFF, WebP or BMP image; export the slice in one of these formats and try again."
-        )
-    image = decoder(stream)
-    if isinstance(image, TiffImageFile):
-        yield from _from_tiff(image, max_pixels)
-    else:
-        yield _from_image(image, max_pixels)
+    if is_dicom(start):  # before pictures: the preamble of DICOM may be the head of a TIFF
+        pages, own_modality = decode_dicom(stream, window=window, max_pixels=max_pixels)
+        return pages, modality or own_modality
+    decoder = _find_decoder(start)
+    if decoder is not None:
+        image = decoder(stream)
+        if isinstance(image, TiffImageFile):
+            return list(_from_tiff(image, max_pixels)), modality
+        return [_from_image(image, max_pixels)], modality
+    if is_volume(start):
+        return decode_volume(stream, modality=modality, window=window, max_pixels=max_pixels), modality
+    if start[:4] in (b"PK\3\4", b"PK\5\6"):
+        raise UnreadableImage("is a zip archive; pass it where archives are read (load_files), or unpack it.")
+    raise UnreadableImage(
+        "is not a PNG, JPEG, TIFF, WebP or BMP image, nor DICOM or NIfTI; "
+        "export the slice in one of these formats and try again."
+    )
 
 
 def _from_tiff(image: TiffImageFile, max_pixels: int) -> Iterator[Grey]:
@@ -240,14 +299,10 @@ def _from_tiff(image: TiffImageFile, max_pixels: int) -> Iterator[Grey]:
             image.seek(page)
         except EOFError:
             return
-        _check_size(image.width, image.height, max_pixels)
+        check_size(image.width, image.height, max_pixels)
         total += image.width * image.height
-        if page >= MAX_PAGES or total > MAX_PAGES_PIXELS * max_pixels:
-            raise UnreadableImage(
-                f"has more than {MAX_PAGES} pages, or {MAX_PAGES_PIXELS * max_pixels:,} pixels altogether; "
-                "split it into smaller files."
-            )
-        _check_size(image.tag_v2.get(TILE_WIDTH, 1), image.tag_v2.get(TILE_LENGTH, 1), max_pixels)
+        check_pages(page + 1, total, max_pixels)
+        check_size(image.tag_v2.get(TILE_WIDTH, 1), image.tag_v2.get(TILE_LENGTH, 1), max_pixels)
         white_is_zero = image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
         pixels = _from_image(image, max_pixels)
         # Pillow turns such pages round when they hold 8 bits or fewer, and only then.
@@ -258,15 +313,15 @@ def _from_tiff(image: TiffImageFile, max_pixels: int) -> Iterator[Grey]:
 
 
 def _from_image(image: Image.Image, max_pixels: int) -> Grey:
-    _check_size(image.width, image.height, max_pixels)
+    check_size(image.width, image.height, max_pixels)
     # Known before decoding only: Pillow keeps the upper 8 bits of 16-bit colour.
     shortened = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     image.load()
     upright = ImageOps.exif_transpose(image)
     if _is_deep(upright.mode):
-        return _rescale(np.asarray(upright))
-    grey = np.array(_luminance(upright))
-    return _rescale(grey) if shortened else grey
+        return rescale(np.asarray(upright))
+    grey = np.array(to_luminance(upright))
+    return rescale(grey) if shortened else grey
 
 
 def _from_array(array: NDArray[Any], max_pixels: int) -> Grey:
@@ -275,61 +330,22 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> Grey:
         raise UnreadableImage(f"an array of shape {shape} is no slice; pass (H, W), (H, W, 3) or (H, W, 4).")
     if array.dtype.kind not in "buif":
         raise UnreadableImage(f"an array of {array.dtype} is no slice; pass integers or real numbers.")
-    _check_size(shape[1], shape[0], max_pixels)
+    check_size(shape[1], shape[0], max_pixels)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * np.uint8(255)  # as a 1-bit file
     if len(shape) == 3 and shape[2] == 1:
         array = array[..., 0]
     if array.dtype == np.uint8:
-        return np.array(_luminance(Image.fromarray(np.ascontiguousarray(array))))
+        return np.array(to_luminance(Image.fromarray(np.ascontiguousarray(array))))
     if array.ndim == 2:
-        return _rescale(array)
-    grey = array[..., :3].astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+        return rescale(array)
+    grey = weigh_colours(array)
     if shape[2] == 4:
         opaque = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else 1.0
         grey *= np.clip(array[..., 3] / opaque, 0.0, 1.0)
-    return _rescale(grey)
-
-
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width < 1 or height < 1:
-        raise UnreadableImage("has no pixels; export the slice again.")
-    if width * height > max_pixels:
-        raise UnreadableImage(
-            f"has {width} x {height} pixels, more than the {max_pixels:,} allowed; make it smaller and try again."
-        )
+    return rescale(grey)
 
 
 def _is_deep(mode: str) -> bool:
     """Whether the pixels of this PIL mode are integers of more than 8 bits, or floats."""
     return mode.startswith("I") or mode == "F"
-
-
-def _luminance(image: Image.Image) -> Image.Image:
-    if image.has_transparency_data:
-        layered = image.convert("RGBA")
-        black = Image.new("L", image.size)
-        return Image.composite(layered.convert("L"), black, layered.getchannel("A"))
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    return image.convert("RGB").convert("L")
-
-
-def _rescale(values: NDArray[Any]) -> Grey:
-    """Values from their own finite minimum..maximum to 0..255; what is not finite counts as the minimum."""
-    scaled = values.astype(np.float64)
-    finite = np.isfinite(scaled)
-    if not finite.any():
-        raise UnreadableImage("holds no finite pixel; export the slice again.")
-    low = float(scaled.min(where=finite, initial=np.inf))
-    high = float(scaled.max(where=finite, initial=-np.inf))
-    span = high - low
-    if span == 0:
-        return np.zeros(values.shape, np.uint8)
-    if not np.isfinite(span):
-        raise UnreadableImage("spans more than a float can hold; rescale the slice and try again.")
-    scaled[~finite] = low
-    scaled -= low
-    scaled /= span
-    scaled *= 255
-    return np.rint(scaled).astype(np.uint8)

@@ -321,7 +321,9 @@ def test_truncated_files(name: str, tenth: int, tmp_path: Path) -> None:
 def test_other_formats_are_never_parsed(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "scan.png"
     path.write_bytes(encode(RGB, kind))
-    assert refusal(path).startswith("scan.png: is not a PNG, JPEG, TIFF, WebP or BMP image; export ")
+    assert refusal(path).startswith(
+        "scan.png: is not a PNG, JPEG, TIFF, WebP or BMP image, nor DICOM or NIfTI; export "
+    )
 
 
 def test_files_that_are_no_images(tmp_path: Path) -> None:
