@@ -152,9 +152,8 @@ def test_the_limit_is_the_greater_quantile_of_train_and_val(
     deviation = features.std(0, correction=0)
     assert trained.feature_scale is not None
     branches = deviation.split([trained.cnn.num_features, trained.vit.num_features])
-    expected = torch.cat(
-        [part.clamp_min(0.1 * part.mean().item() + 1e-6) for part in branches]
-    )  # those hardly stirring
+    # those that hardly stir are held at a tenth of their branch's mean
+    expected = torch.cat([part.clamp_min(0.1 * part.mean().item() + 1e-6) for part in branches])
     torch.testing.assert_close(trained.feature_scale, expected)
     assert trained.feature_scale.isclose(deviation, rtol=1e-4).float().mean() > 0.5
 

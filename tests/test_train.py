@@ -97,13 +97,8 @@ def test_plain_is_the_textbook_loop_to_the_bit(whole: Path, sample: Records) -> 
         states.append({key: value.clone() for key, value in model.state_dict().items()})
     best = states[find_best_epoch(pd.read_csv(whole / "history.csv")) - 1]
     found = load_weights(whole)
-    measured = {
-        "feature_mean",
-        "feature_distance_limit",
-        "temperature",
-        "threshold",
-        f"head.{len(model.head) - 1}.bias",
-    }  # afterwards
+    afterwards = {"feature_mean", "feature_distance_limit", "temperature", "threshold"}
+    measured = afterwards | {f"head.{len(model.head) - 1}.bias"}
     assert all(torch.equal(best[key], found[key]) for key in best.keys() - measured)
 
 
