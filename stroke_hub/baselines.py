@@ -25,7 +25,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from stroke_hub.errors import DatasetError
-from stroke_hub.inference import read_logits, to_float_pixels
+from stroke_hub.inference import compute_features, read_logits
 from stroke_hub.loader import decode_squares
 from stroke_hub.metrics import auroc
 from stroke_hub.model import ResNetViT, get_evaluable
@@ -109,7 +109,7 @@ def score_baselines(
         raise DatasetError(f"{root}: has no test slices here to score baselines on; mark some in the column split.")
     squares = decode_squares(model, root, [*training["path"], *test["path"]])
     known, unseen = squares[: len(training)], squares[len(training) :]
-    features = _compute_features(model, unseen)
+    features = compute_features(model, unseen)
     found = {
         "majority": _score_majority(training, test),
         "modality": _score_modality(training, test),
@@ -310,14 +310,6 @@ def _fit_logistic(x: Floats, label: Labels, asked: Floats) -> Floats:
 # --- the model's own features -------------------------------------------------------------------------------
 
 
-def _compute_features(model: ResNetViT, squares: Tensor) -> Tensor:
-    """Both branches' features, float32 (N, F), on the CPU, of uint8 squares (N, S, S)."""
-    evaluable, device = get_evaluable(model), model.temperature.device
-    with torch.inference_mode():
-        batches = track(squares.split(32), "features")
-        return torch.cat([evaluable.features(to_float_pixels(batch, device)).float().cpu() for batch in batches])
-
-
 def _score_branches(model: ResNetViT, features: Tensor) -> dict[str, Baseline]:
     split = model.cnn.num_features
     mean = model.feature_mean.float().cpu().expand_as(features)
@@ -350,7 +342,7 @@ def _score_probe(
     if some["label"].nunique() < 2:
         return Baseline(None, "Logistic regression on the model's features: undefined, as one class is too rare.")
     probability, control = control_random_labels(
-        _compute_features(model, known[taken]).double().numpy(),
+        compute_features(model, known[taken]).double().numpy(),
         some["label"].to_numpy(np.int64),
         some["group"].astype(str).tolist(),
         features.double().numpy(),

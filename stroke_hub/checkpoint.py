@@ -106,7 +106,7 @@ def warm_start(model: ResNetViT, run: str) -> None:
     """Give `model` the weights of a finished run, in place: all but what is measured or set anew.
 
     The position embedding is resampled (timm's bicubic) where the image size differs. Normalisation statistics
-    stay the model's own; calibration and mean features are measured again when this training ends.
+    stay the model's own; calibration, mean features and distances are measured again when this training ends.
 
     Raises
     ------
@@ -121,7 +121,8 @@ def warm_start(model: ResNetViT, run: str) -> None:
         if ours != theirs:
             raise RunError(f"--init-from {run}: has {theirs}, not {ours}; give --{branch} {theirs}.")
     own = {name for name, _ in model.named_buffers(recurse=False)}
-    weights = {name: value for name, value in source.state_dict().items() if name not in own}
+    measured = {name for name, _ in source.named_buffers(recurse=False)}
+    weights = {name: value for name, value in source.state_dict().items() if name not in measured}
     position = weights.get("vit.pos_embed")
     if position is not None:
         vit: Any = model.vit

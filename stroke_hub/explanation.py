@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from stroke_hub.cams import CAMS, Cam, compute_cams
-from stroke_hub.inference import read_logits, to_float_pixels, to_pixels
+from stroke_hub.inference import compute_distance, read_logits, to_float_pixels, to_pixels
 from stroke_hub.model import CLASSES, ResNetViT
+from stroke_hub.novelty import describe_unusual
 from stroke_hub.pixels import Slice
 from stroke_hub.progress import track
 from stroke_hub.relevance import Relevance, compute_relevance, compute_rollout, has_closed_form
@@ -47,6 +48,8 @@ class Explanation:
     norms : Euclidean norms of the branches' features: a diagnostic, not a contribution.
     method : how the maps were computed.
     pixels : uint8 (S, S), the square that the model saw.
+    distance : from the training slices, as in `Prediction`, and distance_limit : the model's limit (or infinity).
+    unusual : whether the slice is beyond that, or blank: then all of the above means little.
     """
 
     target: str
@@ -63,6 +66,9 @@ class Explanation:
     norms: dict[str, float]
     method: str
     pixels: NDArray[np.uint8]
+    distance: float
+    distance_limit: float
+    unusual: bool
 
     def get_map(self, layer: Layer) -> FloatMap:
         """The float32 (S, S) map that `layer` names: "cnn", "vit" (>= 0) or "fused" (signed)."""
@@ -73,13 +79,14 @@ class Explanation:
 
     @property
     def remarks(self) -> list[str]:
-        """What a reader must not take for a picture of nothing: the maps without positive evidence."""
+        """What a reader must not miss: a slice unlike the training slices, and maps without positive evidence."""
+        warning = [describe_unusual(self.distance, self.distance_limit)] if self.unusual else []
         names: dict[Layer, str] = {
             "cnn": "Grad-CAM of the CNN",
             "vit": "relevance of the ViT",
             "fused": "fused map",
         }
-        return [
+        return warning + [
             f"{name}: no positive evidence for {self.target}"
             for layer, name in names.items()
             if not (self.get_map(layer) > 0).any()
@@ -217,7 +224,9 @@ def _describe(
     cnn_evidence = _spread(relevance.cnn_evidence, size).cpu().numpy()
     vit_evidence = _spread(relevance.vit_evidence, size).cpu().numpy()
     fused = cnn_evidence + vit_evidence
-    labels = read_logits(model, relevance.logits.cpu()).label
+    distance = compute_distance(model, relevance.features)
+    prediction = read_logits(model, relevance.logits.cpu(), distance, pixels)
+    labels = prediction.label
     log_odds = relevance.log_odds.double().cpu()
     probability = log_odds.sigmoid().tolist()
     contributions, norms = relevance.contributions.tolist(), relevance.norms.tolist()
@@ -238,6 +247,9 @@ def _describe(
             norms=dict(zip(("cnn", "vit"), norms[i], strict=True)),
             method=method,
             pixels=squares[i],
+            distance=float(distance[i]),
+            distance_limit=float(model.feature_distance_limit),
+            unusual=bool(prediction.unusual[i]),
         )
         for i in range(len(labels))
     ]

@@ -14,10 +14,20 @@ from torch import Tensor
 from stroke_hub.archives import may_hold_slices
 from stroke_hub.errors import UnreadableImage
 from stroke_hub.model import CLASSES, ResNetViT, get_evaluable
+from stroke_hub.novelty import find_unusual, measure_distance
 from stroke_hub.pixels import Slice, fit_square, load_slices
 from stroke_hub.progress import track
 
-__all__ = ["Prediction", "predict", "predict_paths", "read_logits", "to_float_pixels", "to_pixels"]
+__all__ = [
+    "Prediction",
+    "compute_distance",
+    "compute_features",
+    "predict",
+    "predict_paths",
+    "read_logits",
+    "to_float_pixels",
+    "to_pixels",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +37,16 @@ class Prediction:
     probability : (N,) float64 in [0, 1], of Stroke, calibrated.
     label : N class names, by the model's threshold.
     logits : (N, 2) float32, of Normal and Stroke, uncalibrated.
+    distance : (N,) float64, >= 0, from the training slices (`novelty.measure_distance`).
+    unusual : (N,) bool, whether that is beyond the model's limit, or the slice blank: then the rest means little.
+        Always False of a model without a limit.
     """
 
     probability: NDArray[np.float64]
     label: list[str]
     logits: NDArray[np.float32]
+    distance: NDArray[np.float64]
+    unusual: NDArray[np.bool_]
 
 
 def to_pixels(model: ResNetViT, slices: Sequence[Slice]) -> Tensor:
@@ -60,22 +75,59 @@ def predict(model: ResNetViT, slices: Slice | Sequence[Slice] | Tensor, *, batch
     if isinstance(slices, Slice):
         slices = [slices]
     if not len(slices):
-        return Prediction(np.zeros(0), [], np.zeros((0, len(CLASSES)), np.float32))
+        return Prediction(np.zeros(0), [], np.zeros((0, len(CLASSES)), np.float32), np.zeros(0), np.zeros(0, bool))
     pixels = slices if isinstance(slices, Tensor) else to_pixels(model, slices)
     device = model.temperature.device
     evaluable = get_evaluable(model)
+    logits, distance = [], []
     with torch.inference_mode():
-        batches = track(pixels.split(batch_size), "predicting")
-        logits = torch.cat([evaluable(to_float_pixels(batch, device)).float().cpu() for batch in batches])
-    return read_logits(model, logits)
+        for batch in track(pixels.split(batch_size), "predicting"):
+            features = evaluable.features(to_float_pixels(batch, device))
+            logits.append(evaluable.head(features).float().cpu())
+            distance.append(compute_distance(model, features))
+    return read_logits(model, torch.cat(logits), np.concatenate(distance), pixels)
 
 
-def read_logits(model: ResNetViT, logits: Tensor) -> Prediction:
-    """Calibrated probabilities and labels of logits (N, 2)."""
+def compute_features(model: ResNetViT, squares: Tensor, *, name: str = "") -> Tensor:
+    """Both branches' features, float32 (N, F), on the CPU, of uint8 squares (N, S, S); `name` is for the bar."""
+    evaluable, device = get_evaluable(model), model.temperature.device
+    with torch.no_grad():  # not inference mode: a head may be trained on them
+        batches = track(squares.split(32), f"features{name and ' of the '}{name}")
+        return torch.cat([evaluable.features(to_float_pixels(batch, device)).float().cpu() for batch in batches])
+
+
+def compute_distance(model: ResNetViT, features: Tensor) -> NDArray[np.float64]:
+    """How far features (N, F) are from the training slices', (N,): `novelty.measure_distance`."""
+    scale = model.feature_scale
+    return measure_distance(
+        features.float().cpu().numpy(),
+        model.feature_mean.float().cpu().numpy(),
+        None if scale is None else scale.float().cpu().numpy(),
+    )
+
+
+def read_logits(
+    model: ResNetViT,
+    logits: Tensor,
+    distance: NDArray[np.float64] | None = None,
+    pixels: Tensor | None = None,
+) -> Prediction:
+    """Calibrated probabilities and labels of logits (N, 2), and whether their slices are unusual.
+
+    Parameters
+    ----------
+    distance : (N,), from the training slices; where it was not measured, NaN is passed on and nothing is unusual.
+    pixels : (N, S, S), the squares that go with `distance`.
+    """
     values = logits.double().numpy()
     probability = 1 / (1 + np.exp((values[:, 0] - values[:, 1]) / float(model.temperature)))
     label = [CLASSES[int(p >= float(model.threshold))] for p in probability]
-    return Prediction(probability, label, logits.numpy())
+    unusual = np.zeros(len(logits), bool)
+    if distance is None or pixels is None:
+        distance = np.full(len(logits), np.nan)
+    else:
+        unusual = find_unusual(distance, float(model.feature_distance_limit), pixels.cpu().numpy())
+    return Prediction(probability, label, logits.numpy(), distance, unusual)
 
 
 def predict_paths(model: ResNetViT, sources: Sequence[str | Path], *, batch_size: int = 32) -> pd.DataFrame:
@@ -83,16 +135,17 @@ def predict_paths(model: ResNetViT, sources: Sequence[str | Path], *, batch_size
 
     Returns
     -------
-    A row a slice, in the order of the sorted paths: path, index (frame), label, stroke_probability, error (one
-    sentence, "" where fine; then label and probability are missing).
+    A row a slice, in the order of the sorted paths: path, index (frame), label, stroke_probability, unusual (unlike
+    the training slices), error (one sentence, "" where fine; with one, those three are missing).
     """
     rows: list[dict[str, Any]] = []
     waiting: list[tuple[dict[str, Any], Slice]] = []
 
     def flush() -> None:
         prediction = predict(model, [s for _, s in waiting], batch_size=batch_size)
-        for (row, _), label, probability in zip(waiting, prediction.label, prediction.probability, strict=True):
-            row |= {"label": label, "stroke_probability": probability}
+        columns = (prediction.label, prediction.probability, prediction.unusual)
+        for (row, _), label, probability, unusual in zip(waiting, *columns, strict=True):
+            row |= {"label": label, "stroke_probability": probability, "unusual": bool(unusual)}
         waiting.clear()
 
     for path in track(_find_images(sources), "predicting"):
@@ -107,7 +160,7 @@ def predict_paths(model: ResNetViT, sources: Sequence[str | Path], *, batch_size
         if len(waiting) >= batch_size:
             flush()
     flush()
-    return pd.DataFrame(rows, columns=["path", "index", "label", "stroke_probability", "error"])
+    return pd.DataFrame(rows, columns=["path", "index", "label", "stroke_probability", "unusual", "error"])
 
 
 def _find_images(sources: Sequence[str | Path]) -> list[Path]:

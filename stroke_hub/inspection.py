@@ -133,7 +133,7 @@ def predict_files(
     Args:
         sources: image files, or folders that are searched through.
         model: a run folder, or a model on the Hub.
-        out: the CSV: path, index, label, stroke_probability, error.
+        out: the CSV: path, index, label, stroke_probability, unusual (unlike the training slices), error.
         revision: commit, tag or branch of a Hub model.
         batch_size: slices that go through the model at once.
     """

@@ -93,7 +93,9 @@ class ResNetViT(
     temperature : (), divides the difference of the logits (1 until calibrated).
     threshold : (), probability from which a slice is called Stroke (0.5 until chosen).
     feature_mean : (F,), mean features of the training set: the baseline of contributions.
-    feature_distance_limit : (), distance to `feature_mean` beyond which an input is unlike the training set.
+    feature_scale : (F,), standard deviations of the same, by which distances are measured; None before the end of
+        a training, and of models saved before there were distances.
+    feature_distance_limit : (), distance beyond which an input is unlike the training set (infinite until set).
 
     Raises
     ------
@@ -107,6 +109,7 @@ class ResNetViT(
     temperature: Tensor
     threshold: Tensor
     feature_mean: Tensor
+    feature_scale: Tensor | None
     feature_distance_limit: Tensor
     commit: str | None = None  # of the Hub repository that it was loaded from
 
@@ -143,6 +146,7 @@ class ResNetViT(
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("threshold", torch.tensor(0.5))
         self.register_buffer("feature_mean", torch.zeros(features))
+        self.register_buffer("feature_scale", None)
         self.register_buffer("feature_distance_limit", torch.tensor(float("inf")))
 
     def map_cnn(self, x: Tensor) -> Tensor:
@@ -239,12 +243,16 @@ class ResNetViT(
             raise ModelFormatError(f"{name}: config.json {unknown}.") from None
         except ModelFormatError as error:
             raise ModelFormatError(f"{name}: {error}") from None
+        if "feature_scale" in weights:  # older models have none, and their files stay what they are
+            model.feature_scale = torch.ones_like(model.feature_mean)
         check_weights(model, weights, name)
         expected = dict(model.state_dict())
         extra_buffers = {key for key, _ in model.named_buffers()} - set(expected)
         if extra_buffers:  # rotary tables and the like are computed, not saved: meta would leave them empty
-            model = cls(**config).to(device)
-            model.load_state_dict(weights, strict=True)
+            scale = model.feature_scale
+            model = cls(**config)
+            model.feature_scale = None if scale is None else torch.ones_like(scale, device="cpu")
+            model.to(device).load_state_dict(weights, strict=True)
         else:
             model.load_state_dict(weights, strict=True, assign=True)
         return model.eval()

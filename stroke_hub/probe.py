@@ -1,7 +1,7 @@
 """A fast first look: the backbones as they are, their features computed once, the head trained on them."""
 
 import math
-from typing import Any, cast
+from typing import cast
 
 import pandas as pd
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from stroke_hub.errors import RunError
 from stroke_hub.history import find_best_epoch, measure_epoch
-from stroke_hub.inference import to_float_pixels
+from stroke_hub.inference import compute_features
 from stroke_hub.model import ResNetViT
+from stroke_hub.novelty import store_limit
 from stroke_hub.optimization import silence_branch, weigh_classes
 from stroke_hub.progress import track
 from stroke_hub.settings import TrainConfig
@@ -24,7 +25,7 @@ def train_probe(
     """Train the head of `model` in place on its backbones' features of slices that are not augmented.
 
     The head learns on standardised features; mean and deviation then go into its first layer, so that the model
-    is a usual one. The best epoch by validation AUROC is kept, and `feature_mean` is set.
+    is a usual one. The best epoch by validation AUROC is kept; `feature_mean` and the limit of distances are set.
 
     Parameters
     ----------
@@ -40,9 +41,10 @@ def train_probe(
     """
     if config.branches != "both":
         silence_branch(model, "vit" if config.branches == "cnn" else "cnn")
-    train, val = (_compute_features(model, parts[name][0], name) for name in ("train", "val"))
+    train, val = (compute_features(model, parts[name][0], name=f"{name} slices") for name in ("train", "val"))
     labels, val_labels = parts["train"][1], parts["val"][1]
     model.feature_mean.copy_(train.mean(0))
+    store_limit(model, train, val)
     first = cast(nn.Linear, model.head[0])
     heard = first.weight.ne(0).any(0).cpu()  # what a silenced branch says must not reach the gradient
     mean, deviation = train.mean(0), train.std(0, correction=0)
@@ -77,16 +79,6 @@ def train_probe(
     _unstandardise(first, mean, deviation)
     head.to(model.temperature.device)
     return pd.DataFrame(history), best[1]
-
-
-def _compute_features(model: ResNetViT, squares: Tensor, name: str) -> Tensor:
-    """Features (N, F) on the CPU."""
-    device = model.temperature.device
-    model.eval()
-    with torch.inference_mode():
-        batches = track(squares.split(32), f"features of the {name} slices")
-        features: Any = [model.features(to_float_pixels(batch, device)).float().cpu() for batch in batches]
-    return torch.cat(features).clone()
 
 
 def _unstandardise(layer: nn.Linear, mean: Tensor, deviation: Tensor) -> None:

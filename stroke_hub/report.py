@@ -92,6 +92,7 @@ def evaluate(
     report |= _measure(model, test, prediction, report)
     report |= _measure_honesty(model, table, test, prediction, root)
     report["half"] = _measure_half(model, squares, prediction, batch_size)
+    report["novelty"] = _measure_novelty(model, prediction)
     report |= {"words": describe(report), "warnings": warn(report)}
     out.mkdir(parents=True, exist_ok=True)
     results = _tabulate(test, prediction)
@@ -232,6 +233,15 @@ def _measure_half(model: ResNetViT, squares: Tensor, prediction: Prediction, bat
     halved.load_state_dict({key: value.float() for key, value in weights.items()})
     change = predict(halved, squares, batch_size=batch_size).probability - prediction.probability
     return {"max_probability_change": float(np.abs(change).max())}
+
+
+def _measure_novelty(model: ResNetViT, prediction: Prediction) -> dict[str, Any] | None:
+    """How many slices the model calls unlike those it was trained on; None where it has no limit."""
+    if not np.isfinite(limit := float(model.feature_distance_limit)):
+        return None
+    count = int(prediction.unusual.sum())
+    median = float(np.median(prediction.distance))
+    return {"limit": limit, "median": median, "unusual": count, "share": count / len(prediction.unusual)}
 
 
 def _tabulate(table: pd.DataFrame, prediction: Prediction) -> pd.DataFrame:

@@ -39,7 +39,7 @@ REPORT_FILE = "report.json"
 SCHEMA_VERSION = 2  # of the report, as docs/report.md describes it
 REPORTED = {"data", "model", "test", "operating_points", "calibration"}  # what its readers cannot do without
 CONFIG_LIMIT = 100_000  # bytes; ours are of some hundred
-POSITIVE = {"temperature", "cnn_std", "vit_std"}  # what is divided by
+POSITIVE = {"temperature", "cnn_std", "vit_std", "feature_scale", "feature_distance_limit"}  # divided by, or above
 HALVED_FROM = 4  # elements; below stand thresholds and the statistics of pixels
 
 

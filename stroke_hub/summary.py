@@ -6,6 +6,7 @@ __all__ = ["BASELINES", "describe", "say_interval", "warn"]
 
 FEW_GROUPS = 20  # of a class: below, no interval's limits are exact (intervals.py's table)
 HIGHEST = 19.9  # the temperature at its limit of 20
+STRANGE = 0.1  # share of unusual slices: ten times what the limit is set for
 SUSPICIOUS = 0.99  # accuracy: slices that were seen in training give such figures, honest models seldom
 BASELINES = {
     "majority": "the majority class",
@@ -26,7 +27,7 @@ def describe(report: dict[str, Any]) -> list[str]:
     sentences = [_describe_data(report), *_describe_rates(overall), *_describe_ranking(overall)]
     sentences += _describe_prevalence(overall, report["model"]["operating_point"])
     sentences += _describe_modalities(report["test"])
-    sentences += [*_describe_calibration(report), *_describe_baselines(report)]
+    sentences += [*_describe_calibration(report), *_describe_baselines(report), *_describe_novelty(report)]
     return sentences
 
 
@@ -53,6 +54,12 @@ def warn(report: dict[str, Any]) -> list[str]:
         words = " and ".join(f"{of} come from {groups} patients" for of, groups in few.items())
         warnings.append(f"The {words} only: do not trust the exact limits of any interval here.")
     warnings += _suspect_leaks(report) + _suspect_calibration(report)
+    novelty = report.get("novelty")
+    if novelty and novelty["share"] > STRANGE:
+        warnings.append(
+            f"{novelty['share']:.0%} of the slices are unlike those that the model was trained on: the figures "
+            "here are of another kind of picture, and each answer means little."
+        )
     for missing, called in (("Normal", ("tn", "fn")), ("Stroke", ("tp", "fp"))):
         if overall["n"] and not sum(overall["confusion"][cell] for cell in called):
             warnings.append(f"No slice is called {missing}: at this threshold the model says one thing always.")
@@ -181,6 +188,16 @@ def _describe_baselines(report: dict[str, Any]) -> list[str]:
     return [
         f"The best simple rule ({BASELINES[best['name']]}) reaches an AUROC of {say_interval(best['auroc'])}; the "
         f"model's minus that is {say_interval(best['difference']['auroc'])}."
+    ]
+
+
+def _describe_novelty(report: dict[str, Any]) -> list[str]:
+    novelty = report.get("novelty")
+    if not novelty:
+        return []
+    return [
+        f"{novelty['unusual']} slices ({novelty['share']:.1%}) are called unlike the training slices, of which at "
+        "most 1 % lie as far out; they are part of all figures."
     ]
 
 

@@ -18,12 +18,13 @@ from stroke_hub.epochs import Parts, train_epochs
 from stroke_hub.errors import DatasetError, RunError
 from stroke_hub.files import hash_file, write_text
 from stroke_hub.history import find_best_epoch, measure_epoch
-from stroke_hub.inference import to_float_pixels
+from stroke_hub.inference import compute_features
 from stroke_hub.loader import decode_squares
 from stroke_hub.model import PRESETS, ResNetViT, load_backbone
+from stroke_hub.novelty import store_limit
 from stroke_hub.probe import train_probe
 from stroke_hub.processes import Tracker, start_accelerator
-from stroke_hub.progress import is_first, say, track
+from stroke_hub.progress import is_first, say
 from stroke_hub.records import Records, assign_validation, hash_records
 from stroke_hub.settings import TrainConfig, describe_variant
 from stroke_hub.storage import WEIGHTS_FILE
@@ -117,7 +118,7 @@ def fit(
                 config, accelerator, model, parts, run_dir, checkpoint_minutes=checkpoint_minutes
             )
         if is_first():
-            _describe_features(model, parts["train"][0])
+            _describe_features(model, parts)
     if is_first():
         _finish(config, model, history, logits, parts["val"][1], run_dir)
     accelerator.wait_for_everyone()
@@ -256,15 +257,13 @@ def _build_model(config: TrainConfig) -> ResNetViT:
     return model
 
 
-def _describe_features(model: ResNetViT, squares: Tensor) -> None:
-    """Store the training set's mean features, the baseline that contributions are measured from."""
+def _describe_features(model: ResNetViT, parts: Parts) -> None:
+    """Store what the model was trained on, as features: their mean (contributions' baseline), scale and limit."""
     model.eval()
-    device = model.temperature.device
-    total = torch.zeros_like(model.feature_mean, dtype=torch.float64)
-    with torch.inference_mode():
-        for batch in track(torch.split(squares, 32), "mean features"):
-            total += model.features(to_float_pixels(batch, device)).double().sum(0)
-    model.feature_mean.copy_((total / len(squares)).float())
+    train, val = (compute_features(model, parts[name][0], name=f"{name} slices") for name in ("train", "val"))
+    total = sum(batch.double().sum(0) for batch in train.split(32))  # in doubles, but never all of them at once
+    model.feature_mean.copy_(total / len(train))
+    store_limit(model, train, val)
 
 
 def _describe(config: TrainConfig) -> dict[str, Any]:

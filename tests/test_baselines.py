@@ -267,13 +267,13 @@ def test_few_training_slices_are_taken_evenly(
     table, root = easy
     monkeypatch.setattr(module, "PROBED", 20)
     counts: list[int] = []
-    compute = module._compute_features
+    compute = module.compute_features
 
     def watch(model: ResNetViT, squares: Tensor) -> Tensor:
         counts.append(len(squares))
         return compute(model, squares)
 
-    monkeypatch.setattr(module, "_compute_features", watch)
+    monkeypatch.setattr(module, "compute_features", watch)
     found = score_baselines(untrained, table, root, shuffles=1)
     assert counts == [30, 20]
     assert "20 training and validation slices of 60, spread evenly" in found["probe"].words

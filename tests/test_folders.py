@@ -286,7 +286,7 @@ def test_an_unlabelled_folder_is_predicted_and_not_measured(run_dir: Path, sampl
     )
     assert "note: No image has a label" in done.stderr
     predictions = pd.read_csv(tmp_path / "out" / "predictions.csv")
-    assert list(predictions.columns) == ["path", "index", "label", "stroke_probability", "error"]
+    assert list(predictions.columns) == ["path", "index", "label", "stroke_probability", "unusual", "error"]
     assert list(predictions.loc[predictions["error"].notna(), "path"]) == ["bad.png"]
     good = predictions[predictions["error"].isna()]
     own = read_own_results(run_dir, table)

@@ -97,7 +97,8 @@ def test_plain_is_the_textbook_loop_to_the_bit(whole: Path, sample: Records) -> 
         states.append({key: value.clone() for key, value in model.state_dict().items()})
     best = states[find_best_epoch(pd.read_csv(whole / "history.csv")) - 1]
     found = load_weights(whole)
-    measured = {"feature_mean", "temperature", "threshold", f"head.{len(model.head) - 1}.bias"}  # afterwards
+    afterwards = {"feature_mean", "feature_distance_limit", "temperature", "threshold"}
+    measured = afterwards | {f"head.{len(model.head) - 1}.bias"}
     assert all(torch.equal(best[key], found[key]) for key in best.keys() - measured)
 
 
@@ -231,6 +232,9 @@ def test_a_warm_start_takes_the_weights_and_resamples_the_positions(whole: Path)
     expected = torch.cat([prefix, grid.flatten(2).transpose(1, 2)], dim=1)
     torch.testing.assert_close(larger.state_dict()["vit.pos_embed"], expected)
     assert larger.feature_mean.abs().max() == 0
+    assert larger.feature_distance_limit == float("inf")
+    assert larger.feature_scale is None
+    assert source.feature_distance_limit < 10
 
 
 def test_a_warm_start_that_does_not_fit_is_named(whole: Path, sample: Records, tmp_path: Path) -> None:
