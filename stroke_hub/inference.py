@@ -1,66 +1,61 @@
 """Slices in, calibrated probabilities out; files in, a table out. Nothing here knows of datasets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from stroke_hub.answers import CLASSES, Answering, Prediction, Sight, answer, to_squares
 from stroke_hub.errors import UnreadableImage
-from stroke_hub.model import CLASSES, ResNetViT, get_evaluable
-from stroke_hub.pixels import IMAGE_SUFFIXES, Slice, fit_square, load_slices
+from stroke_hub.pixels import IMAGE_SUFFIXES, Slice, load_slices
 from stroke_hub.progress import track
+
+if TYPE_CHECKING:  # torch is imported where it is used: an exported model answers without it
+    import pandas as pd
+    import torch
+    from torch import Tensor
+
+    from stroke_hub.model import ResNetViT
 
 __all__ = ["Prediction", "predict", "predict_paths", "read_logits", "to_float_pixels", "to_pixels"]
 
 
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What the model says of N slices.
-
-    probability : (N,) float64 in [0, 1], of Stroke, calibrated.
-    label : N class names, by the model's threshold.
-    logits : (N, 2) float32, of Normal and Stroke, uncalibrated.
-    """
-
-    probability: NDArray[np.float64]
-    label: list[str]
-    logits: NDArray[np.float32]
-
-
-def to_pixels(model: ResNetViT, slices: Sequence[Slice]) -> Tensor:
+def to_pixels(model: Sight, slices: Sequence[Slice]) -> "Tensor":
     """Slices as the model's squares, uint8 (N, S, S)."""
-    squares = [
-        fit_square(s.pixels, model.image_size, resize=model.resize, interpolation=model.interpolation)
-        for s in slices
-    ]
-    return torch.from_numpy(np.stack(squares))
+    import torch
+
+    return torch.from_numpy(to_squares(model, slices))
 
 
-def to_float_pixels(pixels: Tensor, device: torch.device | str) -> Tensor:
+def to_float_pixels(pixels: "Tensor", device: "torch.device | str") -> "Tensor":
     """Grey uint8 (N, S, S) as the model's input, float32 (N, 3, S, S) in [0, 1], on `device`."""
     grey = pixels.to(device).float().div_(255)
     return grey[:, None].expand(-1, 3, -1, -1)
 
 
-def predict(model: ResNetViT, slices: Slice | Sequence[Slice] | Tensor, *, batch_size: int = 32) -> Prediction:
+def predict(
+    model: "ResNetViT | Answering", slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int = 32
+) -> Prediction:
     """Predict, as in evaluation mode, whatever mode the model is in; the model is not changed.
 
     Parameters
     ----------
+    model : a model on any device, or a `Predictor`.
     slices : one slice, several, or uint8 squares (N, S, S) as `to_pixels` gives them.
     batch_size : how many go through the model at once.
     """
+    if isinstance(model, Answering):
+        return model.predict(slices, batch_size=batch_size)
+    import torch
+
+    from stroke_hub.model import get_evaluable
+
     if isinstance(slices, Slice):
         slices = [slices]
     if not len(slices):
         return Prediction(np.zeros(0), [], np.zeros((0, len(CLASSES)), np.float32))
-    pixels = slices if isinstance(slices, Tensor) else to_pixels(model, slices)
+    pixels = slices if isinstance(slices, torch.Tensor) else to_pixels(model, slices)
     device = model.temperature.device
     evaluable = get_evaluable(model)
     with torch.inference_mode():
@@ -69,15 +64,14 @@ def predict(model: ResNetViT, slices: Slice | Sequence[Slice] | Tensor, *, batch
     return read_logits(model, logits)
 
 
-def read_logits(model: ResNetViT, logits: Tensor) -> Prediction:
+def read_logits(model: "ResNetViT", logits: "Tensor") -> Prediction:
     """Calibrated probabilities and labels of logits (N, 2)."""
-    values = logits.double().numpy()
-    probability = 1 / (1 + np.exp((values[:, 0] - values[:, 1]) / float(model.temperature)))
-    label = [CLASSES[int(p >= float(model.threshold))] for p in probability]
-    return Prediction(probability, label, logits.numpy())
+    return answer(logits.numpy(), float(model.temperature), float(model.threshold))
 
 
-def predict_paths(model: ResNetViT, sources: Sequence[str | Path], *, batch_size: int = 32) -> pd.DataFrame:
+def predict_paths(
+    model: "ResNetViT | Answering", sources: Sequence[str | Path], *, batch_size: int = 32
+) -> "pd.DataFrame":
     """Predict files and every image below folders; one bad file never ends the run.
 
     Returns
@@ -85,6 +79,8 @@ def predict_paths(model: ResNetViT, sources: Sequence[str | Path], *, batch_size
     A row a slice, in the order of the sorted paths: path, index (frame), label, stroke_probability, error (one
     sentence, "" where fine; then label and probability are missing).
     """
+    import pandas as pd
+
     rows: list[dict[str, Any]] = []
     waiting: list[tuple[dict[str, Any], Slice]] = []
 
