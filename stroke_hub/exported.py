@@ -35,6 +35,7 @@ __all__ = [
     "KEY",
     "ExportedModel",
     "Precision",
+    "check_export",
     "read_export",
 ]
 
@@ -278,6 +279,24 @@ def read_export(
     ):
         raise ModelFormatError(f"{name}: {FOLDER}/{EXPORT_FILE} is not one of ours; {AGAIN}.")
     return dict(record) | {"commit": commit}
+
+
+def check_export(run: Path, weights_sha256: str) -> None:
+    """See that a run's export is whole and of these weights.
+
+    Raises
+    ------
+    RunError : it is not, or there is none.
+    """
+    record = read_export(run)
+    if record is None:
+        raise RunError(f"{run}: has no {FOLDER} to publish; export it with scripts/export.py, or leave that out.")
+    files = {precision: run / FOLDER / FILES[precision] for precision in record["files"]}
+    whole = all(file.is_file() and hash_file(file) == record["files"][p] for p, file in files.items())
+    if record["weights_sha256"] != weights_sha256 or not whole:
+        raise RunError(
+            f"{run}: its {FOLDER} is damaged or of other weights; export it again with scripts/export.py."
+        )
 
 
 def _start(file: Path, name: str, threads: int) -> "InferenceSession":

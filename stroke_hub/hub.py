@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from stroke_hub.card import is_untouched, render_card, renew_card
 from stroke_hub.errors import HubError, RunError, StrokeHubError
+from stroke_hub.exported import check_export
 from stroke_hub.files import hash_file
 from stroke_hub.progress import say
 from stroke_hub.storage import WEIGHTS_FILE, halve_weights, read_report
@@ -164,7 +165,9 @@ def publish(
     if report["model"]["weights_sha256"] != hash_file(run / WEIGHTS_FILE):
         raise RunError(f"{run}: its report is of other weights than {WEIGHTS_FILE}; evaluate the run again.")
     asked = [name for name, wanted in zip(FOLDERS, (with_checkpoints, with_onnx), strict=True) if wanted]
-    card = render_card(report, repo_id=repo_id, run=run, half=half)
+    if with_onnx:
+        check_export(run, report["model"]["weights_sha256"])
+    card = render_card(report, repo_id=repo_id, run=run, half=half, with_onnx=with_onnx)
     with tempfile.TemporaryDirectory() as workplace:
         files = _collect(run, Path(workplace), half=half, folders=["figures", *asked])
         if dry_run:
