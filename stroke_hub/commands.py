@@ -47,7 +47,7 @@ class PublishOptions:
     with_checkpoints: bool = False
     """Upload the checkpoints too."""
     with_onnx: bool = False
-    """Upload the exported models in onnx/ too."""
+    """Export to ONNX, where that is not done, and upload onnx/ too."""
     dry_run: bool = False
     """Only say what would be uploaded; no request is made."""
 

@@ -61,7 +61,7 @@ def compare(
 
 
 def measure_multiplication(size: int = 1536) -> float:
-    """Floating-point operations a second of torch's float32 matrix product, the best of some: what eager can reach."""
+    """Floating-point operations a second of torch's float32 matrix product, the best of some: eager's ceiling."""
     a = torch.randn(size, size)
     best = float("inf")
     for _ in range(8):
@@ -82,10 +82,11 @@ def read_largest_difference(model: ResNetViT, predictor: Predictor, squares: tor
 
 
 def run_apart(code: str) -> list[float]:
-    """The numbers that a fresh interpreter prints, the median of three; the first run, which fills caches, is left."""
+    """The numbers that a fresh interpreter prints: medians of three, after one that fills the caches."""
     runs = []
     for _ in range(4):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  ours
         runs.append([float(word) for word in done.stdout.split()])
     return [statistics.median(numbers) for numbers in zip(*runs[1:], strict=True)]
 
