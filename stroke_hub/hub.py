@@ -142,8 +142,8 @@ def publish(
     update_card : renew the generated sections of a card that was edited on the Hub; without it such a card stays
         as it is.
     half : store the weights as float16: half the download, loaded back as float32.
-    with_checkpoints, with_onnx : put the folders checkpoints/ and onnx/ of the run there too; the latter as `export`
-        wrote it, of these very weights.
+    with_checkpoints, with_onnx : put the folders checkpoints/ and onnx/ of the run there too; the latter must be of
+        these weights, as `export` writes it.
     dry_run : only say what would be uploaded; no request is made.
 
     Returns
