@@ -1,21 +1,16 @@
-"""Slices in, calibrated probabilities out; files in, a table out. Nothing here knows of datasets."""
+"""Slices in, calibrated probabilities out. Nothing here knows of files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stroke_hub.archives import may_hold_slices
-from stroke_hub.errors import UnreadableImage
 from stroke_hub.model import CLASSES, ResNetViT, get_evaluable
 from stroke_hub.novelty import find_unusual, measure_distance
-from stroke_hub.pixels import Slice, fit_square, load_slices
+from stroke_hub.pixels import Slice, fit_square
 from stroke_hub.progress import track
 
 __all__ = [
@@ -23,7 +18,6 @@ __all__ = [
     "compute_distance",
     "compute_features",
     "predict",
-    "predict_paths",
     "read_logits",
     "to_float_pixels",
     "to_pixels",
@@ -128,45 +122,3 @@ def read_logits(
     else:
         unusual = find_unusual(distance, float(model.feature_distance_limit), pixels.cpu().numpy())
     return Prediction(probability, label, logits.numpy(), distance, unusual)
-
-
-def predict_paths(model: ResNetViT, sources: Sequence[str | Path], *, batch_size: int = 32) -> pd.DataFrame:
-    """Predict files and every image below folders; one bad file never ends the run.
-
-    Returns
-    -------
-    A row a slice, in the order of the sorted paths: path, index (frame), label, stroke_probability, unusual (unlike
-    the training slices), error (one sentence, "" where fine; with one, those three are missing).
-    """
-    rows: list[dict[str, Any]] = []
-    waiting: list[tuple[dict[str, Any], Slice]] = []
-
-    def flush() -> None:
-        prediction = predict(model, [s for _, s in waiting], batch_size=batch_size)
-        columns = (prediction.label, prediction.probability, prediction.unusual)
-        for (row, _), label, probability, unusual in zip(waiting, *columns, strict=True):
-            row |= {"label": label, "stroke_probability": probability, "unusual": bool(unusual)}
-        waiting.clear()
-
-    for path in track(_find_images(sources), "predicting"):
-        try:
-            slices = load_slices(path)
-        except UnreadableImage as error:
-            rows.append({"path": str(path), "index": 0, "error": str(error)})
-            continue
-        for s in slices:
-            rows.append({"path": str(path), "index": s.index, "error": ""})
-            waiting.append((rows[-1], s))
-        if len(waiting) >= batch_size:
-            flush()
-    flush()
-    return pd.DataFrame(rows, columns=["path", "index", "label", "stroke_probability", "unusual", "error"])
-
-
-def _find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """The files named, and the images below the folders named; a missing one stays, to become an error row."""
-    found: list[Path] = []
-    for source in map(Path, sources):
-        inside = sorted(p for p in source.rglob("*") if may_hold_slices(p.name) and p.name[0] != ".")
-        found += inside if source.is_dir() else [source]
-    return found
