@@ -3,7 +3,7 @@
 import io
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from stroke_hub.errors import RunError
-from stroke_hub.predictions import Finished, PredictSettings, load_model, predict_part
+from stroke_hub.predictions import PredictSettings, Step, load_model, predict_part
 from stroke_hub.worklist import Part, read_items, write_items
 
 __all__ = ["predict_on_cluster"]
@@ -20,7 +20,7 @@ __all__ = ["predict_on_cluster"]
 
 def predict_on_cluster(
     model: str, revision: str | None, parts: Iterable[Part], *, settings: PredictSettings
-) -> Iterator[Finished]:
+) -> Generator[Step, None, None]:
     """Predict parts on the Ray cluster that this process is connected to, or RAY_ADDRESS names, or a local one.
 
     Parameters
@@ -31,7 +31,8 @@ def predict_on_cluster(
 
     Yields
     ------
-    Finished parts, in the order in which workers finish them; the rows are those of `predict_parts`, bit by bit.
+    Steps, each a finished part, in the order in which workers finish them; the rows are, bit by bit, those of
+    `predict_parts`.
 
     Raises
     ------
@@ -64,7 +65,8 @@ def predict_on_cluster(
         )
         for row in dataset.iter_rows():
             part = Part(int(row["number"]), read_items(row["items"]))
-            yield Finished(part, pd.read_feather(io.BytesIO(row["table"])))
+            table = pd.read_feather(io.BytesIO(row["table"]))
+            yield Step(part, len(table), table)
     finally:
         if mine:
             ray.shutdown()

@@ -97,6 +97,9 @@ class TableInParts:
                 )
             if not begun:
                 return True
+        if not begun:  # a kill behind the joining may have left some
+            for file in self.find_parts().values():
+                file.unlink()
         write_text(self.folder / RUN_FILE, json.dumps(run, indent=1) + "\n")
         return False
 

@@ -3,8 +3,9 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from stroke_hub.worklist import NamedFile, Part, find_items, form_parts, open_it
 __all__ = [
     "Engine",
     "PredictSettings",
+    "Step",
     "Summary",
     "load_model",
     "predict_archive",
@@ -68,14 +70,20 @@ class PredictSettings:
         return {"path": "string", "index": "int64", **self.answers, "error": "string"}
 
 
-class Finished(NamedTuple):
-    """A part's rows, as the final table has them."""
+class Step(NamedTuple):
+    """What an engine has done since its step before.
+
+    part : the part that it is at.
+    rows : done.
+    table : with the part's last step all its rows, as the final table has them.
+    """
 
     part: Part
-    table: pd.DataFrame
+    rows: int
+    table: pd.DataFrame | None
 
 
-Engine = Callable[[Iterable[Part]], Iterator[Finished]]
+Engine = Callable[[Iterable[Part]], Generator[Step, None, None]]
 
 
 @dataclass
@@ -128,7 +136,7 @@ class _Batch:
 
 def predict_parts(
     model: ResNetViT, parts: Iterable[Part], settings: PredictSettings, *, threads: int | None = None
-) -> Iterator[Finished]:
+) -> Generator[Step, None, None]:
     """Predict parts in their order, decoding some files ahead of the model, on `threads` threads.
 
     Every thread decodes and computes by itself: no thread waits for the others inside an operation, the weights are
@@ -160,8 +168,8 @@ def predict_parts(
         answered: list[_Batch] = []
         for batch in _do_in_order(pool, answers, ahead=2 * threads):
             answered.append(batch)
+            yield Step(batch.part, len(batch.rows), _tabulate(answered, settings) if batch.last else None)
             if batch.last:
-                yield Finished(batch.part, _tabulate(answered, settings))
                 answered = []
     finally:
         pool.shutdown(cancel_futures=True)
@@ -169,7 +177,7 @@ def predict_parts(
 
 def predict_part(model: ResNetViT, part: Part, settings: PredictSettings) -> pd.DataFrame:
     """The rows of one part, by one thread: what a worker of a cluster does."""
-    return next(predict_parts(model, [part], settings, threads=1)).table
+    return next(step.table for step in predict_parts(model, [part], settings, threads=1) if step.table is not None)
 
 
 def _keep(part: Part, job: Callable[[], NamedFile] | None) -> tuple[Part, NamedFile | None]:
@@ -243,8 +251,8 @@ def predict_paths(
     """
     settings = PredictSettings(batch_size, contributions)
     parts = list(form_parts(find_items(sources)))
-    finished = _follow(predict_parts(model, parts, settings), sum(len(part.items) for part in parts), Summary())
-    tables = [table for _, table in finished]
+    steps = predict_parts(model, parts, settings)
+    tables = [table for _, table in _follow(steps, sum(len(part.items) for part in parts), Summary())]
     return pd.concat(tables, ignore_index=True) if tables else _tabulate([], settings)
 
 
@@ -297,29 +305,30 @@ def predict_archive(
         parts = (part for part in read_parts(list_file) if part.number not in done)
         left = sum(len(part.items) for part in read_parts(list_file) if part.number not in done)
         summary = Summary()
-        for part, rows in _follow(engine(parts), left, summary):
-            table.add(part.number, rows)
+        with closing(engine(parts)) as steps:  # a cluster is left even where a part cannot be stored
+            for part, rows in _follow(steps, left, summary):
+                table.add(part.number, rows)
         summary.rows, summary.errors = table.count_rows()
         table.join()
     return summary
 
 
-def _follow(finished: Iterable[Finished], files: int, summary: Summary) -> Iterator[Finished]:
-    """Pass parts on, showing how many of `files` are done and how fast; the counts go into `summary`."""
-    start = time.monotonic()
+def _follow(steps: Iterable[Step], files: int, summary: Summary) -> Iterator[tuple[Part, pd.DataFrame]]:
+    """Pass finished parts on, showing how far of `files` and how fast; the counts go into `summary`."""
+    start, done = time.monotonic(), 0
 
-    def count() -> Iterator[Finished | None]:
-        for one in finished:
-            errors = int((one.table["error"] != "").sum())
-            summary.rows += len(one.table)
-            summary.errors += errors
-            summary.rate = (summary.rows - summary.errors) / (time.monotonic() - start)
-            yield one
-            yield from [None] * (len(one.part.items) - 1)  # a step a file
+    def count() -> Iterator[Step | None]:
+        for step in steps:
+            summary.rows += step.rows
+            summary.rate = summary.rows / (time.monotonic() - start)
+            yield step
+            yield from [None] * (step.rows - 1)  # a step a row: a file may be a slice or a whole archive
 
     def tell() -> str:
-        return f"{summary.rate:.1f} slices/s" + (f", {summary.errors} with an error" if summary.errors else "")
+        left = f", {(time.monotonic() - start) / done * (files - done):.0f} s left" if done else ""
+        return f"{done} of {files} files, {summary.rate:.1f} slices/s{left}"
 
-    for one in track(count(), "predicting", total=files, status=tell):
-        if one is not None:
-            yield one
+    for step in track(count(), "predicting", status=tell):
+        if step is not None and step.table is not None:
+            done += len(step.part.items)
+            yield step.part, step.table
