@@ -15,7 +15,7 @@ from stroke_hub.errors import RunError
 from stroke_hub.predictions import PredictSettings, Step, load_model, predict_part
 from stroke_hub.worklist import Part, read_items, write_items
 
-__all__ = ["predict_on_cluster"]
+__all__ = ["import_ray", "predict_on_cluster"]
 
 
 def predict_on_cluster(
@@ -38,14 +38,7 @@ def predict_on_cluster(
     ------
     RunError : ray is not installed, or the cluster cannot be reached.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no request leaves the machine unasked
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception too
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise RunError("--engine ray needs Ray; pip install 'stroke-hub[ray]', or leave --engine out.") from None
-    cluster: Any = ray  # half of it is untyped
+    ray = import_ray()
     mine = not ray.is_initialized()
     if mine:
         _connect(ray)
@@ -55,7 +48,7 @@ def predict_on_cluster(
             return
         logging.getLogger("ray.data").setLevel("ERROR")  # it would tell, and warn, of bars that are ours to draw
         ray.data.DataContext.get_current().enable_progress_bars = False
-        workers = max(1, min(len(rows), int(cluster.cluster_resources().get("CPU", 1))))
+        workers = max(1, min(len(rows), int(ray.cluster_resources().get("CPU", 1))))
         dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * workers)).map_batches(
             _Worker,
             fn_constructor_args=(model, revision, settings),
@@ -70,6 +63,22 @@ def predict_on_cluster(
     finally:
         if mine:
             ray.shutdown()
+
+
+def import_ray() -> Any:
+    """Ray, with ray.data.
+
+    Raises
+    ------
+    RunError : it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no request leaves the machine unasked
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception too
+    try:
+        import ray.data
+    except ImportError:
+        raise RunError("--engine ray needs Ray; pip install 'stroke-hub[ray]', or leave --engine out.") from None
+    return ray
 
 
 def _connect(ray: Any) -> None:

@@ -168,11 +168,13 @@ def predict_files(
     sources = (*sources, f"@{list}") if list else sources
     if not sources:
         raise RunError("Nothing was given to predict; name files or folders, or give --list.")
+    if engine == "ray":
+        from stroke_hub.cluster import import_ray, predict_on_cluster
+
+        import_ray()  # before an archive is searched through for nothing
     loaded = load_model(model, revision)
     settings = PredictSettings(batch_size, contributions, window)
     if engine == "ray":
-        from stroke_hub.cluster import predict_on_cluster
-
         run = partial(predict_on_cluster, model, loaded.commit or revision, settings=settings)
     else:
         run = partial(predict_parts, loaded, settings=settings)

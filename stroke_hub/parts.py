@@ -52,7 +52,7 @@ class TableInParts:
 
     @contextmanager
     def opening(self) -> Iterator[None]:
-        """Hold the folder of the parts for this process; one in which nothing was begun is removed again.
+        """Hold the folder of the parts for this process; one without a finished part is removed again.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class TableInParts:
 
     def has_begun(self) -> bool:
         """Whether an interrupted run left something to go on with."""
-        return (self.folder / RUN_FILE).is_file()
+        return (self.folder / RUN_FILE).is_file() and bool(self.find_parts())
 
     def claim(self, run: dict[str, Any], *, resume: bool) -> bool:
         """Begin or go on with what `run` describes in JSON; whether the table is there already, finished.

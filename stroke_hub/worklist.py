@@ -158,9 +158,9 @@ def _find_tables(path: str, start: bytes) -> Iterator[Item]:
     if start[:4] != b"PAR1":
         yield Item(path)
         return
+    parquet = _import_parquet(path)
     import pyarrow as pa
 
-    parquet = _import_parquet(path)
     try:
         with parquet.ParquetFile(path) as table:
             column = _find_column(table)
