@@ -148,7 +148,8 @@ def predict_files(
         model: a run folder, or a model on the Hub.
         out: the table, CSV or parquet by its suffix: path, index (page or slice of the file), label,
             stroke_probability, contribution_cnn, contribution_vit, contribution_baseline (log-odds of Stroke,
-            summing to the probability's), unusual (unlike the training slices), error. OUT.json beside it says what was predicted with what.
+            summing to the probability's), unusual (unlike the training slices), error. OUT.json beside it says what
+            was predicted with what.
         revision: commit, tag or branch of a Hub model.
         list: a text file with a path on every line.
         batch_size: slices that go through the model at once, in every thread.

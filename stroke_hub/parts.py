@@ -31,7 +31,7 @@ class TableInParts:
     Parameters
     ----------
     file : the table, .csv or .parquet.
-    columns : names and kinds ("int64", "float32", "float64" or "string") of its columns; one is `error`.
+    columns : names and kinds ("int64", "float32", "float64", "bool" or "string") of its columns; one is `error`.
 
     Raises
     ------

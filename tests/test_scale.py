@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from stroke_hub import ResNetViT, RunError, load_slices, predict
+from stroke_hub import ResNetViT, RunError, Slice, load_slices, predict
 from stroke_hub.parts import TableInParts
 from stroke_hub.predictions import (
     PredictSettings,
@@ -60,7 +60,10 @@ def put(folder: Path, files: Sequence[bytes], *, bad: Sequence[int] = ()) -> Pat
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    randomise(ResNetViT(cnn="test_resnet", vit="test_vit", image_size=64)).save_pretrained(folder)
+    model = randomise(ResNetViT(cnn="test_resnet", vit="test_vit", image_size=64))
+    noise = [Slice(np.asarray(Image.open(io.BytesIO(content)))) for content in draw(9)]
+    model.feature_distance_limit.fill_(float(np.median(predict(model, noise).distance)))
+    model.save_pretrained(folder)
     return folder
 
 
@@ -325,8 +328,11 @@ def test_rows_hold_what_predict_says_and_contributions_sum_to_the_log_odds(
     assert list(table["label"]) == said.label
     log_odds = np.log(said.probability / (1 - said.probability))
     np.testing.assert_allclose(table[SHARES].sum(axis=1), log_odds, atol=1e-4)
+    assert list(table["unusual"]) == list(said.unusual)
+    assert 0 < said.unusual.sum() < len(said.unusual)
     plain = predict_paths(model, [source], batch_size=16)
-    assert list(plain.columns) == ["path", "index", "label", "stroke_probability", "error"]
+    assert list(plain["unusual"]) == list(said.unusual)
+    assert list(plain.columns) == ["path", "index", "label", "stroke_probability", "unusual", "error"]
     np.testing.assert_allclose(table["stroke_probability"], plain["stroke_probability"], atol=1e-6)
 
 
@@ -350,7 +356,9 @@ def test_parquet_holds_what_csv_does(model: ResNetViT, tmp_path: Path) -> None:
         predict_here(model, source, tmp_path / name)
     csv, parquet = pd.read_csv(tmp_path / "p.csv"), pd.read_parquet(tmp_path / "p.parquet")
     assert parquet["error"].ne("").sum() == 1
-    parquet["error"] = parquet["error"].replace("", None)
+    assert set(parquet.loc[parquet["error"] == "", "unusual"]) == {False, True}
+    parquet["error"] = parquet["error"].replace("", np.nan)
+    parquet["unusual"] = parquet["unusual"].fillna(np.nan)
     pd.testing.assert_frame_equal(csv, parquet, check_dtype=False, rtol=1e-6)
     about = json.loads((tmp_path / "p.parquet.json").read_text())
     assert about["inputs"]["count"] == FILES_PER_PART + 5
