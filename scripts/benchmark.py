@@ -4,6 +4,7 @@
     python scripts/benchmark.py load       # a saved model, against building one and loading into it
     python scripts/benchmark.py runtime    # the ONNX export, against eager PyTorch
     python scripts/benchmark.py report     # intervals by 10,000 resamples, against scikit-learn one at a time
+    python scripts/benchmark.py scale      # an archive of slices, against a plain loop, and on Ray
     python scripts/benchmark.py train      # training, against a plain notebook of the same model
     python scripts/benchmark.py recipe     # training recipes and their ingredients, against each other
 
@@ -22,6 +23,7 @@ from benchmarks.load import benchmark_load
 from benchmarks.recipe import benchmark_recipe
 from benchmarks.report import benchmark_report
 from benchmarks.runtime import benchmark_runtime
+from benchmarks.scale import benchmark_scale
 from benchmarks.timing import DEVICE
 from benchmarks.train import benchmark_train
 
@@ -34,6 +36,7 @@ BENCHMARKS = {
     "recipe": benchmark_recipe,
     "report": benchmark_report,
     "runtime": benchmark_runtime,
+    "scale": benchmark_scale,
     "train": benchmark_train,
 }
 

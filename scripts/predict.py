@@ -1,4 +1,4 @@
-"""Predict image files and folders of them into a CSV.
+"""Predict files, folders, zips, parquet tables and lists of any size into a CSV or parquet table.
 
 python scripts/predict.py scan.png data/sample/deep/test --model runs/quickstart --out predictions.csv
 """

@@ -46,7 +46,7 @@ class Sight(Protocol):
 class Answering(Protocol):
     """What is asked for its answers itself, as a `Predictor` is; models are asked by predict() and explain()."""
 
-    def predict(self, slices: Any, *, batch_size: int = ...) -> "Prediction":
+    def predict(self, slices: Any, *, batch_size: int = ..., contributions: bool = ...) -> "Prediction":
         """As `inference.predict`."""
 
     def explain(self, slices: Any, *, target: Target, depth: int, method: Any, batch_size: int) -> Any:
@@ -63,6 +63,8 @@ class Prediction:
     distance : (N,) float64, >= 0, from the training slices (`novelty.measure_distance`); NaN where not measured.
     unusual : (N,) bool, whether that is beyond the model's limit, or the slice blank: then the rest means little.
         Always False of a model without a limit.
+    contributions : (N, 3) float32, log-odds of Stroke that CNN, ViT and baseline contribute, as in `Explanation`;
+        None where they were not asked for.
     """
 
     probability: NDArray[np.float64]
@@ -70,6 +72,7 @@ class Prediction:
     logits: NDArray[np.float32]
     distance: NDArray[np.float64]
     unusual: NDArray[np.bool_]
+    contributions: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +195,7 @@ def answer(
     distance: NDArray[np.floating] | None = None,
     limit: float = np.inf,
     squares: NDArray[np.uint8] | None = None,
+    contributions: NDArray[np.float32] | None = None,
 ) -> Prediction:
     """Calibrated probabilities and labels of logits (N, 2), and whether their slices are unusual.
 
@@ -201,6 +205,7 @@ def answer(
     distance : (N,), from the training slices; where it was not measured, nothing is unusual.
     limit : the model's, for `distance`.
     squares : uint8 (N, S, S), what the model saw; goes with `distance`.
+    contributions : (N, 3), passed on.
     """
     values = logits.astype(np.float64)
     probability = 1 / (1 + np.exp((values[:, 0] - values[:, 1]) / temperature))
@@ -209,7 +214,7 @@ def answer(
     if distance is not None and squares is not None:
         measured = distance.astype(np.float64)
         unusual = find_unusual(measured, limit, squares)
-    return Prediction(probability, label, logits, measured, unusual)
+    return Prediction(probability, label, logits, measured, unusual, contributions)
 
 
 def describe(

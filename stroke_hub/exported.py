@@ -37,6 +37,7 @@ __all__ = [
     "ExportedModel",
     "Precision",
     "check_export",
+    "count_cores",
     "read_export",
 ]
 
@@ -48,6 +49,7 @@ FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
 EXPORT_VERSION = 1
 EXPORT_LIMIT = 100_000  # bytes; ours are of some hundred
 AGAIN = "export it again with scripts/export.py, or use backend='torch'"
+PREDICTS_ONLY = "This export predicts only, as its model has no closed form; explain with backend='torch'."
 KEY = "stroke_hub"  # of the graph's metadata
 # the outputs: how far a slice is from the training slices, and fields of relevance.Relevance
 PREDICTED = ("logits", "distance")
@@ -188,13 +190,23 @@ class ExportedModel:
         exported.commit = commit
         return exported
 
-    def predict(self, slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int = 32) -> Prediction:
-        """As `inference.predict`."""
+    def predict(
+        self, slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int = 32, contributions: bool = False
+    ) -> Prediction:
+        """As `inference.predict`.
+
+        Raises
+        ------
+        RunError : the export has no contributions.
+        """
+        if contributions and not self.explains:
+            raise RunError(PREDICTS_ONLY)
         squares = self._to_squares(slices)
         if not len(squares):
             return answer(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
-        found = [self.run(batch, 0.0, PREDICTED) for batch in _split(squares, batch_size, "predicting")]
-        logits, distance = (np.concatenate([part[name] for part in found]) for name in PREDICTED)
+        names = (*PREDICTED, "contributions") if contributions else PREDICTED
+        found = [self.run(batch, 1.0, names) for batch in _split(squares, batch_size, "predicting")]
+        logits, distance, *parts = (np.concatenate([part[name] for part in found]) for name in names)
         return answer(
             logits,
             temperature=self.temperature,
@@ -202,6 +214,7 @@ class ExportedModel:
             distance=distance,
             limit=self.distance_limit,
             squares=squares,
+            contributions=parts[0] if contributions else None,
         )
 
     def explain(
@@ -215,9 +228,7 @@ class ExportedModel:
         """
         check_target(target)
         if not self.explains:
-            raise RunError(
-                "This export predicts only, as its model has no closed form; explain with backend='torch'."
-            )
+            raise RunError(PREDICTS_ONLY)
         sign = {"Stroke": 1.0, "Normal": -1.0, "predicted": 0.0}[target]
         explained: list[Explanation] = []
         for batch in _split(self._to_squares(slices), batch_size, "explaining"):

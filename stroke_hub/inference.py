@@ -1,21 +1,17 @@
-"""Slices in, calibrated probabilities out; files in, a table out. Nothing here knows of datasets."""
+"""Slices in, calibrated probabilities out. Nothing here knows of files."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stroke_hub.answers import CLASSES, Answering, Prediction, Sight, answer, to_squares
-from stroke_hub.archives import may_hold_slices
-from stroke_hub.errors import UnreadableImage
 from stroke_hub.novelty import measure_distance
-from stroke_hub.pixels import Slice, load_slices
+from stroke_hub.pixels import Slice
 from stroke_hub.progress import track
 
 if TYPE_CHECKING:  # torch is imported where it is used: an exported model answers without it
-    import pandas as pd
     import torch
     from torch import Tensor
 
@@ -26,7 +22,6 @@ __all__ = [
     "compute_distance",
     "compute_features",
     "predict",
-    "predict_paths",
     "read_logits",
     "to_float_pixels",
     "to_pixels",
@@ -47,7 +42,11 @@ def to_float_pixels(pixels: "Tensor", device: "torch.device | str") -> "Tensor":
 
 
 def predict(
-    model: "ResNetViT | Answering", slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int = 32
+    model: "ResNetViT | Answering",
+    slices: "Slice | Sequence[Slice] | Tensor",
+    *,
+    batch_size: int = 32,
+    contributions: bool = False,
 ) -> Prediction:
     """Predict, as in evaluation mode, whatever mode the model is in; the model is not changed.
 
@@ -56,12 +55,15 @@ def predict(
     model : a model on any device, or a `Predictor`.
     slices : one slice, several, or uint8 squares (N, S, S) as `to_pixels` gives them.
     batch_size : how many go through the model at once.
+    contributions : tell what each branch contributed, too: of a standard transformer for the same price, of others
+        for that of a backward pass. Logits may differ by rounding from those without.
     """
     if isinstance(model, Answering):
-        return model.predict(slices, batch_size=batch_size)
+        return model.predict(slices, batch_size=batch_size, contributions=contributions)
     import torch
 
     from stroke_hub.model import get_evaluable
+    from stroke_hub.relevance import compute_relevance
 
     if isinstance(slices, Slice):
         slices = [slices]
@@ -70,11 +72,20 @@ def predict(
     pixels = slices if isinstance(slices, torch.Tensor) else to_pixels(model, slices)
     device = model.temperature.device
     evaluable = get_evaluable(model)
-    logits, distance = [], []
+    logits, distance, parts = [], [], []
     with torch.inference_mode():
         for batch in track(pixels.split(batch_size), "predicting"):
-            features = evaluable.features(to_float_pixels(batch, device))
-            logits.append(evaluable.head(features).float().cpu())
+            x = to_float_pixels(batch, device)
+            if contributions:
+                # CPUs convolve this layout faster: 1.4 times the tiny preset's slices a second, 1.15 the compact's
+                x = x.contiguous(memory_format=torch.channels_last)
+                relevance = compute_relevance(evaluable, x, x.new_ones(len(x)))
+                features, found = relevance.features, relevance.logits
+                parts.append(relevance.contributions.cpu())
+            else:
+                features = evaluable.features(x)
+                found = evaluable.head(features)
+            logits.append(found.float().cpu())
             distance.append(compute_distance(model, features))
     return answer(
         torch.cat(logits).numpy(),
@@ -83,6 +94,7 @@ def predict(
         distance=np.concatenate(distance),
         limit=float(model.feature_distance_limit),
         squares=pixels.cpu().numpy(),
+        contributions=torch.cat(parts).numpy() if contributions else None,
     )
 
 
@@ -111,49 +123,3 @@ def compute_distance(model: "ResNetViT", features: "Tensor") -> NDArray[np.float
 def read_logits(model: "ResNetViT", logits: "Tensor") -> Prediction:
     """Calibrated probabilities and labels of logits (N, 2), of slices whose features nobody measured."""
     return answer(logits.numpy(), temperature=float(model.temperature), threshold=float(model.threshold))
-
-
-def predict_paths(
-    model: "ResNetViT | Answering", sources: Sequence[str | Path], *, batch_size: int = 32
-) -> "pd.DataFrame":
-    """Predict files and every image below folders; one bad file never ends the run.
-
-    Returns
-    -------
-    A row a slice, in the order of the sorted paths: path, index (frame), label, stroke_probability, unusual (unlike
-    the training slices), error (one sentence, "" where fine; with one, those three are missing).
-    """
-    import pandas as pd
-
-    rows: list[dict[str, Any]] = []
-    waiting: list[tuple[dict[str, Any], Slice]] = []
-
-    def flush() -> None:
-        prediction = predict(model, [s for _, s in waiting], batch_size=batch_size)
-        columns = (prediction.label, prediction.probability, prediction.unusual)
-        for (row, _), label, probability, unusual in zip(waiting, *columns, strict=True):
-            row |= {"label": label, "stroke_probability": probability, "unusual": bool(unusual)}
-        waiting.clear()
-
-    for path in track(_find_images(sources), "predicting"):
-        try:
-            slices = load_slices(path)
-        except UnreadableImage as error:
-            rows.append({"path": str(path), "index": 0, "error": str(error)})
-            continue
-        for s in slices:
-            rows.append({"path": str(path), "index": s.index, "error": ""})
-            waiting.append((rows[-1], s))
-        if len(waiting) >= batch_size:
-            flush()
-    flush()
-    return pd.DataFrame(rows, columns=["path", "index", "label", "stroke_probability", "unusual", "error"])
-
-
-def _find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """The files named, and the images below the folders named; a missing one stays, to become an error row."""
-    found: list[Path] = []
-    for source in map(Path, sources):
-        inside = sorted(p for p in source.rglob("*") if may_hold_slices(p.name) and p.name[0] != ".")
-        found += inside if source.is_dir() else [source]
-    return found

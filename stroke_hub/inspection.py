@@ -8,6 +8,7 @@ import tyro
 from stroke_hub.errors import RunError
 from stroke_hub.files import making, write_text
 from stroke_hub.folders import has_labels, has_splits, read_folder
+from stroke_hub.pixels import Window
 from stroke_hub.programs import name_dataset, note_simulated, program, read_noted, tell_figures, tell_notes
 from stroke_hub.progress import say
 from stroke_hub.records import Records, hash_records, read_records
@@ -109,7 +110,7 @@ def _read_any(data_dir: Path, split: str) -> Records:
 
 def _predict_only(model: "ResNetViT", records: Records, out: Path) -> None:
     """Write out/predictions.csv, with paths from the folder that was read; a bad file is a row with its error."""
-    from stroke_hub.inference import predict_paths
+    from stroke_hub.predictions import predict_paths
 
     with making(out) as folder:
         table = predict_paths(model, [records.root / path for path in records.table["path"]])
@@ -121,36 +122,82 @@ def _predict_only(model: "ResNetViT", records: Records, out: Path) -> None:
 
 @program
 def predict_files(
-    sources: Annotated[list[Path], tyro.conf.Positional, tyro.conf.arg(metavar="FILE|FOLDER")],
+    sources: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE|FOLDER|ZIP|PARQUET|@LIST|-")
+    ] = (),
     *,
     model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME")],
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv")],
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv|FILE.parquet")],
     revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
+    list: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     batch_size: int = 32,
+    contributions: bool = True,
+    window: Window | None = None,
+    resume: bool = False,
+    engine: Literal["threads", "ray"] = "threads",
+    backend: Literal["auto", "torch", "onnx"] = "auto",
+    precision: Literal["fp32", "int8"] = "fp32",
 ) -> None:
-    """Predict files, and every image in folders: a CSV row a slice; a bad file is a row with its error.
+    """Predict files, folders, archives and tables of any size: a row a slice; a bad file is a row with its error.
+
+    A run that was killed goes on with --resume; what is asked must be the same, or it is refused. Memory stays
+    flat, whatever the number of files.
 
     Args:
-        sources: image files, or folders that are searched through.
+        sources: images, DICOM or NIfTI files; folders, searched through; zip archives; parquet files with a column
+            image, bytes or path (bytes, or paths, or both as `datasets` stores them); @FILE, a text file with a
+            path on every line; - for the same from standard input.
         model: a run folder, or a model on the Hub.
-        out: the CSV: path, index, label, stroke_probability, unusual (unlike the training slices), error.
+        out: the table, CSV or parquet by its suffix: path, index (page or slice of the file), label,
+            stroke_probability, contribution_cnn, contribution_vit, contribution_baseline (log-odds of Stroke,
+            summing to the probability's), unusual (unlike the training slices), error. OUT.json beside it says what
+            was predicted with what.
         revision: commit, tag or branch of a Hub model.
-        batch_size: slices that go through the model at once.
+        list: a text file with a path on every line.
+        batch_size: slices that go through the model at once, in every thread.
+        contributions: the three columns; False leaves them out.
+        window: of CT in Hounsfield units: brain (the default), stroke or subdural.
+        resume: go on where an interrupted run stopped.
+        engine: threads on all cores of this machine, or a Ray cluster: the one that RAY_ADDRESS names, or else
+            one on this machine. Its workers must see model and files under the same paths.
+        backend: what computes: onnx where scripts/export.py has written the model's onnx/, otherwise torch.
+        precision: int8 is faster and rounded; it is of the backend onnx.
     """
-    from stroke_hub.inference import predict_paths
-    from stroke_hub.model import ResNetViT
+    from functools import partial
+
+    from stroke_hub.predictions import PredictSettings, load_model, predict_archive, predict_parts
 
     if batch_size < 1:
         raise RunError(f"batch_size is {batch_size}, but must be at least 1.")
-    if out.is_dir():
-        raise RunError(f"{out}: is a folder; give the name of a CSV file.")
-    table = predict_paths(ResNetViT.from_pretrained(model, revision=revision), sources, batch_size=batch_size)
-    if table.empty:
-        raise RunError("There is no image in what was given; name image files, or folders that hold some.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, table.to_csv(index=False))
-    bad = int((table["error"] != "").sum())
-    say(f"{out}: {len(table)} rows, {bad} with an error")
+    sources = (*sources, f"@{list}") if list else sources
+    if not sources:
+        raise RunError("Nothing was given to predict; name files or folders, or give --list.")
+    if engine == "ray":
+        from stroke_hub.cluster import import_ray, predict_on_cluster
+
+        import_ray()  # before an archive is searched through for nothing
+    loaded = load_model(model, revision, backend=backend, precision=precision)
+    settings = PredictSettings(batch_size, contributions, window)
+    if engine == "ray":
+        same = partial(
+            load_model, model, loaded.commit or revision, backend=loaded.backend, precision=loaded.precision
+        )
+        run = partial(predict_on_cluster, same, settings=settings)
+    else:
+        run = partial(predict_parts, loaded, settings=settings)
+    source = Path(model).name if Path(model).is_dir() else model
+    about = {"source": source, "commit": loaded.commit, "weights": loaded.hash_weights()}
+    about |= {"backend": loaded.backend, "precision": loaded.precision}
+    try:
+        summary = predict_archive(run, sources, out, settings, about=about, resume=resume)
+    except KeyboardInterrupt:
+        say("\nstopped; the same command with --resume goes on from here.")
+        raise SystemExit(130) from None
+    if summary is None:
+        say(f"{out}: is there already, of the same files, model and settings")
+    else:
+        words = f"{summary.rows} rows, {summary.errors} with an error, {summary.rate:.1f} slices/s"
+        say(f"{out}: {words}")
 
 
 @program

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Slices = Sequence[Slice] | Tensor
 
-__all__ = ["Predictor"]
+__all__ = ["Backend", "Predictor"]
 
 Backend = Literal["torch", "onnx"]
 
@@ -35,6 +35,7 @@ class Predictor:
     backend : "torch" or "onnx".
     precision : "fp32" or "int8".
     image_size : side of the square that the model sees, in pixels.
+    resize, interpolation : how a slice becomes that square.
     threshold : probability from which a slice is called Stroke.
     commit : of the Hub repository that it was loaded from, otherwise None.
     """
@@ -60,7 +61,7 @@ class Predictor:
                 f"The model is loaded for {self.backend} in {self.precision}, not for {backend} in {precision}; "
                 "load one with Predictor.from_pretrained."
             )
-        self.image_size = model.image_size
+        self.image_size, self.resize, self.interpolation = model.image_size, model.resize, model.interpolation
         self.threshold = float(model.threshold)
         self.commit = model.commit
 
@@ -112,13 +113,21 @@ class Predictor:
         device = device or ("cuda" if _has_cuda() else "cpu")
         return cls(ResNetViT.from_pretrained(name, revision=revision, device=device, **options))
 
-    def predict(self, slices: "Slice | Slices", *, batch_size: int = 32) -> Prediction:
+    def predict(self, slices: "Slice | Slices", *, batch_size: int = 32, contributions: bool = False) -> Prediction:
         """As `inference.predict`."""
         if isinstance(self.model, ExportedModel):
-            return self.model.predict(slices, batch_size=batch_size)
+            return self.model.predict(slices, batch_size=batch_size, contributions=contributions)
         from stroke_hub.inference import predict
 
-        return predict(self.model, slices, batch_size=batch_size)
+        return predict(self.model, slices, batch_size=batch_size, contributions=contributions)
+
+    def hash_weights(self) -> str:
+        """SHA-256 of the weights that answer: of model.safetensors as it was trained, whatever computes."""
+        if isinstance(self.model, ExportedModel):
+            return self.model.weights_sha256
+        from stroke_hub.model import hash_weights
+
+        return hash_weights(self.model)
 
     @overload
     def explain(

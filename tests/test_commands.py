@@ -78,7 +78,8 @@ def test_predict_gives_a_row_a_slice_and_an_error_where_one_is(
     done = run("predict.py", sample.root / "test", bad, tmp_path / "absent.png", "--model", run_dir, "--out", out)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(out)
-    assert list(table.columns) == ["path", "index", "label", "stroke_probability", "unusual", "error"]
+    shares = ["contribution_cnn", "contribution_vit", "contribution_baseline"]
+    assert list(table.columns) == ["path", "index", "label", "stroke_probability", *shares, "unusual", "error"]
     assert table["error"].notna().sum() == 2
     results = pd.read_csv(run_dir / "stroke_classification_results.csv").sort_values("filename")
     good = table[table["error"].isna()].assign(filename=lambda t: [Path(p).name for p in t["path"]])

@@ -28,10 +28,11 @@ from stroke_hub import (
     predict,
 )
 from stroke_hub.files import hash_file
-from stroke_hub.inference import compute_features, predict_paths, to_float_pixels, to_pixels
+from stroke_hub.inference import compute_features, to_float_pixels, to_pixels
 from stroke_hub.loader import decode_squares
 from stroke_hub.model import hash_weights
 from stroke_hub.novelty import describe_unusual, find_unusual, measure_distance
+from stroke_hub.predictions import predict_paths
 from stroke_hub.summary import describe, warn
 from stroke_hub.train import read_split
 from tests.conftest import randomise

@@ -1,0 +1,129 @@
+"""The price of an archive: scripts/predict.py's engine against a plain loop over the files, and Ray beside both."""
+
+import importlib.util
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from benchmarks.timing import Row, describe_ratios, time_in_turns
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from stroke_hub import PRESETS, Predictor, ResNetViT, load_slices
+from stroke_hub.export import export
+from stroke_hub.inference import to_float_pixels, to_pixels
+from stroke_hub.predictions import PredictSettings, load_model, predict_archive, predict_parts
+
+SIDE = 512  # pixels of a CT slice
+SETTINGS = PredictSettings()
+
+
+def write_slices(folder: Path, count: int) -> list[Path]:
+    """Smooth pictures with grain, about as many bytes as slices of a head have."""
+    generator = np.random.default_rng(0)
+    paths = []
+    for index in range(count):
+        coarse = Image.fromarray(generator.integers(0, 200, (16, 16), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        paths.append(folder / f"{index:05d}.png")
+        Image.fromarray(smooth + generator.integers(0, 4, (SIDE, SIDE), dtype=np.uint8)).save(paths[-1])
+    return paths
+
+
+def predict_plainly(model: ResNetViT, paths: list[Path]) -> list[float]:
+    """What one writes first: a file after another, decoded and through the model, on torch's own threads."""
+    answers = []
+    with torch.inference_mode():
+        for path in paths:
+            logits = model(to_float_pixels(to_pixels(model, load_slices(path)), "cpu"))
+            answers.append(float(logits[0, 1] - logits[0, 0]))
+    return answers
+
+
+def measure_product_rate() -> float:
+    """Floating-point operations a second of a large matrix product, on all threads: the best of several."""
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    seconds = []
+    for _ in range(8):
+        start = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - start)
+    return 2 * 2048**3 / min(seconds)
+
+
+def benchmark_scale(
+    preset: Literal["compact", "tiny", "full"] = "compact", slices: int = 256, rounds: int = 5, ray: bool = True
+) -> list[Row]:
+    """How many times as long a plain loop takes as the archive's engine; wall time, since both use all cores.
+
+    Args:
+        preset: of the model, with random weights.
+        slices: files of 512 x 512 pixels, PNG.
+        rounds: in turns.
+        ray: measure what a local Ray cluster costs too, where it is installed.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = ResNetViT(**PRESETS[preset]).eval()
+        model.save_pretrained(folder / "model")
+        (folder / "slices").mkdir()
+        paths = write_slices(folder / "slices", slices)
+
+        def predict_here(with_model: ResNetViT | Predictor = model, settings: PredictSettings = SETTINGS) -> None:
+            predict_archive(
+                lambda parts: predict_parts(with_model, parts, settings),
+                [folder / "slices"],
+                folder / "predictions.csv",
+                settings,
+                about={},
+            )
+
+        pairs = time_in_turns(
+            lambda: predict_plainly(model, paths), predict_here, rounds=rounds, clock=time.perf_counter
+        )
+        seconds = float(np.median([ours for _, ours in pairs]))
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            model(torch.zeros(1, 3, model.image_size, model.image_size))
+        floor = slices * counter.get_total_flops() / measure_product_rate()
+        rows = [
+            describe_ratios("predict", pairs, ">= 1.8" if preset == "compact" else "-", preset=preset),
+            {"row": "predict_slices_per_second", "value": slices / seconds, "bar": "-"},
+            # the forward's operations at the rate of a large matrix product, decoding for nothing
+            {"row": "predict_over_floor", "value": seconds / floor, "bar": ">= 1", "floor_seconds": floor},
+        ]
+        if ray and importlib.util.find_spec("ray"):
+            rows.append(_measure_ray(folder, seconds))
+        if importlib.util.find_spec("onnxruntime"):
+            export(folder / "model")
+            for precision in ("fp32", "int8"):
+                faster = load_model(str(folder / "model"), None, backend="onnx", precision=precision)
+                pairs = time_in_turns(
+                    lambda: predict_plainly(model, paths),
+                    partial(predict_here, faster),
+                    rounds=rounds,
+                    clock=time.perf_counter,
+                )
+                rows.append(describe_ratios(f"predict_onnx_{precision}", pairs, "-", preset=preset))
+    return rows
+
+
+def _measure_ray(folder: Path, seconds: float) -> Row:
+    from stroke_hub.cluster import predict_on_cluster
+
+    start = time.perf_counter()
+    predict_archive(
+        lambda parts: predict_on_cluster(
+            partial(load_model, str(folder / "model"), None), parts, settings=SETTINGS
+        ),
+        [folder / "slices"],
+        folder / "ray.csv",
+        SETTINGS,
+        about={},
+    )
+    spent = time.perf_counter() - start
+    same = (folder / "ray.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
+    return {"row": "ray_further_seconds", "value": spent - seconds, "bar": "-", "same_rows": same}
