@@ -1,5 +1,7 @@
 """The tab for many files or a zip: a table that sorts, a CSV file, the most suspicious slices as pictures."""
 
+from __future__ import annotations  # naming a type must not import torch before the page answers
+
 import base64
 import csv
 import heapq

@@ -3,6 +3,8 @@
 They are made when asked for and go straight to the browser; no file of them lies on the server.
 """
 
+from __future__ import annotations  # naming a type must not import torch before the page answers
+
 import base64
 import io
 import json

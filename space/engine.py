@@ -1,5 +1,7 @@
 """The engine: one model, loaded behind the page, and the only places that make it, predict and explain."""
 
+from __future__ import annotations  # naming a type must not import torch before the page answers
+
 import json
 import os
 import platform

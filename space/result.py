@@ -1,5 +1,7 @@
 """The result of one slice: its facts in numbers, and the same in words and bars for the page."""
 
+from __future__ import annotations  # naming a type must not import torch before the page answers
+
 import datetime
 from html import escape
 from typing import Any, NamedTuple

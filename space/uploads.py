@@ -1,5 +1,7 @@
 """Uploads: files of others become slices; nothing of them outlives the session that brought them."""
 
+from __future__ import annotations  # naming a type must not import torch before the page answers
+
 import contextlib
 import functools
 import hashlib

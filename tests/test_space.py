@@ -23,16 +23,22 @@ from tests.hostile import dicom, nifti
 MAPS = ("cnn", "vit", "fused")
 ALTS = {"cnn": "ResNet (CNN) heatmap", "vit": "ViT heatmap", "fused": "Fused heatmap"}
 READ_CANVAS = """canvas => [canvas.width, btoa(Array.from(
-  canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data, c => String.fromCharCode(c)).join(""))]"""
+  canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data, c => String.fromCharCode(c)
+).join(""))]"""
 # the contrast of every text of ours with what lies behind it, by WCAG 2
 FIND_PALE = """() => {
   const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
   const rgba = (colour) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data]; };
   const light = (c) => { const [r, g, b] = c.slice(0, 3).map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const behind = (node) => { for (let n = node; n; n = n.parentElement) { const c = rgba(getComputedStyle(n).backgroundColor);
-    if (c[3] > 250) return c; } return [255, 255, 255, 255]; };
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = (node) => {
+    for (let n = node; n; n = n.parentElement) {
+      const c = rgba(getComputedStyle(n).backgroundColor);
+      if (c[3] > 250) return c;
+    }
+    return [255, 255, 255, 255]; };
   const pale = [];
   for (const node of document.querySelectorAll(".page *, .viewer *, [role=tab], button")) {
     const own = [...node.childNodes].some(c => c.nodeType === 3 && c.textContent.trim());
