@@ -36,11 +36,11 @@ SAVE_FILE = """(file) => {
 }"""
 
 PAGE_CSS = """
-@page { size: A4; margin: 14mm; }
+@page { size: A4; margin: 12mm 14mm; }
 :root { --stroke: #b93a0e; --normal: #0f766e; --rule: #cbd5e1; }
 * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-body { max-width: 182mm; margin: 0 auto; padding: 4mm 0; color: #0f172a; font: 10.5pt/1.4 system-ui, sans-serif; }
-h1 { margin: 0; font-size: 17pt; } h2 { margin: 5mm 0 1mm; font-size: 11.5pt; } p { margin: 1mm 0; }
+body { max-width: 182mm; margin: 0 auto; padding: 0; color: #0f172a; font: 10pt/1.35 system-ui, sans-serif; }
+h1 { margin: 0; font-size: 17pt; } h2 { margin: 4mm 0 1mm; font-size: 11.5pt; } p { margin: 1mm 0; }
 .notice { padding: 1.5mm 3mm; border-left: 1.2mm solid #ea580c; background: #fff3e6; }
 .verdict { font-size: 20pt; font-weight: 650; color: var(--says); } .legend { color: #475569; font-size: 9pt; }
 .maps { display: grid; grid-template-columns: repeat(4, 1fr); gap: 3mm; margin: 3mm 0; }
@@ -135,8 +135,7 @@ def make_page(result: Result) -> dict[str, str]:
         f'<tr><th scope="row">{escape(key)}</th><td>{escape(value)}</td></tr>'
         for key, value in list_provenance(result).items()
     )
-    notices = [result.unusual, *(f"{remark}." for remark in e.remarks if "no positive" in remark)]
-    said = "".join(f'<p class="notice">{escape(notice)}</p>' for notice in notices if notice)
+    said = "".join(f'<p class="notice">{escape(notice)}</p>' for notice in result.notices)
     page = f"""<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Explanation of a brain slice</title>
 <style>{PAGE_CSS}</style></head><body style="--says: var(--{e.label.lower()})">

@@ -55,9 +55,6 @@ def choose_examples() -> Path | None:
 
 
 def load_model(name: str, revision: str | None) -> Any:
-    import guards
-
-    guards.patch()
     """The model that the demo shows, on a GPU where there is one."""
     import torch
 

@@ -87,12 +87,12 @@ class ExplainTab:
             self.window.input(answer_plainly(self.open_upload), [self.upload, self.window, *settings], **slow),
             self.examples.click(answer_plainly(self.open_example), settings, **slow),
             self.search.click(answer_plainly(self.search_slices), [self.study, *settings], **slow),
-            self.page.release(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow),
+            self.page.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow),
             *(
                 component.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow)
                 for component in (self.target, self.method)
             ),
-            self.depth.release(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow),
+            self.depth.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow),
         ]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         for event in events[:2]:  # no old result beside a new file

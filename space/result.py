@@ -48,15 +48,9 @@ class Result(NamedTuple):
         return f"Upload: {self.study.name}" + (f", slice {self.page} of {pages}" if pages > 1 else "")
 
     @property
-    def unusual(self) -> str:
-        """The warning that the slice is unlike the training slices; "" where it is not."""
-        if not self.explanation.unusual:
-            return ""
-        limit = self.engine["distance_limit"]
-        return (
-            "This does not look like the slices that the model was trained on (distance "
-            f"{self.explanation.distance:.1f}, limit {limit:.1f}). Its answer means little."
-        )
+    def notices(self) -> list[str]:
+        """The library's remarks as sentences: a slice unlike the training ones, maps without positive evidence."""
+        return [f"{remark[0].upper()}{remark[1:]}." for remark in self.explanation.remarks]
 
 
 def make_result(
@@ -138,15 +132,13 @@ def describe_place(values: np.ndarray[Any, Any]) -> str:
 def describe(result: Result) -> str:
     """Answer, warnings and evidence as HTML."""
     e, p, threshold = result.explanation, result.probability_of_stroke, result.engine["threshold"]
-    notices = [result.unusual] if result.unusual else []
-    # the library's remark on distances is the sentence above
-    notices += [f"{remark[0].upper()}{remark[1:]}." for remark in e.remarks if "no positive evidence" in remark]
+    notices = "".join(f'<p class="notice">{escape(notice)}</p>' for notice in result.notices)
     return f"""<div class="page result" style="--says: var(--{e.label.lower()})"><section aria-label="Answer">
 <p>{escape(result.origin)}</p><p class="verdict">{e.label}</p>
 <div>Probability of stroke: <b>{p:.1%}</b></div>
 <div class="meter" role="meter" aria-label="Probability of stroke" aria-valuemin="0" aria-valuemax="1"
  aria-valuenow="{p:.3f}"><div style="width: {p:.1%}"></div><i style="left: {threshold:.1%}"></i></div>
-{describe_point(result)}{"".join(f'<p class="notice">{escape(notice)}</p>' for notice in notices)}</section>
+{describe_point(result)}{notices}</section>
 <section aria-label="Evidence">{describe_evidence(result)}</section></div>"""
 
 

@@ -2,7 +2,7 @@
 const find = (query) => element.querySelector(query);
 const decode = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
 const tables = Object.fromEntries(
-  Object.entries(JSON.parse(props.tables)).map(([name, text]) => [name, decode(text)])
+  Object.entries(TABLES).map(([name, text]) => [name, decode(text)])
 );
 const radios = [...element.querySelectorAll("input.layer")];
 const group = "layer-" + Math.random().toString(36).slice(2); // radios belong together by their name

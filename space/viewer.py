@@ -19,12 +19,15 @@ ZERO = 128  # of the signed map's bytes
 
 def build_viewer() -> gr.HTML:
     """The component; its value is what `build_payload` gives."""
+
+    def read(name: str) -> str:
+        return (HERE / name).read_text(encoding="utf-8")
+
     return gr.HTML(
-        html_template=(HERE / "viewer.html").read_text(encoding="utf-8"),
-        js_on_load=(HERE / "viewer.js").read_text(encoding="utf-8"),
+        html_template=read("viewer.html"),
+        js_on_load=f"const TABLES = {read('colormaps.json')};\n{read('viewer.js')}",
         apply_default_css=False,
         elem_classes="viewer",
-        tables=(HERE / "colormaps.json").read_text(encoding="utf-8"),
     )
 
 
