@@ -200,4 +200,4 @@ def _threshold_log_odds(result: Result) -> float:
     """The threshold as log-odds of the class explained."""
     threshold = min(max(result.engine["threshold"], 1e-6), 1 - 1e-6)
     log_odds = float(np.log(threshold / (1 - threshold)))
-    return log_odds if result.explanation.target == "Stroke" else -log_odds
+    return (log_odds if result.explanation.target == "Stroke" else -log_odds) + 0.0  # no -0.00

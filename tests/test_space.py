@@ -303,9 +303,9 @@ def test_downloads(browser: Browser, page: Page, scan: Path, trained: ResNetViT,
     assert sum(facts["contributions"].values()) == pytest.approx(facts["log_odds"], abs=1e-4)
     assert facts["model"]["versions"]["torch"]
     assert facts["model"]["research_use_only"]
-    picture = Image.open(take_file(page, "Download picture (PNG)"))
-    assert picture.format == "PNG"
-    assert picture.width > 1500
+    with Image.open(take_file(page, "Download picture (PNG)")) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 1500
     html = take_file(page, "Download report (HTML)").read_text()
     for words in (
         digest,
