@@ -46,7 +46,8 @@ h1 { margin: 0; font-size: 17pt; } h2 { margin: 4mm 0 1mm; font-size: 11.5pt; } 
 .maps { display: grid; grid-template-columns: repeat(4, 1fr); gap: 3mm; margin: 3mm 0; }
 figure { margin: 0; } figcaption { font-size: 9pt; } img { width: 100%; background: #000; image-rendering: auto; }
 table { width: 100%; border-collapse: collapse; font-size: 9.5pt; } caption { text-align: left; font-weight: 600; }
-th { text-align: left; font-weight: 400; white-space: nowrap; } td, th { padding: .6mm 2mm .6mm 0; vertical-align: top; }
+th { text-align: left; font-weight: 400; white-space: nowrap; }
+td, th { padding: .6mm 2mm .6mm 0; vertical-align: top; }
 td { overflow-wrap: anywhere; } .number { text-align: right; font-variant-numeric: tabular-nums; }
 .bar { width: 45%; } .bar div { position: relative; height: 3mm; }
 .bar i, .bar u { position: absolute; height: 100%; }
