@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 EXAMPLE = "MR, stroke"
 FILES = 24  # of the batch
-COLOURS = 160  # of a PNG: these pages are grey for the most part
+LARGEST = 400_000  # bytes of a picture, beyond which it gets fewer colours
 
 
 def visit(browser: Browser, url: str, *, width: int = 1280) -> Page:
@@ -68,7 +68,9 @@ def save(page: Page, name: str, *, height: int | None = None) -> None:
     page.screenshot(path=file, full_page=True)
     with Image.open(file) as picture:
         cut = picture.convert("RGB").crop((0, 0, picture.width, min(picture.height, height or picture.height)))
-    cut.quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+    cut.save(file, optimize=True)
+    if file.stat().st_size > LARGEST:
+        cut.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG).save(file, optimize=True)
     print(f"{file.relative_to(ROOT)}: {file.stat().st_size / 1024:.0f} KiB")
 
 

@@ -32,6 +32,7 @@ TITLE = "Stroke or normal?"
 INTRO = "One slice of a brain CT (BT) or MR gives a probability of stroke, and the regions behind it."
 RESEARCH = "<b>Research use only, not a medical device.</b>"
 SIMULATED = "<b>Trained on simulated slices:</b> its answers mean nothing for patients."
+UNKNOWN = "This model has no report: what it was trained on and how good it is, nobody can tell."
 LOADING = '<p class="status" role="status">The model is loading; the page goes on by itself.</p>'
 MAX_FILE_SIZE, MAX_QUEUE, SESSIONS = "100mb", 64, 64
 
@@ -97,6 +98,8 @@ def build_app(engine: Engine) -> gr.Blocks:
 def describe_state(engine: Engine | None) -> str:
     """What must be known before anything else, as HTML: what the model is for, and whether it is there."""
     notice = f'<p class="notice">{RESEARCH}{f" {SIMULATED}" if engine and "simulated" in engine.note else ""}</p>'
+    if engine and engine.ready and engine.report is None:
+        notice += f'<p class="notice">{UNKNOWN}</p>'
     if engine and engine.failed:
         notice += f'<p class="notice" role="alert">{escape(engine.error)}</p>'
     elif not (engine and engine.ready):

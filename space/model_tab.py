@@ -37,7 +37,7 @@ def describe_model(engine: Engine) -> str:
     tests = {part: report["test"][part] for part in PARTS if report["test"].get(part)}
     warnings = "".join(f'<p class="notice">{escape(str(words))}</p>' for words in report.get("warnings") or [])
     said = "".join(f"<li>{escape(str(words))}</li>" for words in report.get("words") or [])
-    limits = "".join(f"<li>{words}</li>" for words in LIMITS)
+    limits = "".join(f"<li>{words}</li>" for words in (*LIMITS, *_say_novelty(report)))
     return f"""<div class="page report">{about}{warnings}
 <h2>By modality</h2>{_describe_parts(tests)}
 <div class="columns"><section><h2>Confusion matrix</h2>{_describe_confusion(tests["overall"])}</section>
@@ -46,6 +46,14 @@ def describe_model(engine: Engine) -> str:
 <h2>Against simple rules</h2>{_describe_baselines(report)}
 <h2>Limits</h2><ul>{limits}</ul>
 {f"<details><summary>The report in sentences</summary><ul>{said}</ul></details>" if said else ""}</div>"""
+
+
+def _say_novelty(report: dict[str, Any]) -> list[str]:
+    """How often the warning on unusual slices is wrong on slices of the same kind."""
+    share = (report.get("novelty") or {}).get("share")
+    return (
+        [] if share is None else [f"The warning on unusual slices is given to {share:.1%} of the test slices, too."]
+    )
 
 
 def _describe_source(engine: Engine) -> str:
