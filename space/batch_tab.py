@@ -7,8 +7,10 @@ import csv
 import heapq
 import io
 import itertools
+import time
 from collections.abc import Iterator
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import gradio as gr
@@ -25,8 +27,9 @@ __all__ = ["BatchTab", "Row", "predict_files"]
 SHOWN = 48  # pictures of the gallery: more nobody looks through
 MAX_SLICES = 5_000  # of one request; a shared machine has others waiting
 HELD_PIXELS = 32_000_000  # decoded at a time
+HERE = Path(__file__).parent
+UPDATE_SECONDS = 1.0
 COLUMNS = ("File", "Slice", "Answer", "Probability of stroke", "Unusual", "Error")
-WIDTHS: list[str | int] = ["240px", "80px", "100px", "140px", "120px", "360px"]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 
 
@@ -116,16 +119,7 @@ class BatchTab:
                     self.run = gr.Button("Predict all", variant="primary")
                     self.stop = gr.Button("Stop")
         self.status = gr.HTML('<div class="page"><p class="legend" role="status">Nothing predicted yet.</p></div>')
-        kinds: dict[str, Any] = {"datatype": ["str", "number", "str", "number", "str", "str"], "type": "array"}
-        self.table = gr.Dataframe(
-            headers=list(COLUMNS),
-            interactive=False,
-            label="Predictions: sort by a column's head",
-            wrap=True,
-            max_height=420,
-            column_widths=WIDTHS,
-            **kinds,
-        )
+        self.table = gr.HTML(js_on_load=(HERE / "table.js").read_text(encoding="utf-8"), apply_default_css=False)
         self.save = gr.Button("Download table (CSV)", size="sm")
         self.gallery = gr.HTML()
         self.file = gr.JSON(visible=False)
@@ -153,25 +147,29 @@ class BatchTab:
         self.visits.add(request, *paths)
         rows: list[Row] = []
         gallery: list[Seen] = []
+        shown = 0.0
         for more in predict_files(self.engine, paths, window, gallery):
             rows += more
-            if more:
-                yield [rows, _describe_status(rows, running=True), _list_cells(rows), gr.skip()]
-        yield [rows, _describe_status(rows, running=False), _list_cells(rows), _describe_gallery(gallery)]
+            if more and time.monotonic() - shown > UPDATE_SECONDS:  # a long table is long to send
+                yield [rows, _describe_status(rows, running=True), _describe_rows(rows), gr.skip()]
+                shown = time.monotonic()
+        yield [rows, _describe_status(rows, running=False), _describe_rows(rows), _describe_gallery(gallery)]
 
 
-def _list_cells(rows: list[Row]) -> list[list[Any]]:
-    return [
-        [
-            row.file,
-            row.slice,
-            row.label,
-            None if row.probability_of_stroke is None else round(row.probability_of_stroke, 4),
-            "" if row.unusual is None else ("unusual" if row.unusual else "no"),
-            row.error,
-        ]
-        for row in rows
-    ]
+def _describe_rows(rows: list[Row]) -> str:
+    """The table as HTML; its heads are buttons that table.js sorts by."""
+    head = "".join(f'<th scope="col"><button type="button">{name}</button></th>' for name in COLUMNS)
+    body = ""
+    for row in rows:
+        unusual = "" if row.unusual is None else ("yes" if row.unusual else "no")
+        probability = "" if row.probability_of_stroke is None else f"{row.probability_of_stroke:.4f}"
+        cells = (row.file, row.slice or "", row.label, probability, unusual, row.error)
+        body += f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in cells)}</tr>"
+    return (
+        '<div class="page predictions" role="region" aria-label="Predictions" tabindex="0">'
+        f"<table><caption>A column's head sorts by it.</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+        "</table></div>"
+    )
 
 
 def _describe_status(rows: list[Row], *, running: bool) -> str:

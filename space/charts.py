@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 __all__ = ["Line", "draw_chart", "draw_profile"]
 
 WIDTH, HEIGHT = 360, 300
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 44
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 44
 POINTS = 200  # of a curve at most: more cannot be told apart
 
 
@@ -79,8 +79,8 @@ def _draw_axes(place: object, limits: tuple[float, float, float, float], axes: t
         parts.append(f'<text x="{px:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{x:.3g}</text>')
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(axes[0])}</text>')
-    turned = f'transform="rotate(-90 12 {middle})" text-anchor="middle"'
-    parts.append(f'<text x="12" y="{middle}" {turned}>{escape(axes[1])}</text>')
+    turned = f'transform="rotate(-90 13 {middle})" text-anchor="middle"'
+    parts.append(f'<text x="13" y="{middle}" {turned}>{escape(axes[1])}</text>')
     return "".join(parts)
 
 
