@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py explain    # the price of an explanation, against forwards and grad-cam
     python scripts/benchmark.py load       # a saved model, against building one and loading into it
+    python scripts/benchmark.py runtime    # the ONNX export, against eager PyTorch
     python scripts/benchmark.py report     # intervals by 10,000 resamples, against scikit-learn one at a time
     python scripts/benchmark.py space      # the demo: an upload, against a bare forward; a cold start
     python scripts/benchmark.py train      # training, against a plain notebook of the same model
@@ -21,6 +22,7 @@ from benchmarks.explain import benchmark_explain
 from benchmarks.load import benchmark_load
 from benchmarks.recipe import benchmark_recipe
 from benchmarks.report import benchmark_report
+from benchmarks.runtime import benchmark_runtime
 from benchmarks.space import benchmark_space
 from benchmarks.timing import DEVICE
 from benchmarks.train import benchmark_train
@@ -33,6 +35,7 @@ BENCHMARKS = {
     "load": benchmark_load,
     "recipe": benchmark_recipe,
     "report": benchmark_report,
+    "runtime": benchmark_runtime,
     "space": benchmark_space,
     "train": benchmark_train,
 }

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stroke_hub.answers import Explanation, Prediction
     from stroke_hub.archives import LoadedFile, load_files
     from stroke_hub.errors import (
         DatasetError,
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
         StrokeHubError,
         UnreadableImage,
     )
-    from stroke_hub.explanation import Explanation, explain
+    from stroke_hub.explanation import explain
     from stroke_hub.hub import publish
-    from stroke_hub.inference import Prediction, predict
+    from stroke_hub.inference import predict
     from stroke_hub.model import PRESETS, ResNetViT
     from stroke_hub.pixels import Slice, load_slices
     from stroke_hub.records import Records, read_records
     from stroke_hub.report import evaluate
+    from stroke_hub.runtime import Predictor
     from stroke_hub.sample import write_sample
     from stroke_hub.storage import find_report
     from stroke_hub.train import TrainConfig, fit
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "answers": ("Explanation", "Prediction"),
     "archives": ("LoadedFile", "load_files"),
     "errors": (
         "DatasetError",
@@ -39,13 +42,14 @@ _HOMES = {
         "StrokeHubError",
         "UnreadableImage",
     ),
-    "explanation": ("Explanation", "explain"),
+    "explanation": ("explain",),
     "hub": ("publish",),
-    "inference": ("Prediction", "predict"),
+    "inference": ("predict",),
     "model": ("PRESETS", "ResNetViT"),
     "pixels": ("Slice", "load_slices"),
     "records": ("Records", "read_records"),
     "report": ("evaluate",),
+    "runtime": ("Predictor",),
     "sample": ("write_sample",),
     "storage": ("find_report",),
     "train": ("TrainConfig", "fit"),
@@ -60,6 +64,7 @@ __all__ = [
     "LoadedFile",
     "ModelFormatError",
     "Prediction",
+    "Predictor",
     "Records",
     "ResNetViT",
     "RunError",

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, Undef
 from markupsafe import Markup
 
 from stroke_hub.errors import HubError, RunError
+from stroke_hub.exported import read_export
 from stroke_hub.faithfulness import CONTROLS, LOCALISATION, MEASURES
 from stroke_hub.kaggle import HANDLE
 from stroke_hub.storage import SCHEMA_VERSION
@@ -56,7 +57,9 @@ SEAL = "<!-- Made by stroke_hub. Edit at will: edits outlive the next publish. S
 SEALED = re.compile(re.escape(SEAL).replace(r"\{\}", "([0-9a-f]{64})") + r"\s*\Z")
 
 
-def render_card(report: Mapping[str, Any], *, repo_id: str, run: str | Path, half: bool = False) -> str:
+def render_card(
+    report: Mapping[str, Any], *, repo_id: str, run: str | Path, half: bool = False, with_onnx: bool = False
+) -> str:
     """Write the model card of an evaluated run, as the text of a repository's README.md.
 
     Parameters
@@ -66,6 +69,7 @@ def render_card(report: Mapping[str, Any], *, repo_id: str, run: str | Path, hal
     repo_id : "owner/name" of the repository on the Hub.
     run : the run's folder; figures/*.png are shown from there, and faithfulness.json where it has one.
     half : the weights are published as float16: other bytes than those of the report's SHA-256.
+    with_onnx : the run's export is published too; its sizes and changes come from onnx/export.json.
 
     Returns
     -------
@@ -82,6 +86,7 @@ def render_card(report: Mapping[str, Any], *, repo_id: str, run: str | Path, hal
         )
     files = {
         "faithfulness": _read_faithfulness(Path(run)),
+        "exported": _read_export(Path(run)) if with_onnx else None,
         "figures": {file.stem for file in (Path(run) / "figures").glob("*.png")},
     }
     try:
@@ -272,6 +277,19 @@ def _read_faithfulness(run: Path) -> dict[str, Any] | None:
     direction = {1: "more is better", -1: "less is better"}
     titles = [f"{MEASURES[measure][0]} ({direction[MEASURES[measure][1]]})" for measure in JUDGED]
     return counts | {"titles": titles, "rows": [*rows, ("best control", best)]}
+
+
+def _read_export(run: Path) -> dict[str, Any] | None:
+    """A row a precision: its bytes, and the changes of probabilities, maps and AUROC against PyTorch."""
+    record = read_export(run)
+    if record is None:
+        return None
+    measured = record["measured"]
+    rows = [
+        (precision, [size, *(measured[precision][key] for key in ("probability", "map", "auroc"))])
+        for precision, size in record["bytes"].items()
+    ]
+    return {"rows": rows, "on": measured["on"], "n": measured["n"], "explains": record["explains"]}
 
 
 def _rank(cell: Mapping[str, Any] | None, sign: int) -> float:

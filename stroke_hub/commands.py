@@ -12,8 +12,10 @@ from stroke_hub.processes import Tracker, first_goes_first
 from stroke_hub.programs import (
     SAMPLE_FOLDER,
     find_data,
+    name_dataset,
     program,
     read_noted,
+    tell_export,
     tell_figures,
     tell_findings,
     tell_notes,
@@ -23,7 +25,7 @@ from stroke_hub.records import Records
 from stroke_hub.splits import apply_split
 from stroke_hub.train import TrainConfig, describe_variant, fit
 
-__all__ = ["audit_folder", "publish_space", "train_and_push", "write_sample_dataset"]
+__all__ = ["audit_folder", "export_model", "publish_space", "train_and_push", "write_sample_dataset"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class PublishOptions:
     with_checkpoints: bool = False
     """Upload the checkpoints too."""
     with_onnx: bool = False
-    """Upload the exported models in onnx/ too."""
+    """Export to ONNX, where that is not done, and upload onnx/ too."""
     dry_run: bool = False
     """Only say what would be uploaded; no request is made."""
 
@@ -129,8 +131,23 @@ def train_and_push(
     if push_to:
         from stroke_hub.hub import publish
 
+        if publishing.with_onnx:
+            _export_once(run_dir, kept, name)
         address = publish(run_dir, push_to, **asdict(publishing))
         say(f"published: {address}" if address else "nothing was published, as this was a dry run.")
+
+
+def _export_once(run_dir: Path, records: Records, name: str) -> None:
+    """Export a run and measure that on its test slices, unless its weights are exported already."""
+    from stroke_hub.export import export
+    from stroke_hub.exported import FOLDER, read_export
+    from stroke_hub.files import hash_file
+    from stroke_hub.storage import WEIGHTS_FILE
+
+    record = read_export(run_dir)
+    if record is None or record["weights_sha256"] != hash_file(run_dir / WEIGHTS_FILE):
+        record = export(run_dir, records=records, name=name)
+    tell_export(record, run_dir / FOLDER)
 
 
 def _cross_validate(config: TrainConfig, records: Records, run_dir: Path, folds: int) -> None:
@@ -185,6 +202,33 @@ def audit_folder(
         write_audit(found, records, folder)
     tell_findings(found)
     say(f"audit: {out}")
+
+
+@program
+def export_model(
+    *,
+    model: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
+    split: Literal["test", "train"] = "test",
+    precisions: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8"),
+) -> None:
+    """Write a run's model as ONNX, prediction and explanation, into its folder onnx/: for use without PyTorch.
+
+    Args:
+        model: a run folder.
+        data_dir: a dataset folder in the Kaggle layout, to measure on how far the exports are from the model;
+            without it squares of noise are taken.
+        split: which part of the dataset.
+        precisions: what to write.
+    """
+    from stroke_hub.export import export
+    from stroke_hub.exported import FOLDER
+
+    records = read_noted(data_dir) if data_dir else None
+    if not precisions:
+        raise RunError("There is nothing to export; give --precisions fp32, int8 or both.")
+    name = name_dataset(records) if records else ""
+    tell_export(export(model, precisions=precisions, records=records, split=split, name=name), model / FOLDER)
 
 
 @program

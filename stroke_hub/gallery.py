@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from stroke_hub.explanation import Explanation, Layer, explain
+from stroke_hub.answers import Explanation, Layer
+from stroke_hub.explanation import explain
 from stroke_hub.files import write_text
 from stroke_hub.loader import decode_squares
 from stroke_hub.model import CLASSES, ResNetViT

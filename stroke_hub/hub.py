@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from stroke_hub.card import is_untouched, render_card, renew_card
 from stroke_hub.errors import HubError, RunError, StrokeHubError
+from stroke_hub.exported import check_export
 from stroke_hub.files import hash_file
 from stroke_hub.progress import say
 from stroke_hub.storage import WEIGHTS_FILE, halve_weights, read_report
@@ -141,7 +142,8 @@ def publish(
     update_card : renew the generated sections of a card that was edited on the Hub; without it such a card stays
         as it is.
     half : store the weights as float16: half the download, loaded back as float32.
-    with_checkpoints, with_onnx : put the folders checkpoints/ and onnx/ of the run there too.
+    with_checkpoints, with_onnx : put the folders checkpoints/ and onnx/ of the run there too; the latter must be of
+        these weights, as `export` writes it.
     dry_run : only say what would be uploaded; no request is made.
 
     Returns
@@ -164,7 +166,9 @@ def publish(
     if report["model"]["weights_sha256"] != hash_file(run / WEIGHTS_FILE):
         raise RunError(f"{run}: its report is of other weights than {WEIGHTS_FILE}; evaluate the run again.")
     asked = [name for name, wanted in zip(FOLDERS, (with_checkpoints, with_onnx), strict=True) if wanted]
-    card = render_card(report, repo_id=repo_id, run=run, half=half)
+    if with_onnx:
+        check_export(run, report["model"]["weights_sha256"])
+    card = render_card(report, repo_id=repo_id, run=run, half=half, with_onnx=with_onnx)
     with tempfile.TemporaryDirectory() as workplace:
         files = _collect(run, Path(workplace), half=half, folders=["figures", *asked])
         if dry_run:

@@ -1,22 +1,25 @@
 """Slices in, calibrated probabilities out; files in, a table out. Nothing here knows of datasets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from stroke_hub.answers import CLASSES, Answering, Prediction, Sight, answer, to_squares
 from stroke_hub.archives import may_hold_slices
 from stroke_hub.errors import UnreadableImage
-from stroke_hub.model import CLASSES, ResNetViT, get_evaluable
-from stroke_hub.novelty import find_unusual, measure_distance
-from stroke_hub.pixels import Slice, fit_square, load_slices
+from stroke_hub.novelty import measure_distance
+from stroke_hub.pixels import Slice, load_slices
 from stroke_hub.progress import track
+
+if TYPE_CHECKING:  # torch is imported where it is used: an exported model answers without it
+    import pandas as pd
+    import torch
+    from torch import Tensor
+
+    from stroke_hub.model import ResNetViT
 
 __all__ = [
     "Prediction",
@@ -30,53 +33,41 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What the model says of N slices.
-
-    probability : (N,) float64 in [0, 1], of Stroke, calibrated.
-    label : N class names, by the model's threshold.
-    logits : (N, 2) float32, of Normal and Stroke, uncalibrated.
-    distance : (N,) float64, >= 0, from the training slices (`novelty.measure_distance`).
-    unusual : (N,) bool, whether that is beyond the model's limit, or the slice blank: then the rest means little.
-        Always False of a model without a limit.
-    """
-
-    probability: NDArray[np.float64]
-    label: list[str]
-    logits: NDArray[np.float32]
-    distance: NDArray[np.float64]
-    unusual: NDArray[np.bool_]
-
-
-def to_pixels(model: ResNetViT, slices: Sequence[Slice]) -> Tensor:
+def to_pixels(model: Sight, slices: Sequence[Slice]) -> "Tensor":
     """Slices as the model's squares, uint8 (N, S, S)."""
-    squares = [
-        fit_square(s.pixels, model.image_size, resize=model.resize, interpolation=model.interpolation)
-        for s in slices
-    ]
-    return torch.from_numpy(np.stack(squares))
+    import torch
+
+    return torch.from_numpy(to_squares(model, slices))
 
 
-def to_float_pixels(pixels: Tensor, device: torch.device | str) -> Tensor:
+def to_float_pixels(pixels: "Tensor", device: "torch.device | str") -> "Tensor":
     """Grey uint8 (N, S, S) as the model's input, float32 (N, 3, S, S) in [0, 1], on `device`."""
     grey = pixels.to(device).float().div_(255)
     return grey[:, None].expand(-1, 3, -1, -1)
 
 
-def predict(model: ResNetViT, slices: Slice | Sequence[Slice] | Tensor, *, batch_size: int = 32) -> Prediction:
+def predict(
+    model: "ResNetViT | Answering", slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int = 32
+) -> Prediction:
     """Predict, as in evaluation mode, whatever mode the model is in; the model is not changed.
 
     Parameters
     ----------
+    model : a model on any device, or a `Predictor`.
     slices : one slice, several, or uint8 squares (N, S, S) as `to_pixels` gives them.
     batch_size : how many go through the model at once.
     """
+    if isinstance(model, Answering):
+        return model.predict(slices, batch_size=batch_size)
+    import torch
+
+    from stroke_hub.model import get_evaluable
+
     if isinstance(slices, Slice):
         slices = [slices]
     if not len(slices):
-        return Prediction(np.zeros(0), [], np.zeros((0, len(CLASSES)), np.float32), np.zeros(0), np.zeros(0, bool))
-    pixels = slices if isinstance(slices, Tensor) else to_pixels(model, slices)
+        return answer(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
+    pixels = slices if isinstance(slices, torch.Tensor) else to_pixels(model, slices)
     device = model.temperature.device
     evaluable = get_evaluable(model)
     logits, distance = [], []
@@ -85,18 +76,29 @@ def predict(model: ResNetViT, slices: Slice | Sequence[Slice] | Tensor, *, batch
             features = evaluable.features(to_float_pixels(batch, device))
             logits.append(evaluable.head(features).float().cpu())
             distance.append(compute_distance(model, features))
-    return read_logits(model, torch.cat(logits), np.concatenate(distance), pixels)
+    return answer(
+        torch.cat(logits).numpy(),
+        temperature=float(model.temperature),
+        threshold=float(model.threshold),
+        distance=np.concatenate(distance),
+        limit=float(model.feature_distance_limit),
+        squares=pixels.cpu().numpy(),
+    )
 
 
-def compute_features(model: ResNetViT, squares: Tensor, *, name: str = "") -> Tensor:
+def compute_features(model: "ResNetViT", squares: "Tensor", *, name: str = "") -> "Tensor":
     """Both branches' features, float32 (N, F), on the CPU, of uint8 squares (N, S, S); `name` is for the bar."""
+    import torch
+
+    from stroke_hub.model import get_evaluable
+
     evaluable, device = get_evaluable(model), model.temperature.device
     with torch.no_grad():  # not inference mode: a head may be trained on them
         batches = track(squares.split(32), f"features{name and ' of the '}{name}")
         return torch.cat([evaluable.features(to_float_pixels(batch, device)).float().cpu() for batch in batches])
 
 
-def compute_distance(model: ResNetViT, features: Tensor) -> NDArray[np.float64]:
+def compute_distance(model: "ResNetViT", features: "Tensor") -> NDArray[np.float64]:
     """How far features (N, F) are from the training slices', (N,): `novelty.measure_distance`."""
     scale = model.feature_scale
     return measure_distance(
@@ -106,31 +108,14 @@ def compute_distance(model: ResNetViT, features: Tensor) -> NDArray[np.float64]:
     )
 
 
-def read_logits(
-    model: ResNetViT,
-    logits: Tensor,
-    distance: NDArray[np.float64] | None = None,
-    pixels: Tensor | None = None,
-) -> Prediction:
-    """Calibrated probabilities and labels of logits (N, 2), and whether their slices are unusual.
-
-    Parameters
-    ----------
-    distance : (N,), from the training slices; where it was not measured, NaN is passed on and nothing is unusual.
-    pixels : (N, S, S), the squares that go with `distance`.
-    """
-    values = logits.double().numpy()
-    probability = 1 / (1 + np.exp((values[:, 0] - values[:, 1]) / float(model.temperature)))
-    label = [CLASSES[int(p >= float(model.threshold))] for p in probability]
-    unusual = np.zeros(len(logits), bool)
-    if distance is None or pixels is None:
-        distance = np.full(len(logits), np.nan)
-    else:
-        unusual = find_unusual(distance, float(model.feature_distance_limit), pixels.cpu().numpy())
-    return Prediction(probability, label, logits.numpy(), distance, unusual)
+def read_logits(model: "ResNetViT", logits: "Tensor") -> Prediction:
+    """Calibrated probabilities and labels of logits (N, 2), of slices whose features nobody measured."""
+    return answer(logits.numpy(), temperature=float(model.temperature), threshold=float(model.threshold))
 
 
-def predict_paths(model: ResNetViT, sources: Sequence[str | Path], *, batch_size: int = 32) -> pd.DataFrame:
+def predict_paths(
+    model: "ResNetViT | Answering", sources: Sequence[str | Path], *, batch_size: int = 32
+) -> "pd.DataFrame":
     """Predict files and every image below folders; one bad file never ends the run.
 
     Returns
@@ -138,6 +123,8 @@ def predict_paths(model: ResNetViT, sources: Sequence[str | Path], *, batch_size
     A row a slice, in the order of the sorted paths: path, index (frame), label, stroke_probability, unusual (unlike
     the training slices), error (one sentence, "" where fine; with one, those three are missing).
     """
+    import pandas as pd
+
     rows: list[dict[str, Any]] = []
     waiting: list[tuple[dict[str, Any], Slice]] = []
 

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
+from stroke_hub.answers import CLASSES
 from stroke_hub.errors import HubError, ModelFormatError
 from stroke_hub.files import replacing
 from stroke_hub.storage import CONFIG_FILE, WEIGHTS_FILE, check_weights, download, read_config, read_weights
@@ -33,7 +34,6 @@ __all__ = [
     "load_backbone",
 ]
 
-CLASSES = ("Normal", "Stroke")
 FORMAT_VERSION = 1
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from stroke_hub.explanation import Explanation, Layer
+from stroke_hub.answers import Explanation, Layer
 from stroke_hub.figures import GREY, NORMAL, STROKE, THIRD, styled, write_note
 
 __all__ = ["draw_components", "draw_explanations", "draw_faithfulness"]

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -23,6 +23,7 @@ __all__ = [
     "note_simulated",
     "program",
     "read_noted",
+    "tell_export",
     "tell_figures",
     "tell_findings",
     "tell_notes",
@@ -117,3 +118,14 @@ def tell_figures(report_file: Path, split: str = "test") -> None:
                 words += f" [{interval['low']:.4f}, {interval['high']:.4f}]"
             n = f"{figures['n']} slices of {figures['groups']} groups"
             say(f"{split} {part}: {n}, accuracy {figures['accuracy']:.4f}, AUROC {words}")
+
+
+def tell_export(record: dict[str, Any], folder: Path) -> None:
+    """Say what an export wrote, and how far it is from the model."""
+    measured = record["measured"]
+    for precision, size in record["bytes"].items():
+        change, auroc = measured[precision]["probability"], measured[precision]["auroc"]
+        words = f"largest change of a probability {change:.2g}"
+        words += "" if auroc is None else f", of the AUROC {auroc:+.2g}"
+        say(f"{precision}: {size:,} bytes; {words} ({measured['n']} {measured['on']})")
+    say(f"export: {folder}")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from stroke_hub.errors import ModelFormatError
 from stroke_hub.model import ResNetViT, copy_for_evaluation, get_evaluable
 
-__all__ = ["Relevance", "compute_relevance", "compute_rollout", "has_closed_form"]
+__all__ = ["Relevance", "compute_relevance", "compute_rollout", "has_closed_form", "needs_autograd"]
 
 
 class Relevance(NamedTuple):
@@ -103,6 +103,12 @@ def has_closed_form(vit: nn.Module) -> bool:
     )
 
 
+def needs_autograd(model: ResNetViT) -> bool:
+    """Whether an explanation of depth 1 takes a backward pass: transformer or head is not of the standard form."""
+    layers = [layer for layer in model.head if not isinstance(layer, nn.Dropout)]
+    return not has_closed_form(model.vit) or _find_hidden_slope(layers) is None
+
+
 def compute_relevance(model: ResNetViT, x: Tensor, sign: Tensor | None = None, *, depth: int = 1) -> Relevance:
     """Explain N inputs.
 
@@ -110,7 +116,8 @@ def compute_relevance(model: ResNetViT, x: Tensor, sign: Tensor | None = None, *
     ----------
     model : in any mode; it is not changed.
     x : (N, 3, S, S), float pixels in [0, 1].
-    sign : (N,), +1 where Stroke is explained and -1 where Normal is; None takes what the threshold predicts.
+    sign : (N,), +1 where Stroke is explained, -1 where Normal is, 0 where the class that the threshold predicts is;
+        None is all 0.
     depth : how many of the last transformer blocks the ViT map looks through. 1 is the closed form; more adds
         the recursion of Chefer et al. (2021), by autograd.
 
@@ -277,8 +284,7 @@ def _norm_back(layer: nn.LayerNorm, x: Tensor, gradient: Tensor) -> Tensor:
 def _weigh(model: ResNetViT, pooled: Tensor, cls: Tensor, sign: Tensor | None) -> _HeadTerms:
     """Logits, gradient and contributions of the features, at the head."""
     layers = [layer for layer in model.head if not isinstance(layer, nn.Dropout)]
-    linear = len(layers) == 3 and type(layers[0]) is nn.Linear and type(layers[2]) is nn.Linear
-    slope = _find_slope(layers[1]) if linear else None
+    slope = _find_hidden_slope(layers)
     features = torch.cat([pooled, cls], dim=1)
     baseline = model.feature_mean.float()
     if slope is None:
@@ -286,11 +292,16 @@ def _weigh(model: ResNetViT, pooled: Tensor, cls: Tensor, sign: Tensor | None) -
     return _weigh_two_layers(model, layers, slope, features, baseline, pooled.shape[1], sign)
 
 
+def _find_hidden_slope(layers: list[nn.Module]) -> Callable[[Tensor], Tensor] | None:
+    """That of the one hidden layer of a head, where it is written out; None for any other head."""
+    standard = len(layers) == 3 and type(layers[0]) is nn.Linear and type(layers[2]) is nn.Linear
+    return _find_slope(layers[1]) if standard else None
+
+
 def _predict_sign(model: ResNetViT, logits: Tensor, sign: Tensor | None) -> Tensor:
-    if sign is not None:
-        return sign.to(logits)
     probability = ((logits[:, 1] - logits[:, 0]) / model.temperature.float()).sigmoid()
-    return torch.where(probability >= model.threshold, 1.0, -1.0).to(logits)
+    predicted = torch.where(probability >= model.threshold, 1.0, -1.0).to(logits)
+    return predicted if sign is None else torch.where(sign == 0, predicted, sign.to(logits))
 
 
 def _weigh_two_layers(
@@ -322,7 +333,7 @@ def _weigh_two_layers(
         moves, (active[:-1] - active[-1:]) / torch.where(moves, step, torch.ones_like(step)), slope(u)
     )
     rows = torch.cat([output * slope(u), output * mean_slope]) @ weight  # one product for both
-    gradient, beta = rows.chunk(2)
+    gradient, beta = rows[: u.shape[0]], rows[u.shape[0] :]
     parts = beta * (features - baseline)
     cnn, vit = parts[:, :split].sum(1), parts[:, split:].sum(1)
     contributions = torch.stack([cnn, vit, difference[-1] * sign], dim=1)
@@ -365,7 +376,7 @@ def _weigh_any_head(
 def _as_grid(model: ResNetViT, relevance: Tensor) -> Tensor:
     """Token relevance (N, T) without the prefix tokens, laid out as patches (N, g, k)."""
     patches = relevance[:, model.vit.num_prefix_tokens :]
-    return patches.reshape(len(patches), *model.vit.patch_embed.grid_size)
+    return patches.reshape(patches.shape[0], *model.vit.patch_embed.grid_size)
 
 
 def _gather(

@@ -2,9 +2,8 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of the client that it uses
     EntryNotFoundError,
@@ -14,10 +13,12 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
     LocalEntryNotFoundError,
 )
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from stroke_hub.errors import HubError, ModelFormatError, RunError
+
+if TYPE_CHECKING:  # torch is imported where it is used: reports and exports are read without it
+    import torch
+    from torch import Tensor, nn
 
 __all__ = [
     "CONFIG_FILE",
@@ -28,6 +29,7 @@ __all__ = [
     "download",
     "find_report",
     "halve_weights",
+    "is_stored_halved",
     "read_config",
     "read_report",
     "read_weights",
@@ -40,6 +42,7 @@ SCHEMA_VERSION = 2  # of the report, as docs/report.md describes it
 REPORTED = {"data", "model", "test", "operating_points", "calibration"}  # what its readers cannot do without
 CONFIG_LIMIT = 100_000  # bytes; ours are of some hundred
 POSITIVE = {"temperature", "cnn_std", "vit_std", "feature_scale", "feature_distance_limit"}  # divided by, or above
+HEADER_LIMIT = 100_000_000  # bytes, as safetensors has it
 HALVED_FROM = 4  # elements; below stand thresholds and the statistics of pixels
 
 
@@ -83,8 +86,11 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
     return config
 
 
-def read_weights(path: Path, name: str, device: str | torch.device) -> dict[str, Tensor]:
+def read_weights(path: Path, name: str, device: "str | torch.device") -> "dict[str, Tensor]":
     """The tensors of the model `name`, from its safetensors file and nothing else."""
+    import torch
+    from safetensors.torch import load_file
+
     try:
         weights = load_file(path, device=str(device))
     except (SafetensorError, OSError, ValueError) as error:
@@ -95,13 +101,15 @@ def read_weights(path: Path, name: str, device: str | torch.device) -> dict[str,
     return {key: value.float() if _is_halved(value, torch.float16) else value for key, value in weights.items()}
 
 
-def halve_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def halve_weights(weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
     """Weights as float16, half the bytes; scalars and the statistics of pixels stay float32, as thresholds must.
 
     Raises
     ------
     ModelFormatError : a value is beyond what float16 holds.
     """
+    import torch
+
     halved = {k: value.half() if _is_halved(value, torch.float32) else value for k, value in weights.items()}
     for key, value in halved.items():
         if _is_halved(value, torch.float16) and not bool(value.isfinite().all()):
@@ -109,16 +117,23 @@ def halve_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return halved
 
 
-def _is_halved(value: Tensor, dtype: torch.dtype) -> bool:
+def _is_halved(value: "Tensor", dtype: "torch.dtype") -> bool:
     return value.dtype == dtype and value.numel() >= HALVED_FROM
 
 
-def _is_finite(value: Tensor) -> bool:
+def _is_finite(value: "Tensor") -> bool:
     """Whether all values are; by the extremes, which a NaN is both of: a fifth of the time of looking at each."""
     return not value.is_floating_point() or all(bool(extreme.isfinite()) for extreme in value.aminmax())
 
 
-def check_weights(model: nn.Module, weights: dict[str, Tensor], name: str) -> None:
+def is_stored_halved(path: Path) -> bool:
+    """Whether a safetensors file holds float16 tensors; only its header is read."""
+    with open(path, "rb") as file:
+        header = file.read(min(int.from_bytes(file.read(8), "little"), HEADER_LIMIT))
+    return b'"F16"' in header
+
+
+def check_weights(model: "nn.Module", weights: "dict[str, Tensor]", name: str) -> None:
     """Refuse weights that are not exactly `model`'s: other keys, shapes, types, or impossible values."""
     expected = model.state_dict()
     for problem, keys in (

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stroke_hub import PRESETS, Records, ResNetViT, Slice, explain, load_slices, predict
-from stroke_hub.explanation import _spread
+from stroke_hub.answers import enlarge, spread
 from tests.conftest import randomise
 
 
@@ -134,8 +134,18 @@ def test_no_evidence_is_said_and_not_stretched_to_noise(untrained: ResNetViT, sl
 
 @pytest.mark.parametrize(("grid", "size"), [((4, 4), 128), ((7, 7), 224), ((3, 5), 128), ((10, 10), 224)])
 def test_enlarged_evidence_keeps_its_sum(grid: tuple[int, int], size: int) -> None:
-    cells = torch.randn(3, *grid, generator=torch.Generator().manual_seed(0)).double()
-    torch.testing.assert_close(_spread(cells, size).sum((1, 2)), cells.sum((1, 2)))
+    cells = np.random.default_rng(0).normal(size=(3, *grid))
+    np.testing.assert_allclose(spread(cells, size).sum((1, 2)), cells.sum((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("grid", "size"), [((4, 4), 128), ((7, 7), 224), ((3, 5), 128), ((16, 16), 16), ((9, 9), 5)]
+)
+def test_maps_are_enlarged_as_torch_does(grid: tuple[int, int], size: int) -> None:
+    cells = np.random.default_rng(0).normal(size=(3, *grid)).astype(np.float32)
+    expected = torch.nn.functional.interpolate(torch.from_numpy(cells)[:, None], (size, size), mode="bilinear")
+    np.testing.assert_allclose(enlarge(cells, size), expected[:, 0].numpy(), atol=1e-5)
+    assert enlarge(cells, size).dtype == np.float32
 
 
 def test_overlay_is_as_opaque_as_asked(trained: ResNetViT, slices: list[Slice]) -> None:

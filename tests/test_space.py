@@ -385,7 +385,8 @@ def test_every_tab_is_legible_and_fits(browser: Browser, app: str, width: int, d
             page.get_by_role("tab", name=tab).click()
             page.wait_for_timeout(400)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-            edges = "parts => Math.max(0, ...parts.filter(p => p.checkVisibility() && !p.closest('.wide, .predictions'))"
+            edges = "parts => Math.max(0, ...parts.filter(p => p.checkVisibility())"
+            edges += ".filter(p => !p.closest('.wide, .predictions'))"
             edges += ".map(part => part.getBoundingClientRect().right))"
             assert page.locator(".page, .page *, .viewer *, button").evaluate_all(edges) <= width, tab
             assert page.evaluate(FIND_PALE) == [], tab
