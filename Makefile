@@ -22,7 +22,7 @@ quickstart: .venv/ready  ## sample data -> trained, evaluated, explained tiny mo
 demo: quickstart  ## the quickstart's model in the browser, on http://127.0.0.1:7860
 	$(BIN)/python space/app.py
 
-screenshot: quickstart  ## draw docs/demo.png again (needs Chromium)
+screenshot: quickstart  ## draw docs/demo*.png again (needs Chromium)
 	$(BIN)/python scripts/screenshot.py
 
 test: .venv/ready  ## every test that takes seconds

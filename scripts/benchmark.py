@@ -5,6 +5,7 @@
     python scripts/benchmark.py runtime    # the ONNX export, against eager PyTorch
     python scripts/benchmark.py report     # intervals by 10,000 resamples, against scikit-learn one at a time
     python scripts/benchmark.py scale      # an archive of slices, against a plain loop, and on Ray
+    python scripts/benchmark.py space      # the demo: an upload, against a bare forward; a cold start
     python scripts/benchmark.py train      # training, against a plain notebook of the same model
     python scripts/benchmark.py recipe     # training recipes and their ingredients, against each other
 
@@ -24,6 +25,7 @@ from benchmarks.recipe import benchmark_recipe
 from benchmarks.report import benchmark_report
 from benchmarks.runtime import benchmark_runtime
 from benchmarks.scale import benchmark_scale
+from benchmarks.space import benchmark_space
 from benchmarks.timing import DEVICE
 from benchmarks.train import benchmark_train
 
@@ -37,6 +39,7 @@ BENCHMARKS = {
     "report": benchmark_report,
     "runtime": benchmark_runtime,
     "scale": benchmark_scale,
+    "space": benchmark_space,
     "train": benchmark_train,
 }
 

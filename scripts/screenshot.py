@@ -1,4 +1,4 @@
-"""Draw docs/demo.png again: the demo in Chromium, on the model and the sample slices of `make quickstart`.
+"""Draw docs/demo*.png again: the demo in Chromium, on the model and the sample slices of `make quickstart`.
 
 python scripts/screenshot.py
 STROKE_HUB_MODEL=runs/other STROKE_HUB_EXAMPLES=data/other python scripts/screenshot.py
@@ -9,41 +9,91 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "space"))
 
 from app import launch_from_environment
+from engine import choose_examples
+
+from stroke_hub import read_records
 
 ROOT = Path(__file__).parent.parent
-PICTURE = ROOT / "docs" / "demo.png"
+DOCS = ROOT / "docs"
 EXAMPLE = "MR, stroke"
+FILES = 24  # of the batch
+LARGEST = 400_000  # bytes of a picture, beyond which it gets fewer colours
 
 
-def take_picture(page: Page, url: str) -> None:
-    """Pick an example, wait until every picture is there, and save the whole page."""
+def visit(browser: Browser, url: str, *, width: int = 1280) -> Page:
+    """The page once its model is there."""
+    page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(url)
+    page.get_by_role("button", name=EXAMPLE, exact=True).wait_for(timeout=120_000)
+    return page
+
+
+def show_example(page: Page) -> None:
+    """Pick an example and wait for its maps."""
     page.get_by_role("button", name=EXAMPLE, exact=True).click()
     page.locator(".verdict").wait_for()
-    page.get_by_role("img", name="Fused heatmap", exact=True).wait_for()
-    page.wait_for_function("[...document.images].every(image => image.complete)")
-    page.wait_for_timeout(1000)  # transitions
-    page.screenshot(path=PICTURE, full_page=True)
+    page.get_by_role("img", name="Fused heatmap").first.wait_for()
+
+
+def show_batch(page: Page) -> None:
+    """Predict some test slices, evenly taken."""
+    folder = choose_examples()
+    if folder is None:
+        sys.exit("error: there are no slices to show; run `make quickstart` first.")
+    records = read_records(folder)
+    paths = list(records.part("test")["path"])
+    chosen = [records.root / path for path in paths[:: max(1, len(paths) // FILES)][:FILES]]
+    page.get_by_role("tab", name="Batch").click()
+    page.locator('[role="tabpanel"]:visible input[type="file"]').first.set_input_files(chosen)
+    page.get_by_text(chosen[0].stem).wait_for()
+    page.get_by_role("button", name="Predict all").click()
+    page.get_by_text("Done:").wait_for(timeout=120_000)
+
+
+def show_model(page: Page) -> None:
+    """Turn to the report."""
+    page.get_by_role("tab", name="Model").click()
+    page.locator(".report").wait_for()
+
+
+def save(page: Page, name: str, *, height: int | None = None) -> None:
+    """Photograph the page (its first `height` pixels), and make the file small."""
+    page.wait_for_timeout(1500)  # transitions
+    file = DOCS / name
+    page.screenshot(path=file, full_page=True)
+    with Image.open(file) as picture:
+        cut = picture.convert("RGB").crop((0, 0, picture.width, min(picture.height, height or picture.height)))
+    cut.save(file, optimize=True)
+    if file.stat().st_size > LARGEST:
+        cut.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG).save(file, optimize=True)
+    print(f"{file.relative_to(ROOT)}: {file.stat().st_size / 1024:.0f} KiB")
 
 
 def main() -> None:
-    """Start the demo, photograph it and make the file small."""
+    """Start the demo and photograph its tabs, and a phone's view of it."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("error: there is no Chromium; install the package chromium.")
-    PICTURE.parent.mkdir(exist_ok=True)
+    DOCS.mkdir(exist_ok=True)
     url = launch_from_environment(prevent_thread_lock=True, quiet=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        take_picture(browser.new_page(viewport={"width": 1280, "height": 900}), url)
+        for name, show, width, height in (
+            ("demo.png", show_example, 1280, None),
+            ("demo-batch.png", show_batch, 1280, None),
+            ("demo-model.png", show_model, 1280, 1800),
+            ("demo-phone.png", show_example, 390, 1700),
+        ):
+            page = visit(browser, url, width=width)
+            show(page)
+            save(page, name, height=height)
+            page.close()
         browser.close()
-    Image.open(PICTURE).convert("RGB").save(PICTURE, optimize=True)
-    print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size / 1024:.0f} KiB")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ __all__ = ["push_space"]
 
 PACKAGE = Path(stroke_hub.__file__).parent
 OURS = ("stroke_hub/", "examples/")  # folders of a Space that hold what push_space puts there, and nothing else
+SHIPPED = {".py", ".css", ".html", ".js", ".json"}  # of space/: its modules and what they read
 NEEDED = {CONFIG_FILE, WEIGHTS_FILE}
 PRELOADED = NEEDED | {"report.json"}  # at build time: the page answers at once
 
@@ -57,8 +58,8 @@ def push_space(
         raise ModelFormatError(f"{model}: has no {min(missing)}, so it is not a saved ResNetViT.")
     if info.private:
         say(f"{model} is private: give the Space a secret HF_TOKEN that may read it.")
-    files = {
-        "app.py": (folder / "app.py").read_bytes(),
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in SHIPPED}
+    files |= {
         "README.md": _pin(folder / "README.md", model, commit, sorted(PRELOADED & there)).encode(),
         "requirements.txt": "".join(f"{line}\n" for line in _list_requirements()).encode(),
         "model.json": (json.dumps({"model": model, "revision": commit}, indent=2) + "\n").encode(),

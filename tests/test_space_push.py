@@ -19,11 +19,11 @@ from gradio_client import handle_file
 from packaging.requirements import Requirement
 
 from stroke_hub import Records, ResNetViT, load_slices, predict
+from tests.demo_server import serve
 from tests.hub_client import Client, make_client, make_hub  # noqa: F401
 from tests.hub_server import Hub
 from tests.test_card import check_tables
 from tests.test_loading import compute_logits
-from tests.test_space import serve
 
 ROOT = Path(__file__).parent.parent
 MODEL, SPACE = "owner/stroke", "owner/demo"
@@ -159,14 +159,15 @@ def test_the_space_shows_the_commit_that_it_was_pushed_with(
         page = GradioClient(url, verbose=False, analytics_enabled=False)
         try:
             facts = page.predict(handle_file(scan), api_name="/explain")
-            shown = json.dumps(page.config)
+            about = page.predict(api_name="/model_info")
         finally:
             page.close()
     prediction = predict(trained, load_slices(scan))
     assert facts["label"] == prediction.label[0]
     assert facts["probability_of_stroke"] == pytest.approx(prediction.probability[0], abs=1e-6)
-    assert "Trained on simulated slices" in shown
-    assert "MR, stroke" in shown, "an example"
+    assert (about["model"], about["commit"]) == (MODEL, sha)
+    assert about["trained_on"] == "simulated slices, not patients"
+    assert {path.name for path in (ROOT / "space").glob("*.*")} <= {path.name for path in folder.iterdir()}
     assert {path for _, path in hub.requests[asked:]} == {
         f"/{MODEL}/resolve/{sha}/{name}" for name in ("config.json", "model.safetensors", "report.json")
     }

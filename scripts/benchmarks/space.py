@@ -1,0 +1,144 @@
+"""The demo: an upload over one bare forward, and a cold start over importing what it cannot do without."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarks.timing import DEVICE, Row, describe_ratios, time_in_turns
+from PIL import Image
+
+from stroke_hub import PRESETS, ResNetViT
+from stroke_hub.progress import track
+
+SPACE = Path(__file__).parent.parent.parent / "space"
+SIDE = 512  # px of the upload, as scanners make them
+ROUNDS = 31
+STARTS = 5
+IMPORTS = """
+import gradio, timm, torch
+from safetensors.torch import load_file
+load_file(r"{weights}")
+"""
+
+
+def save_model(folder: Path) -> Path:
+    """The full preset with random weights."""
+    torch.manual_seed(0)
+    ResNetViT(**PRESETS["full"]).save_pretrained(folder)
+    return folder
+
+
+def draw_upload() -> bytes:
+    """A PNG of a bright ellipse with noise: as large, and as hard to pack, as a slice."""
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    noise = np.random.default_rng(0).normal(0, 8, (SIDE, SIDE))
+    buffer = io.BytesIO()
+    head = np.where((x / 0.7) ** 2 + (y / 0.85) ** 2 < 1, 110 + noise, 0)
+    Image.fromarray(head.clip(0, 255).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def measure_upload(folder: Path) -> list[Row]:
+    """From the file on the disk to the bytes that the browser gets, in turns with a forward; CPU and wall time."""
+    sys.path.insert(0, str(SPACE))
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    import gradio as gr
+    import orjson
+    from engine import Engine
+    from explain_tab import ExplainTab
+    from uploads import Visits
+
+    file = folder / "upload.png"
+    file.write_bytes(draw_upload())
+    engine = Engine(str(folder))
+    with gr.Blocks():
+        tab = ExplainTab(engine, Visits())
+    x = torch.rand(1, 3, engine.model.image_size, engine.model.image_size).to(DEVICE)
+
+    def answer() -> bytes:
+        _, _, text, _, payload, *_ = tab.open_upload(str(file), "brain", "Stroke", "relevance", 1)
+        return orjson.dumps([text, payload])
+
+    @torch.inference_mode()
+    def run_forward() -> object:
+        return engine.model(x)
+
+    rows = []
+    for kind, clock in (("cpu", time.process_time), ("wall", time.perf_counter)):
+        pairs = time_in_turns(answer, run_forward, rounds=ROUNDS, clock=clock)
+        further: dict[str, Any] = {"forward_ms": 1000 * float(np.median([bare for _, bare in pairs]))}
+        further["sent_kib"] = len(answer()) / 1024
+        rows.append(describe_ratios(f"upload_to_maps_over_forward_{kind}", pairs, "<= 1.50", **further))
+    return rows
+
+
+def start_demo(folder: Path) -> tuple[float, float]:
+    """Seconds from the start of a process until its page answers, and until its model does."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    own = {"GRADIO_SERVER_PORT": str(port), "STROKE_HUB_MODEL": str(folder), "HF_HUB_OFFLINE": "1"}
+    url = f"http://127.0.0.1:{port}/"
+    start = time.perf_counter()
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, str(SPACE / "app.py")],
+        env=os.environ | own,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(url).close()
+                break
+            except OSError:
+                if process.poll() is not None:
+                    raise RuntimeError("the demo does not start") from None
+                time.sleep(0.02)
+        page = time.perf_counter() - start
+        ask = urllib.request.Request(  # noqa: S310
+            f"{url}gradio_api/call/v2/model_info", b"{}", {"Content-Type": "application/json"}
+        )
+        event = json.loads(urllib.request.urlopen(ask).read())["event_id"]  # noqa: S310
+        urllib.request.urlopen(f"{url}gradio_api/call/model_info/{event}").read()  # noqa: S310
+        return page, time.perf_counter() - start
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure_start(folder: Path) -> list[Row]:
+    """A process until it answers, in turns with one that imports gradio, torch and timm and reads the weights."""
+    code = IMPORTS.format(weights=folder / "model.safetensors")
+    pages, models = [], []
+    for number in track(range(STARTS + 1), "starting"):
+        page, model = start_demo(folder)
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+        bare = time.perf_counter() - start
+        if number:  # the first of each reads the files from the disk
+            pages.append((page, bare))
+            models.append((model, bare))
+    further = {"imports_seconds": float(np.median([bare for _, bare in pages]))}
+    return [
+        describe_ratios("page_answers_over_imports", pages, "<= 1.30", **further),
+        describe_ratios("model_answers_over_imports", models, "<= 1.30"),
+    ]
+
+
+def benchmark_space() -> list[Row]:
+    """Measure the demo with the full preset and random weights. About 4 minutes on two calm cores."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = save_model(Path(scratch))
+        return [*measure_upload(folder), *measure_start(folder)]

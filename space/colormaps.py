@@ -1,0 +1,22 @@
+"""Write colormaps.json again, the tables that the browser colours with: `python space/colormaps.py`."""
+
+import base64
+import json
+from pathlib import Path
+
+TABLES = {"inferno": "Inferno", "viridis": "Viridis", "cividis": "Cividis", "RdBu_r": "Red and blue"}
+FILE = Path(__file__).parent / "colormaps.json"
+
+
+def build_tables() -> dict[str, str]:
+    """By matplotlib's name, 256 colours of three bytes each, as base64."""
+    import matplotlib
+    import numpy as np
+
+    steps = np.arange(256)
+    colours = {name: matplotlib.colormaps[name](steps, bytes=True)[:, :3] for name in TABLES}
+    return {name: base64.b64encode(colour.tobytes()).decode() for name, colour in colours.items()}
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(build_tables(), indent=1) + "\n", encoding="utf-8")

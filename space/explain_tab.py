@@ -1,0 +1,193 @@
+"""The tab that explains one slice: upload, maps, evidence, downloads."""
+
+import base64
+from functools import partial
+from html import escape
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from charts import draw_profile
+from download import SAVE_FILE, encode_png, make_download
+from engine import METHODS, TARGETS, Engine, Settings
+from PIL import Image
+from result import Result, describe, make_result
+from uploads import KEPT_SECONDS, WINDOWS, Study, Visits, answer_plainly, build_upload, read_study
+from viewer import build_payload, build_viewer
+
+__all__ = ["ExplainTab"]
+
+HINT = '<div class="page"><p class="hint">Upload a slice, or pick an example.</p></div>'
+FORMATS = "PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI, up to 100 MB."
+GONE = "The slice is no longer here; upload it again."
+PRIVACY = (
+    "Of a DICOM file only the picture is read, never the patient's fields. Files and results leave this machine's "
+    f"memory and disk when you leave the page, after {KEPT_SECONDS // 60} minutes at the latest; nothing is logged."
+)
+PICK = """element.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-caption]");
+  if (button) trigger("click", {caption: button.dataset.caption});
+});"""
+METHOD_NAMES = {
+    "relevance": "relevance: closed form, the default",
+    "attention": "attention: rollout, knows no class",
+}
+
+
+class ExplainTab:
+    """Components and handlers of the tab; `examples` is filled once the model is there."""
+
+    def __init__(self, engine: Engine, visits: Visits) -> None:
+        self.engine, self.visits = engine, visits
+        self.study, self.shown = gr.State(time_to_live=KEPT_SECONDS), gr.State(time_to_live=KEPT_SECONDS)
+        with gr.Row():
+            with gr.Column(scale=1, min_width=290):
+                self._build_inputs()
+            with gr.Column(scale=3, min_width=300):
+                self._build_results()
+        self._connect()
+
+    def _build_inputs(self) -> None:
+        self.upload = build_upload(label="Brain slice or volume", height=170)
+        gr.HTML(f'<div class="page"><p class="legend">{FORMATS}</p></div>')
+        self.window = gr.Radio(list(WINDOWS), value="brain", label="CT window", visible=False)
+        self.page = gr.Slider(1, 2, 1, step=1, label="Slice of this file", visible=False)
+        self.profile = gr.HTML(visible=False)
+        self.search = gr.Button("Most suspicious slice", size="sm", visible=False)
+        self.examples = gr.HTML("", js_on_load=PICK, apply_default_css=False)
+        with gr.Accordion("Settings", open=False):
+            self.target = gr.Radio(list(TARGETS), value="Stroke", label="Class to explain")
+            names = [(METHOD_NAMES.get(name, f"{name}: grad-cam package"), name) for name in METHODS]
+            self.method = gr.Dropdown(names, value="relevance", label="Method of the ResNet and ViT maps")
+            self.depth = gr.Slider(1, 4, 1, step=1, label="Transformer blocks that the ViT map looks through")
+        gr.HTML(f'<div class="page"><p class="legend">{PRIVACY}</p></div>')
+
+    def _build_results(self) -> None:
+        self.text = gr.HTML(HINT)
+        with gr.Column(visible=False) as self.results:
+            self.viewer = build_viewer()
+            with gr.Row(elem_classes="downloads"):
+                kinds = {
+                    "png": "Download picture (PNG)",
+                    "html": "Download report (HTML)",
+                    "json": "Download numbers (JSON)",
+                }
+                self.downloads = {kind: gr.Button(name, size="sm") for kind, name in kinds.items()}
+        self.file = gr.JSON(visible=False)
+
+    def _connect(self) -> None:
+        settings = [self.target, self.method, self.depth]
+        seen = [self.study, self.shown, self.text, self.results, self.viewer, self.page, self.window, self.search]
+        seen.append(self.profile)
+        slow: dict[str, Any] = {"api_visibility": "private", "show_progress_on": self.text, "outputs": seen}
+        slow |= {"concurrency_id": "slice", "concurrency_limit": 2}
+        chosen = [self.study, self.page, *settings]
+        events = [
+            self.upload.upload(answer_plainly(self.open_upload), [self.upload, self.window, *settings], **slow),
+            self.window.input(answer_plainly(self.open_upload), [self.upload, self.window, *settings], **slow),
+            self.examples.click(answer_plainly(self.open_example), settings, **slow),
+            self.search.click(answer_plainly(self.search_slices), [self.study, *settings], **slow),
+            self.page.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow),
+            *(
+                component.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow)
+                for component in (self.target, self.method)
+            ),
+            self.depth.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow),
+        ]
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        for event in events[:2]:  # no old result beside a new file
+            event.failure(self.forget, None, seen, queue=False, **quiet)
+        self.upload.clear(self.forget, None, seen, queue=False, **quiet)
+        events[2].success(lambda: None, None, self.upload, queue=False, **quiet)
+        for kind, button in self.downloads.items():
+            made = button.click(answer_plainly(partial(_download, kind=kind)), self.shown, self.file, **quiet)
+            made.success(None, self.file, None, js=SAVE_FILE, **quiet)
+
+    # --- handlers -------------------------------------------------------------------------------------------
+
+    def open_upload(
+        self, path: str | None, window: str, target: str, method: str, depth: int, request: gr.Request | None = None
+    ) -> list[Any]:
+        """Read a file and explain its middle slice: a volume begins where nothing is to be seen yet."""
+        if path:
+            self.visits.add(request, path)
+        study = read_study(path, window)
+        return self._explain(study, (len(study.slices) + 1) // 2, Settings(target, method, int(depth)))
+
+    def open_example(self, target: str, method: str, depth: int, event: gr.EventData) -> list[Any]:
+        """Explain an example; what was computed once is kept."""
+        caption = str(event.caption)
+        if caption not in self.engine.examples:
+            raise gr.Error("There is no such example.", print_exception=False)
+        example = self.engine.examples[caption]
+        study = Study(name=example.source, sha256="", slices=[example], example=caption)
+        return self._explain(study, 1, Settings(target, method, int(depth)))
+
+    def explain_page(self, study: Study | None, page: int, target: str, method: str, depth: int) -> list[Any]:
+        """Explain one slice of the file that is open."""
+        if study is None:
+            return [gr.skip()] * 9
+        page = min(max(int(page), 1), len(study.slices))
+        return self._explain(study, page, Settings(target, method, int(depth)))
+
+    def search_slices(self, study: Study | None, target: str, method: str, depth: int) -> list[Any]:
+        """Predict every slice of the file that is open, and explain the one that looks most like stroke."""
+        if study is None:
+            raise gr.Error(GONE, print_exception=False)
+        probability = self.engine.predict(study.slices).probability
+        page = int(np.argmax(probability)) + 1
+        answer = self._explain(study, page, Settings(target, method, int(depth)))
+        profile = draw_profile(probability, self.engine.threshold, page)
+        return [*answer[:-1], gr.update(value=profile, visible=True)]
+
+    def _explain(self, study: Study, page: int, settings: Settings) -> list[Any]:
+        if study.example:
+            explanation = self.engine.explain_example(study.example, settings)
+        else:
+            explanation = self.engine.explain(study.slices[page - 1], settings)
+        result = make_result(self.engine, study, page, settings, explanation)
+        pages = len(study.slices)
+        return [
+            study,
+            result,
+            describe(result),
+            gr.update(visible=True),
+            build_payload(result),
+            gr.update(visible=pages > 1, maximum=max(pages, 2), value=page),
+            gr.update(visible=study.windowed),
+            gr.update(visible=pages > 1),
+            gr.skip() if pages > 1 else gr.update(visible=False),
+        ]
+
+    @staticmethod
+    def forget() -> list[Any]:
+        """The page as before the first file."""
+        hidden = gr.update(visible=False)
+        return [None, None, HINT, hidden, None, gr.update(visible=False, value=1), hidden, hidden, hidden]
+
+    def list_examples(self) -> str:
+        """The examples to click on, as HTML."""
+        examples = self.engine.examples
+        if not examples:
+            return ""
+        kind = "a simulated" if all("simulated" in example.source for example in examples.values()) else "an"
+        buttons = "".join(
+            f'<button type="button" data-caption="{escape(caption)}">'
+            f'<img alt="" src="{_draw_thumbnail(example.pixels)}">'
+            f"<span>{escape(caption)}</span></button>"
+            for caption, example in examples.items()
+        )
+        words = f"Or pick {kind} example, by its true class:"
+        return f'<div class="page"><p>{words}</p><div class="examples">{buttons}</div></div>'
+
+
+def _draw_thumbnail(pixels: np.ndarray[Any, Any]) -> str:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((160, 160))
+    return f"data:image/png;base64,{base64.b64encode(encode_png(picture)).decode()}"
+
+
+def _download(result: Result | None, *, kind: str) -> dict[str, Any]:
+    if result is None:
+        raise gr.Error(GONE, print_exception=False)
+    return make_download(result, kind)

@@ -1,0 +1,73 @@
+"""The viewer: a slice beside its three maps, coloured and laid over each other in the browser."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+from result import Result, describe_place
+
+__all__ = ["CELL", "build_payload", "build_viewer"]
+
+HERE = Path(__file__).parent
+CELL = 16  # px: a side of the square that the scale of the fused map is given for; a pixel holds next to nothing
+LAYERS = {"cnn": "ResNet (CNN)", "vit": "ViT", "fused": "Fused"}
+ZERO = 128  # of the signed map's bytes
+
+
+def build_viewer() -> gr.HTML:
+    """The component; its value is what `build_payload` gives."""
+
+    def read(name: str) -> str:
+        return (HERE / name).read_text(encoding="utf-8")
+
+    return gr.HTML(
+        html_template=read("viewer.html"),
+        js_on_load=f"const TABLES = {read('colormaps.json')};\n{read('viewer.js')}",
+        apply_default_css=False,
+        elem_classes="viewer",
+    )
+
+
+def build_payload(result: Result) -> dict[str, Any]:
+    """The grey square and the maps as bytes, each scaled by its own strongest value, and words for each."""
+    e = result.explanation
+    maps = {}
+    for layer in LAYERS:
+        values = e.get_map(layer)  # type: ignore[arg-type]
+        strength = float(np.abs(values).max())
+        empty = not (values > 0).any()
+        maps[layer] = {
+            "data": _encode(values, strength, signed=layer == "fused"),
+            "alt": _describe(layer, values, e.target, empty=empty),
+            "remark": f"no positive evidence for {e.target}" if empty else "",
+        }
+    per_cell = float(np.abs(e.fused_map).max()) * CELL**2
+    return {
+        "size": len(e.pixels),
+        "original": base64.b64encode(e.pixels.tobytes()).decode(),
+        "maps": maps,
+        "target": e.target,
+        "study": result.study.example or result.study.sha256,
+        "scale": [f"{-per_cell:+.2g}", "0", f"{per_cell:+.2g}"],
+        "cell": f"log-odds per {CELL} × {CELL} pixels",
+        "carried": f"{e.contributions['cnn'] + e.contributions['vit']:+.2f} log-odds in all",
+    }
+
+
+def _encode(values: NDArray[np.float32], strength: float, *, signed: bool) -> str:
+    scaled = values / strength if strength > 0 else np.zeros_like(values)
+    levels = scaled * 127 + ZERO if signed else scaled * 255
+    return base64.b64encode(np.rint(levels).astype(np.uint8).tobytes()).decode()
+
+
+def _describe(layer: str, values: NDArray[np.float32], target: str, *, empty: bool) -> str:
+    name = f"{LAYERS[layer]} heatmap"
+    if empty:
+        return f"{name}: no positive evidence for {target}"
+    if layer == "fused":
+        speaks = "for" if values.flat[int(np.abs(values).argmax())] > 0 else "against"
+        return f"{name}: strongest {describe_place(values)}, {speaks} {target}"
+    return f"{name}: strongest {describe_place(values)}"
