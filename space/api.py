@@ -112,7 +112,8 @@ def add_endpoints(engine: Engine, visits: Visits) -> None:
         """Which model answers: name, commit, classes, threshold, image size, versions.
 
         Returns:
-            model, commit, weights_sha256, classes, threshold, distance_limit, image_size, trained_on, versions.
+            model, commit, weights_sha256, classes, threshold, distance_limit, image_size, backend, trained_on,
+            versions.
         """
         return engine.describe()
 

@@ -17,13 +17,18 @@ from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: uploads are nobody else's business
 
-import gradio as gr
-from api import add_endpoints
-from batch_tab import BatchTab
 from engine import Engine, choose_examples, choose_model
-from explain_tab import ExplainTab
-from model_tab import describe_model
-from uploads import KEPT_SECONDS, Visits
+
+ENGINE = Engine(*choose_model(), choose_examples())
+if ENGINE.is_exported:  # read while Gradio is imported, which takes longer; PyTorch would make the page wait
+    ENGINE.start()
+
+import gradio as gr  # noqa: E402
+from api import add_endpoints  # noqa: E402
+from batch_tab import BatchTab  # noqa: E402
+from explain_tab import ExplainTab  # noqa: E402
+from model_tab import describe_model  # noqa: E402
+from uploads import KEPT_SECONDS, Visits  # noqa: E402
 
 __all__ = ["build_app", "launch_from_environment"]
 
@@ -122,7 +127,6 @@ def refuse_addresses(app: gr.Blocks) -> None:
 
 def launch_from_environment(**options: Any) -> str:
     """Launch what the environment or a model.json names, or else the quickstart's model; gives the address."""
-    engine = Engine(*choose_model(), choose_examples())
     limits = {"max_file_size": MAX_FILE_SIZE, "state_session_capacity": SESSIONS, "run_history": False}
     looks = {
         "theme": THEME,
@@ -132,10 +136,10 @@ def launch_from_environment(**options: Any) -> str:
         "share": False,
     }
     held = options.pop("prevent_thread_lock", False)
-    app = build_app(engine).queue(max_size=MAX_QUEUE)
+    app = build_app(ENGINE).queue(max_size=MAX_QUEUE)
     tools = find_spec("mcp") is not None
     url: str = app.launch(prevent_thread_lock=True, mcp_server=tools, **limits, **looks, **options)[1]
-    engine.start()  # after the page answers: the imports of the model would make it wait
+    ENGINE.start()  # after the page answers: the imports of the model would make it wait
     if not held:
         app.block_thread()
     return url

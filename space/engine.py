@@ -10,10 +10,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import stroke_hub
+
+if TYPE_CHECKING:
+    from stroke_hub import Predictor
 
 __all__ = ["METHODS", "TARGETS", "Engine", "Settings", "choose_examples", "choose_model"]
 
@@ -25,7 +29,8 @@ TARGETS = ("Stroke", "Normal", "predicted")
 BATCH = 16  # slices that go through the model at once
 RETRY_SECONDS = 30.0  # after which a model that could not be loaded is tried again
 CACHED = 64  # explanations of examples: every example with every method, for one class
-LIBRARIES = ("torch", "timm", "gradio", "numpy", "pillow")
+BACKENDS = {"torch": "PyTorch", "onnx": "ONNX Runtime"}
+LIBRARIES = ("torch", "onnxruntime", "timm", "gradio", "numpy", "pillow")
 
 
 class Settings(NamedTuple):
@@ -54,12 +59,11 @@ def choose_examples() -> Path | None:
     return next((folder for folder in (HERE / "examples", Path("data/sample")) if folder.is_dir()), None)
 
 
-def load_model(name: str, revision: str | None) -> Any:
-    """The model that the demo shows, on a GPU where there is one."""
-    import torch
+def load_model(name: str, revision: str | None, *, backend: Literal["auto", "torch"] = "auto") -> Predictor:
+    """The model that the demo shows, by what is fastest here: CUDA, else its ONNX export, else PyTorch."""
+    from stroke_hub import Predictor
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return stroke_hub.ResNetViT.from_pretrained(name, revision=revision, device=device)
+    return Predictor.from_pretrained(name, revision=revision, backend=backend)
 
 
 def find_examples(folder: Path) -> dict[str, stroke_hub.Slice]:
@@ -88,7 +92,8 @@ class Engine:
         self.report: dict[str, Any] | None = None
         self.examples: dict[str, stroke_hub.Slice] = {}
         self.error = ""
-        self._model: Any = None
+        self._model: Predictor | None = None
+        self._other: Predictor | None = None  # what an export cannot do is asked of PyTorch
         self._done = threading.Event()
         self._loading = False
         self._ended = 0.0
@@ -104,6 +109,13 @@ class Engine:
             self._loading, self.error = True, ""
             self._done.clear()
         threading.Thread(target=self._load, name="engine", daemon=True).start()
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether onnxruntime will answer, as far as can be told without asking anybody."""
+        if find_spec("onnxruntime") is None or self.name is None:
+            return False
+        return not Path(self.name).is_dir() or (Path(self.name) / "onnx" / "export.json").is_file()
 
     @property
     def ready(self) -> bool:
@@ -132,7 +144,7 @@ class Engine:
         self._done.set()
 
     @property
-    def model(self) -> Any:
+    def model(self) -> Predictor:
         """The model, waited for.
 
         Raises
@@ -143,26 +155,37 @@ class Engine:
         self._done.wait()
         if self.error:
             raise stroke_hub.StrokeHubError(self.error)
-        return self._model
+        return cast("Predictor", self._model)
 
     @property
     def threshold(self) -> float:
         """Probability from which a slice is called Stroke."""
-        return float(self.model.threshold)
+        return self.model.threshold
 
     @property
     def distance_limit(self) -> float:
-        """Distance to the training mean beyond which a slice is called unusual; inf where none is stored."""
-        return float(self.model.feature_distance_limit)
+        """Distance from the training slices beyond which a slice is called unusual; inf where none is stored."""
+        return self.model.distance_limit
 
     def predict(self, slices: Sequence[stroke_hub.Slice]) -> stroke_hub.Prediction:
         """Probabilities of slices; the one place that predicts."""
-        return stroke_hub.predict(self.model, slices, batch_size=BATCH)
+        return self.model.predict(slices, batch_size=BATCH)
 
     def explain(self, chosen: stroke_hub.Slice, settings: Settings) -> stroke_hub.Explanation:
         """The evidence behind one slice's answer; the one place that explains."""
         options: dict[str, Any] = settings._asdict()
-        return stroke_hub.explain(self.model, chosen, **options)
+        closed = settings.method == "relevance" and settings.depth == 1
+        return (self.model if closed else self._load_other()).explain(chosen, **options)
+
+    def _load_other(self) -> Predictor:
+        """The same model by PyTorch, for the methods that an export has not; loaded when first asked for."""
+        model = self.model
+        if model.backend == "torch":
+            return model
+        with self._lock:
+            if self._other is None:
+                self._other = load_model(str(self.name), model.commit or self.revision, backend="torch")
+            return self._other
 
     def explain_example(self, caption: str, settings: Settings) -> stroke_hub.Explanation:
         """The same of an example, computed at the first click and kept."""
@@ -192,7 +215,8 @@ class Engine:
             "classes": ["Normal", "Stroke"],
             "threshold": self.threshold,
             "distance_limit": limit if limit < float("inf") else None,
-            "image_size": int(model.image_size),
+            "image_size": model.image_size,
+            "backend": f"{BACKENDS[model.backend]}, {model.precision}",
             "trained_on": self.note or None,
             "versions": {"python": platform.python_version(), "stroke_hub": stroke_hub.__version__}
             | {name: _find_version(name) for name in LIBRARIES},

@@ -71,6 +71,7 @@ def _describe_source(engine: Engine) -> str:
         rows["Measured on"] = escape(", ".join(filter(None, (data["name"], data["note"]))))
         rows["Backbones"] = escape(f"{report['model']['cnn']} and {report['model']['vit']}")
     rows["Image size"] = f"{about['image_size']} × {about['image_size']} pixels"
+    rows["Computed by"] = escape(about["backend"])
     rows["Threshold"] = f"{about['threshold']:.3f}"
     rows["Versions"] = escape(", ".join(f"{key} {value}" for key, value in about["versions"].items() if value))
     body = "".join(f'<tr><th scope="row">{key}</th><td>{value}</td></tr>' for key, value in rows.items())

@@ -37,6 +37,7 @@ class Predictor:
     image_size : side of the square that the model sees, in pixels.
     resize, interpolation : how a slice becomes that square.
     threshold : probability from which a slice is called Stroke.
+    distance_limit : distance from the training slices beyond which a slice is unusual; infinite where unknown.
     commit : of the Hub repository that it was loaded from, otherwise None.
     """
 
@@ -63,6 +64,8 @@ class Predictor:
             )
         self.image_size, self.resize, self.interpolation = model.image_size, model.resize, model.interpolation
         self.threshold = float(model.threshold)
+        limit = model.distance_limit if isinstance(model, ExportedModel) else model.feature_distance_limit
+        self.distance_limit = float(limit)
         self.commit = model.commit
 
     @classmethod

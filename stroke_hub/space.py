@@ -21,7 +21,8 @@ PACKAGE = Path(stroke_hub.__file__).parent
 OURS = ("stroke_hub/", "examples/")  # folders of a Space that hold what push_space puts there, and nothing else
 SHIPPED = {".py", ".css", ".html", ".js", ".json"}  # of space/: its modules and what they read
 NEEDED = {CONFIG_FILE, WEIGHTS_FILE}
-PRELOADED = NEEDED | {"report.json"}  # at build time: the page answers at once
+EXPORT = {f"onnx/{name}" for name in ("export.json", "model.onnx")}  # where they are, they answer
+PRELOADED = NEEDED | {"report.json"} | EXPORT  # at build time: the page answers at once
 
 
 def push_space(
@@ -61,7 +62,7 @@ def push_space(
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in SHIPPED}
     files |= {
         "README.md": _pin(folder / "README.md", model, commit, sorted(PRELOADED & there)).encode(),
-        "requirements.txt": "".join(f"{line}\n" for line in _list_requirements()).encode(),
+        "requirements.txt": "".join(f"{line}\n" for line in _list_requirements(exported=there >= EXPORT)).encode(),
         "model.json": (json.dumps({"model": model, "revision": commit}, indent=2) + "\n").encode(),
     }
     files |= _read_package()
@@ -98,10 +99,12 @@ def _pin(readme: Path, model: str, commit: str, preloaded: list[str]) -> str:
     return f"---\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}---\n{text}"
 
 
-def _list_requirements() -> list[str]:
-    """What the package and its demo need, as pip takes it."""
+def _list_requirements(*, exported: bool) -> list[str]:
+    """What the package and its demo need, as pip takes it; an export is run by onnxruntime."""
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["demo"]]
+    extras = project["optional-dependencies"]
+    runtime = [line for line in extras["onnx"] if line.startswith("onnxruntime")] if exported else []
+    return [*project["dependencies"], *extras["demo"], *runtime]
 
 
 def _draw_examples() -> dict[str, bytes]:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -22,11 +23,22 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from stroke_hub import Records, ResNetViT, explain, load_slices, predict
+from stroke_hub.export import export
 from tests.demo_server import ROOT, serve
 from tests.hostile import pack
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LOCAL = "http://127.0.0.1:7860"
+# put before everything else on the path: leaves a file when torch is imported
+SPY = """
+import builtins, os, pathlib
+plain = builtins.__import__
+def tell(name, *rest, **options):
+    if name == "torch":
+        pathlib.Path(os.environ["DEMO_NOTE"]).touch()
+    return plain(name, *rest, **options)
+builtins.__import__ = tell
+"""
 ENDPOINTS = {"/predict", "/explain", "/batch", "/model_info"}
 
 
@@ -216,3 +228,29 @@ def test_files_go_when_their_session_ends(monkeypatch: pytest.MonkeyPatch, tmp_p
         time.sleep(0.1)
     assert not mine.exists()
     assert shared.exists()
+
+
+def test_an_exported_model_answers_by_onnxruntime_and_other_methods_by_pytorch(
+    run_dir: Path, scans: list[Path], trained: ResNetViT, tmp_path: Path
+) -> None:
+    run = shutil.copytree(run_dir, tmp_path / "exported")
+    export(run, precisions=["fp32"])
+    # the server may import torch, but must not before it is asked for what an export cannot do
+    spy = tmp_path / "spy"
+    spy.mkdir()
+    (spy / "sitecustomize.py").write_text(SPY)
+    note = tmp_path / "torch-was-imported"
+    with serve(tmp_path, STROKE_HUB_MODEL=str(run), PYTHONPATH=f"{spy}:{ROOT}", DEMO_NOTE=str(note)) as url:
+        client = Client(url, verbose=False, analytics_enabled=False)
+        assert client.predict(api_name="/model_info")["backend"] == "ONNX Runtime, fp32"
+        answer = client.predict(handle_file(scans[0]), api_name="/predict")["slices"][0]
+        expected = predict(trained, load_slices(scans[0]))
+        assert answer["probability_of_stroke"] == pytest.approx(expected.probability[0], abs=1e-5)
+        facts = client.predict(handle_file(scans[0]), api_name="/explain")
+        assert facts["method"] == "closed form"
+        assert not note.exists()
+        other = client.predict(handle_file(scans[0]), method="gradcam++", api_name="/explain")
+        assert "gradcam++" in other["method"]
+        assert other["log_odds"] == pytest.approx(facts["log_odds"], abs=1e-4)
+        assert note.exists()
+        client.close()

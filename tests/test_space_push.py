@@ -169,7 +169,8 @@ def test_the_space_shows_the_commit_that_it_was_pushed_with(
     assert about["trained_on"] == "simulated slices, not patients"
     assert {path.name for path in (ROOT / "space").glob("*.*")} <= {path.name for path in folder.iterdir()}
     assert {path for _, path in hub.requests[asked:]} == {
-        f"/{MODEL}/resolve/{sha}/{name}" for name in ("config.json", "model.safetensors", "report.json")
+        f"/{MODEL}/resolve/{sha}/{name}"
+        for name in ("config.json", "model.safetensors", "report.json", "onnx/export.json")
     }
     if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
         assert (folder / "stroke_hub" / "__pycache__").is_dir(), (
