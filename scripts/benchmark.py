@@ -11,9 +11,9 @@
     python scripts/benchmark.py train      # training, against a plain notebook of the same model
     python scripts/benchmark.py recipe     # training recipes and their ingredients, against each other
 
-Two things compared always run in turns in one process, and the middle of their ratios counts. The floor beside a row is
-the value that it would have if it took no longer than its operations, or its bytes, take at the machine's own rate. The
-document holds every value under its row's name, the rows with all that is known of them, and the machine.
+Two things compared always run in turns in one process, and the middle of their ratios counts. The floor beside a row
+is the value that it would have if it took no longer than its operations, or its bytes, take at the machine's own rate.
+The document holds every value under its row's name, the rows with all that is known of them, and the machine.
 """
 
 import json
@@ -57,8 +57,9 @@ def main() -> None:
         sys.exit(f"error: {error}")
     for row in rows:
         claim, measured, bar, met, floor = describe_row(row)
+        claim = f"{row['benchmark']}: {claim}" if "benchmark" in row else claim
         verdict = " ".join(word for word in (bar, met.strip("*")) if word)
-        say(f"{claim:<44}{measured:<28}{verdict:<14}{floor and f'floor {floor}'}".rstrip())
+        say(f"{claim:<48}{measured:<28}{verdict:<14}{floor and f'floor {floor}'}".rstrip())
     print(json.dumps(make_document(sys.argv[1], machine, rows)))
 
 
