@@ -11,9 +11,10 @@
     python scripts/benchmark.py train      # training, against a plain notebook of the same model
     python scripts/benchmark.py recipe     # training recipes and their ingredients, against each other
 
-Two things compared always run in turns in one process, and the middle of their ratios counts. The floor beside a row
-is the value that it would have if it took no longer than its operations, or its bytes, take at the machine's own rate.
-The document holds every value under its row's name, the rows with all that is known of them, and the machine.
+Two things compared always run in turns in one process, and the middle of their ratios counts. The floor beside a
+row is the value that it would have if it took no longer than its operations, or its bytes, take at the machine's
+own rate. The document holds every value under its row's name, the rows with all that is known of them, and the
+machine.
 """
 
 import json

@@ -31,14 +31,18 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 PREFACE = """# Benchmarks
 
-The performance claims of the README, measured in one run of `python scripts/benchmark.py all`: every benchmark in a
-process of its own, one after another, whatever is compared in turns within one process. Stated is the middle round,
-with the extremes in brackets. The **floor** is what the row would be if its time were that of its floating-point
-operations at the rate of one large matrix product, or of its bytes at the rate of reading a file that is in memory
-already: where less is better nothing can be below it, where more is better nothing above. Models have random weights,
-pictures are simulated or noise: these are times, not results.
+The performance claims of the README, measured in one run of `python scripts/benchmark.py all`: every benchmark in
+a process of its own, one after another; what is compared runs in turns within one process. Stated is the middle
+round, with the extremes in brackets. Models have random weights, pictures are simulated or noise: these are
+times, not results.
 
-Not in here: `recipe`, which trains for hours; a GPU's figures, which the same command measures on a machine that has
+The **floor** is what the row would be if its time were that of its floating-point operations at the rate of one
+large matrix product, or of its bytes at the rate of reading a file that is in memory already (the page cache; no
+disk is asked): where less is better nothing can be below it, where more is better nothing above. Rates are
+measured anew by each benchmark, with the clock of the row. The rates under `machine` are of one core by its CPU
+time, of all by the clock on the wall.
+
+Not in here: `recipe`, which trains for hours; a GPU's figures, which the same command measures where there is
 one; the training of the quickstart and the audit of real slices, which the README times by hand.
 """
 
@@ -48,7 +52,7 @@ def benchmark_all(
     only: tuple[Name, ...] = (),
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
 ) -> list[Row]:
-    """Measure every performance claim of the README, but for `recipe`, which takes hours; this takes some 20 minutes.
+    """Measure every performance claim of the README in half an hour, but for `recipe`, which takes many.
 
     A benchmark that fails, or lacks a package, is a row with its error, and the others go on.
 
@@ -99,10 +103,8 @@ def read_rows(lines: list[str], status: int) -> list[Row]:
             return [{"load": document["machine"]["load"]} | row for row in document["rows"]]
         except (ValueError, TypeError, KeyError):
             continue  # what a library says at the end of a process
-    said = [line for line in lines if line.strip()]
-    return [
-        {"row": "failed", "error": said[-1] if said else f"exit status {status}, without a word", "bar": "none"}
-    ]
+    said = [line for line in lines if line.strip()] or ["not a word"]
+    return [{"row": "failed", "error": f"exit status {status}: {said[-1]}", "bar": "none"}]
 
 
 def make_document(name: str, machine: dict[str, Any], rows: list[Row]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 A floor is the value that a row would have if its time were that of the counted operations, or of the bytes, alone:
 floating-point operations of matrix products and convolutions at the rate of one large matrix product, bytes at the
-rate of reading a file that is in memory already. A rate is measured once a process, with the clock of the row beside
-which it stands: CPU seconds then mean CPU seconds in both.
+rate of reading a file that is in memory already. A rate is measured once a process and clock, not once for all:
+beside a row in CPU seconds stands a floor in CPU seconds, and both were measured under the same load.
 """
 
 import functools
@@ -154,7 +154,7 @@ def measure_copy_rate() -> float:
     """Bytes a second that one core copies from memory to memory."""
     source = np.ones(BYTES, np.uint8)
     target = np.empty_like(source)
-    return BYTES / measure_shortest(lambda: np.copyto(target, source), time.perf_counter)
+    return BYTES / measure_shortest(lambda: np.copyto(target, source), time.process_time)
 
 
 def has_onnx() -> bool:
@@ -163,13 +163,18 @@ def has_onnx() -> bool:
 
 
 def benchmark_machine() -> list[Row]:
-    """The machine's own rates, of which the floors are made: matrix products, copying, reading from the page cache."""
-    wall, rates = time.perf_counter, {}
-    for words, threads in (("one_core", 1), ("all_cores", count_cores())):
+    """The machine's own rates, of which floors are made: matrix products, copying, reading from the page cache.
+
+    What runs on one core is measured by its CPU time, which other programs do not lengthen; what runs on all, by the
+    clock on the wall.
+    """
+    rates = {}
+    clocks = {"one_core": (1, time.process_time), "all_cores": (count_cores(), time.perf_counter)}
+    for words, (threads, clock) in clocks.items():
         for precision in ("fp32", "bf16"):
-            rates[f"torch_{precision}_gflops_{words}"] = measure_torch_rate(threads, wall, precision) / 1e9
+            rates[f"torch_{precision}_gflops_{words}"] = measure_torch_rate(threads, clock, precision) / 1e9
         for precision in ("fp32", "int8") if has_onnx() else ():
-            rates[f"onnxruntime_{precision}_gflops_{words}"] = measure_onnx_rate(threads, wall, precision) / 1e9
+            rates[f"onnxruntime_{precision}_gflops_{words}"] = measure_onnx_rate(threads, clock, precision) / 1e9
     rates["memory_copy_gib_a_second"] = measure_copy_rate() / 2**30
-    rates["page_cache_read_gib_a_second"] = measure_read_rate(wall) / 2**30
+    rates["page_cache_read_gib_a_second"] = measure_read_rate(time.process_time) / 2**30
     return [{"row": row, "value": rate, "bar": "none"} for row, rate in rates.items()]

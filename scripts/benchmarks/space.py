@@ -87,7 +87,7 @@ def measure_upload(folder: Path) -> list[Row]:
 
 
 def find_floor(folder: Path, x: torch.Tensor, clock: Clock) -> float:
-    """Seconds of an explanation's operations in float32, by whichever runtime multiplies faster: the page may use it."""
+    """An explanation's operations in seconds, by the runtime that multiplies faster: a page may use either."""
     model, threads = ResNetViT.from_pretrained(folder), torch.get_num_threads()
     rates = [measure_torch_rate(threads, clock), *([measure_onnx_rate(threads, clock)] if has_onnx() else [])]
     return count_flops(lambda: compute_relevance(model, x)) / max(rates)

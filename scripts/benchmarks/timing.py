@@ -56,8 +56,8 @@ def meets_bar(value: float, bar: str) -> bool | None:
     """
     if bar == "none":
         return None
-    *comparison, bound = bar.split()
     try:
+        *comparison, bound = bar.split()
         (compare,) = [COMPARISONS[word] for word in comparison or ["=="]]
         return compare(value, float(bound))
     except (KeyError, ValueError):
