@@ -165,8 +165,8 @@ def has_onnx() -> bool:
 def benchmark_machine() -> list[Row]:
     """The machine's own rates, of which floors are made: matrix products, copying, reading from the page cache.
 
-    What runs on one core is measured by its CPU time, which other programs do not lengthen; what runs on all, by the
-    clock on the wall.
+    What runs on one core is measured by its CPU time, which other programs do not lengthen; what runs on all, by
+    the clock on the wall.
     """
     rates = {}
     clocks = {"one_core": (1, time.process_time), "all_cores": (count_cores(), time.perf_counter)}
