@@ -1,13 +1,14 @@
 """The price of an explanation, against forwards, against hooks and autograd, and against the grad-cam package."""
 
 import gc
+import time
 from collections.abc import Callable
 
 import torch
+from benchmarks.machine import count_flops, measure_torch_rate
 from benchmarks.timing import DEVICE, Row, compare_times, read_memory
 from pytorch_grad_cam import GradCAM
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from stroke_hub import PRESETS, ResNetViT, explain
 from stroke_hub.inference import to_float_pixels
@@ -59,13 +60,6 @@ def explain_with_hooks(model: ResNetViT, x: Tensor) -> None:
     by_map, by_attention = torch.autograd.grad(z.sum(), [maps, kept[0]])
     (by_map.mean((2, 3), keepdim=True) * maps).sum(1).relu()
     (kept[0] * by_attention)[:, :, 0].sum(1)
-
-
-def count_flops(call: Callable[[], object]) -> int:
-    """Floating-point operations of matrix products and convolutions, backward included."""
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
 
 
 def count_kept_tensors(call: Callable[[], object]) -> int:
@@ -149,5 +143,9 @@ def benchmark_explain() -> list[Row]:
         rows[-1] |= {"forward_ms": 1000 * plain, "batch": TIMED_BATCH}
         if DEVICE == "cuda":  # explain() hands over arrays: this leaves out their way to the host
             rows.append(time_on_device(model, x, run_forward, preset))
+        else:
+            rate = measure_torch_rate(torch.get_num_threads(), time.process_time)
+            flops = count_flops(lambda model=model, x=x: compute_relevance(model, x))
+            rows[-1]["floor"] = flops / rate / plain
     rows.append({"row": "growth_mib_1000_calls", "value": measure_growth(1000), "bar": "< 5"})
     return rows

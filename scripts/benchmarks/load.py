@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from benchmarks.machine import measure_read_rate
 from benchmarks.timing import Row, describe_ratios, time_in_turns
 from safetensors.torch import load_file
 
 from stroke_hub import PRESETS, ResNetViT
+from stroke_hub.storage import WEIGHTS_FILE
 
 
 def construct_then_load(folder: Path) -> ResNetViT:
@@ -33,6 +35,10 @@ def benchmark_load() -> list[Row]:
                 rounds=5,
                 clock=clock,
             )
-            seconds = {"seconds": float(np.median([ours for _, ours in pairs]))}
-            rows.append(describe_ratios(f"construct_over_from_pretrained_{kind}", pairs, ">= 3", **seconds))
+            usual, ours = (float(np.median(seconds)) for seconds in zip(*pairs, strict=True))
+            # the weights have just been written: they are read from the page cache, never from a disk
+            floor = (folder / WEIGHTS_FILE).stat().st_size / measure_read_rate(clock)
+            name = f"construct_over_from_pretrained_{kind}"
+            rows.append(describe_ratios(name, pairs, ">= 3", floor=usual / floor))
+            rows.append({"row": f"from_pretrained_{kind}_seconds", "value": ours, "bar": "none", "floor": floor})
     return rows

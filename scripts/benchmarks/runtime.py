@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmarks.explain import build, explain_with_grad_cam
-from benchmarks.timing import Row, describe_ratios
+from benchmarks.machine import count_flops_apart, measure_onnx_rate, measure_torch_rate
+from benchmarks.timing import Clock, Row, describe_ratios
 from safetensors.torch import load_file, save_file
 
 from stroke_hub import Predictor, ResNetViT, explain
@@ -19,6 +20,7 @@ from stroke_hub.export import export
 from stroke_hub.exported import FILES, FOLDER
 from stroke_hub.inference import to_float_pixels
 from stroke_hub.progress import say, track
+from stroke_hub.relevance import compute_relevance
 from stroke_hub.storage import WEIGHTS_FILE, halve_weights
 
 PRESET = "full"
@@ -58,17 +60,6 @@ def compare(
     first, second = ([turn[clock] for turn in seconds[call]] for call in pair)
     milliseconds = {"ms": 1000 * statistics.median(first), "eager_ms": 1000 * statistics.median(second)}
     return describe_ratios(name, list(zip(first, second, strict=True)), bar, **milliseconds)
-
-
-def measure_multiplication(size: int = 1536) -> float:
-    """Floating-point operations a second of torch's float32 matrix product, the best of some: eager's ceiling."""
-    a = torch.randn(size, size)
-    best = float("inf")
-    for _ in range(8):
-        start = time.process_time()
-        a @ a
-        best = min(best, time.process_time() - start)
-    return 2 * size**3 / best
 
 
 def read_largest_difference(model: ResNetViT, predictor: Predictor, squares: torch.Tensor) -> tuple[float, float]:
@@ -136,18 +127,27 @@ def _time_answers(
     seconds = time_in_turns(calls, rounds)
     bars = {"predict_fp32": 1 / 1.2, "predict_int8": 1 / 1.8, "explain_fp32": 0.80}
     rows = []
-    for clock, suffix in (("cpu", ""), ("wall", "_wall")):
+    for clock, suffix, tick in (("cpu", "", time.process_time), ("wall", "_wall", time.perf_counter)):
+        eager = statistics.median(turn[clock] for turn in seconds["forward"])
+        floors = find_floors(model, x, threads, tick)
         for call in list(calls)[1:]:
             bar = f"<= {bars[call]:.2f}" if call in bars and clock == "cpu" else "none"
-            rows.append(compare(f"{call}{suffix}", seconds, (call, "forward"), bar, clock))
+            row = compare(f"{call}{suffix}", seconds, (call, "forward"), bar, clock)
+            rows.append(row | {"floor": floors[call[-4:]] / eager})
     usual = {"usual": lambda: explain_with_grad_cam(model, x), "explain_int8": calls["explain_int8"]}
     seconds = time_in_turns(usual, max(3, rounds // 4))
     rows.append(compare("grad_cam_and_rollout_over_explain_int8", seconds, ("usual", "explain_int8"), ">= 12"))
-    torch.set_num_threads(1)
-    rate = measure_multiplication()
-    torch.set_num_threads(threads)
+    rate = measure_torch_rate(1, time.process_time)
     rows.append({"row": "eager_gflops_a_second_one_thread", "value": rate / 1e9, "bar": "none"})
     return rows
+
+
+def find_floors(model: ResNetViT, x: torch.Tensor, threads: int, clock: Clock) -> dict[str, float]:
+    """Seconds of the operations of the exported graph, which answers and explains, at onnxruntime's own rates."""
+    convolutions, products = count_flops_apart(lambda: compute_relevance(model, x))
+    fp32, int8 = (measure_onnx_rate(threads, clock, precision) for precision in ("fp32", "int8"))
+    # convolutions stay in float32: onnxruntime has no fast ones of integers
+    return {"fp32": (convolutions + products) / fp32, "int8": convolutions / fp32 + products / int8}
 
 
 def _compare_answers(model: ResNetViT, fp32: Predictor, int8: Predictor) -> list[Row]:

@@ -9,12 +9,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+from benchmarks.machine import count_flops, measure_torch_rate
 from benchmarks.timing import Row, describe_ratios, time_in_turns
 from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
 
 from stroke_hub import PRESETS, Predictor, ResNetViT, load_slices
 from stroke_hub.export import export
+from stroke_hub.exported import count_cores
 from stroke_hub.inference import to_float_pixels, to_pixels
 from stroke_hub.predictions import PredictSettings, load_model, predict_archive, predict_parts
 
@@ -42,17 +43,6 @@ def predict_plainly(model: ResNetViT, paths: list[Path]) -> list[float]:
             logits = model(to_float_pixels(to_pixels(model, load_slices(path)), "cpu"))
             answers.append(float(logits[0, 1] - logits[0, 0]))
     return answers
-
-
-def measure_product_rate() -> float:
-    """Floating-point operations a second of a large matrix product, on all threads: the best of several."""
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    seconds = []
-    for _ in range(8):
-        start = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - start)
-    return 2 * 2048**3 / min(seconds)
 
 
 def benchmark_scale(
@@ -85,15 +75,22 @@ def benchmark_scale(
         pairs = time_in_turns(
             lambda: predict_plainly(model, paths), predict_here, rounds=rounds, clock=time.perf_counter
         )
-        seconds = float(np.median([ours for _, ours in pairs]))
-        with FlopCounterMode(display=False) as counter, torch.inference_mode():
-            model(torch.zeros(1, 3, model.image_size, model.image_size))
-        floor = slices * counter.get_total_flops() / measure_product_rate()
+        plain, seconds = (float(np.median(spent)) for spent in zip(*pairs, strict=True))
+        x = torch.zeros(1, 3, model.image_size, model.image_size)
+        with torch.inference_mode():
+            flops = count_flops(lambda: model(x))
+        # decoding for nothing, every core as fast as in a large matrix product
+        floor = slices * flops / measure_torch_rate(count_cores(), time.perf_counter)
         rows = [
-            describe_ratios("predict", pairs, ">= 1.8" if preset == "compact" else "-", preset=preset),
-            {"row": "predict_slices_per_second", "value": slices / seconds, "bar": "-"},
-            # the forward's operations at the rate of a large matrix product, decoding for nothing
-            {"row": "predict_over_floor", "value": seconds / floor, "bar": ">= 1", "floor_seconds": floor},
+            describe_ratios(
+                "predict", pairs, ">= 1.8" if preset == "compact" else "none", preset=preset, floor=plain / floor
+            ),
+            {
+                "row": "predict_slices_per_second",
+                "value": slices / seconds,
+                "bar": "none",
+                "floor": slices / floor,
+            },
         ]
         if ray and importlib.util.find_spec("ray"):
             rows.append(_measure_ray(folder, seconds))
@@ -107,7 +104,7 @@ def benchmark_scale(
                     rounds=rounds,
                     clock=time.perf_counter,
                 )
-                rows.append(describe_ratios(f"predict_onnx_{precision}", pairs, "-", preset=preset))
+                rows.append(describe_ratios(f"predict_onnx_{precision}", pairs, "none", preset=preset))
     return rows
 
 
@@ -126,4 +123,4 @@ def _measure_ray(folder: Path, seconds: float) -> Row:
     )
     spent = time.perf_counter() - start
     same = (folder / "ray.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
-    return {"row": "ray_further_seconds", "value": spent - seconds, "bar": "-", "same_rows": same}
+    return {"row": "ray_further_seconds", "value": spent - seconds, "bar": "none", "same_rows": same}

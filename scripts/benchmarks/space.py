@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.timing import DEVICE, Row, describe_ratios, time_in_turns
+from benchmarks.machine import count_flops, has_onnx, measure_onnx_rate, measure_torch_rate
+from benchmarks.timing import DEVICE, Clock, Row, describe_ratios, time_in_turns
 from PIL import Image
 
 from stroke_hub import PRESETS, ResNetViT
 from stroke_hub.export import export
 from stroke_hub.progress import track
+from stroke_hub.relevance import compute_relevance
 
 SPACE = Path(__file__).parent.parent.parent / "space"
 SIDE = 512  # px of the upload, as scanners make them
@@ -80,8 +82,17 @@ def measure_upload(folder: Path) -> list[Row]:
         pairs = time_in_turns(answer, run_forward, rounds=ROUNDS, clock=clock)
         further: dict[str, Any] = {"forward_ms": 1000 * float(np.median([bare for _, bare in pairs]))}
         further["sent_kib"] = len(answer()) / 1024
+        if DEVICE == "cpu":
+            further["floor"] = find_floor(folder, x, clock) / further["forward_ms"] * 1000
         rows.append(describe_ratios(f"{name}_over_forward_{kind}", pairs, "<= 1.50", **further))
     return rows
+
+
+def find_floor(folder: Path, x: torch.Tensor, clock: Clock) -> float:
+    """An explanation's operations in seconds, by the runtime that multiplies faster: a page may use either."""
+    model, threads = ResNetViT.from_pretrained(folder), torch.get_num_threads()
+    rates = [measure_torch_rate(threads, clock), *([measure_onnx_rate(threads, clock)] if has_onnx() else [])]
+    return count_flops(lambda: compute_relevance(model, x)) / max(rates)
 
 
 def start_demo(folder: Path) -> tuple[float, float]:

@@ -1,5 +1,6 @@
-"""How the benchmarks measure: two things in turns in one process, medians; memory as Linux counts it."""
+"""How the benchmarks measure: two things in turns in one process, medians; bars; memory as Linux counts it."""
 
+import operator
 import statistics
 import time
 from collections.abc import Callable
@@ -12,11 +13,11 @@ from stroke_hub.progress import track
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 Row = dict[str, Any]
 Call = Callable[[], object]
+Clock = Callable[[], float]
+COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
 
 
-def time_in_turns(
-    first: Call, second: Call, *, rounds: int, clock: Callable[[], float]
-) -> list[tuple[float, float]]:
+def time_in_turns(first: Call, second: Call, *, rounds: int, clock: Clock) -> list[tuple[float, float]]:
     """Seconds of both by `clock`, a pair a round, after one unmeasured call of each."""
 
     def measure(call: Call) -> float:
@@ -44,6 +45,23 @@ def describe_ratios(name: str, pairs: list[tuple[float, float]], bar: str, **fur
     ratios = sorted(first / second for first, second in pairs)
     median = statistics.median(ratios)
     return {"row": name, "value": median, "low": ratios[0], "high": ratios[-1], "bar": bar} | further
+
+
+def meets_bar(value: float, bar: str) -> bool | None:
+    """Whether a value is within a bar like "<= 1.50", "> 3" or "0" (exactly that); None where the bar is "none".
+
+    Raises
+    ------
+    ValueError : it is none of these.
+    """
+    if bar == "none":
+        return None
+    try:
+        *comparison, bound = bar.split()
+        (compare,) = [COMPARISONS[word] for word in comparison or ["=="]]
+        return compare(value, float(bound))
+    except (KeyError, ValueError):
+        raise ValueError(f"{bar!r} is no bar; write a comparison and a number, a number, or none") from None
 
 
 def read_memory(kind: str) -> float:

@@ -10,13 +10,14 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import timm
 import torch
 import tyro
-from benchmarks.timing import DEVICE, Row, describe_ratios, read_memory, time_in_turns
+from benchmarks.machine import count_flops, measure_torch_rate
+from benchmarks.timing import DEVICE, Call, Clock, Row, describe_ratios, read_memory, time_in_turns
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -205,7 +206,8 @@ def measure_step(root: Path, table: pd.DataFrame) -> Row:
     pairs = time_in_turns(
         lambda: contest.train_theirs([(x, y)]), lambda: contest.train_ours(dataset), rounds=9, clock=clock
     )
-    return describe_ratios("step_compact", pairs, ">= 3" if GPU else ">= 1", batch=len(table))
+    floor = find_floor(lambda: contest.train_ours(dataset), pairs, clock)
+    return describe_ratios("step_compact", pairs, ">= 3" if GPU else ">= 1", batch=len(table), **floor)
 
 
 def measure_epoch(
@@ -232,7 +234,21 @@ def measure_epoch(
 
     pairs = time_in_turns(run_theirs, run_ours, rounds=rounds, clock=time.perf_counter)
     name = f"epoch_{preset}{'_bf16' if fast else ''}"
-    return describe_ratios(name, pairs, bar, slices=len(table), batch=batch_size)
+    floor = find_floor(run_ours, pairs, time.perf_counter, "bf16" if fast else "fp32")
+    return describe_ratios(name, pairs, bar, slices=len(table), batch=batch_size, **floor)
+
+
+def find_floor(
+    call: Call,
+    pairs: list[tuple[float, float]],
+    clock: Clock,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> dict[str, float]:
+    """The ratio if ours took no longer than its operations, backward included; a GPU's rate is not measured."""
+    if GPU:
+        return {}
+    seconds = count_flops(call) / measure_torch_rate(torch.get_num_threads(), clock, precision)
+    return {"floor": statistics.median(theirs for theirs, _ in pairs) / seconds}
 
 
 def find_peak(files: list[Path], copies: int) -> dict[str, float]:
