@@ -166,7 +166,7 @@ def interrupt_here(model: ResNetViT, source: Path, out: Path, *, after: int) -> 
     def engine(parts):  # type: ignore[no-untyped-def]
         for number, step in enumerate(predict_parts(model, parts, settings)):
             yield step
-            if number + 1 == after * 4:  # batches
+            if number + 1 == after * FILES_PER_PART // settings.batch_size:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -184,7 +184,7 @@ def test_what_was_begun_with_something_else_is_refused(model: ResNetViT, tmp_pat
     with pytest.raises(RunError, match="holds an interrupted run; give --resume"):
         attempt(PredictSettings(), resume=False)
     with pytest.raises(RunError, match="was begun with other settings; give the same"):
-        attempt(PredictSettings(batch_size=16))
+        attempt(PredictSettings(batch_size=8))
     with pytest.raises(RunError, match="was begun with other model"):
         attempt(PredictSettings(), about="others")
     with (
@@ -363,7 +363,7 @@ def test_parquet_holds_what_csv_does(model: ResNetViT, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(csv, parquet, check_dtype=False, rtol=1e-6)
     about = json.loads((tmp_path / "p.parquet.json").read_text())
     assert about["inputs"]["count"] == FILES_PER_PART + 5
-    assert about["settings"] == {"batch_size": 32, "contributions": True, "window": None}
+    assert about["settings"] == {"batch_size": 16, "contributions": True, "window": None}
 
 
 def test_a_work_list_is_cut_the_same_way_from_disk(tmp_path: Path) -> None:
