@@ -139,14 +139,14 @@ def test_a_run_killed_twice_gives_the_very_table(model: ResNetViT, model_dir: Pa
 @pytest.mark.slow
 def test_20000_slices_killed_five_times_in_flat_memory(model_dir: Path, tmp_path: Path) -> None:
     source = put(tmp_path / "slices", draw(20_000), bad=range(7, 20_000, 1999))
-    process = start(source, "--model", model_dir, "--out", tmp_path / "whole.csv")
     folder, sizes = tmp_path / "whole.csv.parts", {}
-    while process.poll() is None:
-        parts = len(list(folder.glob("[0-9]*.csv")))
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        if found := re.search(r"VmRSS:\s+(\d+)", status):
-            sizes[parts] = int(found[1]) / 1024
-        time.sleep(0.05)
+    with start(source, "--model", model_dir, "--out", tmp_path / "whole.csv") as process:
+        while process.poll() is None:
+            parts = len(list(folder.glob("[0-9]*.csv")))
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            if found := re.search(r"VmRSS:\s+(\d+)", status):
+                sizes[parts] = int(found[1]) / 1024
+            time.sleep(0.05)
     assert process.returncode == 0
     early = max(size for parts, size in sizes.items() if 5 <= parts <= 20)
     late = max(size for parts, size in sizes.items() if parts > 20)
