@@ -107,7 +107,7 @@ def interrupt(
     left = 0
     for _ in range(kills):
         process = start(source, "--model", model_dir, "--out", out, "--resume")
-        there = kill_when_further(process, out, parts, delay=generator.uniform(0, 0.3))
+        there = kill_when_further(process, out, parts, delay=generator.uniform(0, 0.15))
         assert process.returncode == -signal.SIGKILL, "it ended before it was killed: give it more files"
         assert there > left  # something new every time: what was done is not done again
         assert not out.exists()
@@ -125,12 +125,12 @@ def predict_here(model: ResNetViT, source: Path, out: Path) -> bytes:
 
 
 def test_a_run_killed_twice_gives_the_very_table(model: ResNetViT, model_dir: Path, tmp_path: Path) -> None:
-    source = put(tmp_path / "slices", draw(5 * FILES_PER_PART - 10), bad=[3, 150])
+    source = put(tmp_path / "slices", draw(8 * FILES_PER_PART - 10), bad=[3, 150])
     whole = predict_here(model, source, tmp_path / "whole.csv")
     done = interrupt(source, model_dir, tmp_path / "killed.csv", kills=2, parts=1)
     assert done.returncode == 0, done.stderr
     assert "parts are there already" in done.stderr
-    assert f"{5 * FILES_PER_PART - 10} rows, 2 with an error" in done.stderr
+    assert f"{8 * FILES_PER_PART - 10} rows, 2 with an error" in done.stderr
     assert (tmp_path / "killed.csv").read_bytes() == whole
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["killed.csv", "killed.csv.json", "slices", "whole.csv", "whole.csv.json"]
