@@ -130,7 +130,7 @@ def predict_files(
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv|FILE.parquet")],
     revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
     list: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
-    batch_size: int = 32,
+    batch_size: int = 16,
     contributions: bool = True,
     window: Window | None = None,
     resume: bool = False,

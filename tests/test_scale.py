@@ -107,7 +107,7 @@ def interrupt(
     left = 0
     for _ in range(kills):
         process = start(source, "--model", model_dir, "--out", out, "--resume")
-        there = kill_when_further(process, out, parts, delay=generator.uniform(0, 0.3))
+        there = kill_when_further(process, out, parts, delay=generator.uniform(0, 0.15))
         assert process.returncode == -signal.SIGKILL, "it ended before it was killed: give it more files"
         assert there > left  # something new every time: what was done is not done again
         assert not out.exists()
@@ -125,12 +125,12 @@ def predict_here(model: ResNetViT, source: Path, out: Path) -> bytes:
 
 
 def test_a_run_killed_twice_gives_the_very_table(model: ResNetViT, model_dir: Path, tmp_path: Path) -> None:
-    source = put(tmp_path / "slices", draw(5 * FILES_PER_PART - 10), bad=[3, 150])
+    source = put(tmp_path / "slices", draw(8 * FILES_PER_PART - 10), bad=[3, 150])
     whole = predict_here(model, source, tmp_path / "whole.csv")
     done = interrupt(source, model_dir, tmp_path / "killed.csv", kills=2, parts=1)
     assert done.returncode == 0, done.stderr
     assert "parts are there already" in done.stderr
-    assert f"{5 * FILES_PER_PART - 10} rows, 2 with an error" in done.stderr
+    assert f"{8 * FILES_PER_PART - 10} rows, 2 with an error" in done.stderr
     assert (tmp_path / "killed.csv").read_bytes() == whole
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["killed.csv", "killed.csv.json", "slices", "whole.csv", "whole.csv.json"]
@@ -139,14 +139,14 @@ def test_a_run_killed_twice_gives_the_very_table(model: ResNetViT, model_dir: Pa
 @pytest.mark.slow
 def test_20000_slices_killed_five_times_in_flat_memory(model_dir: Path, tmp_path: Path) -> None:
     source = put(tmp_path / "slices", draw(20_000), bad=range(7, 20_000, 1999))
-    process = start(source, "--model", model_dir, "--out", tmp_path / "whole.csv")
     folder, sizes = tmp_path / "whole.csv.parts", {}
-    while process.poll() is None:
-        parts = len(list(folder.glob("[0-9]*.csv")))
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        if found := re.search(r"VmRSS:\s+(\d+)", status):
-            sizes[parts] = int(found[1]) / 1024
-        time.sleep(0.05)
+    with start(source, "--model", model_dir, "--out", tmp_path / "whole.csv") as process:
+        while process.poll() is None:
+            parts = len(list(folder.glob("[0-9]*.csv")))
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            if found := re.search(r"VmRSS:\s+(\d+)", status):
+                sizes[parts] = int(found[1]) / 1024
+            time.sleep(0.05)
     assert process.returncode == 0
     early = max(size for parts, size in sizes.items() if 5 <= parts <= 20)
     late = max(size for parts, size in sizes.items() if parts > 20)
@@ -166,7 +166,7 @@ def interrupt_here(model: ResNetViT, source: Path, out: Path, *, after: int) -> 
     def engine(parts):  # type: ignore[no-untyped-def]
         for number, step in enumerate(predict_parts(model, parts, settings)):
             yield step
-            if number + 1 == after * 4:  # batches
+            if number + 1 == after * FILES_PER_PART // settings.batch_size:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -184,7 +184,7 @@ def test_what_was_begun_with_something_else_is_refused(model: ResNetViT, tmp_pat
     with pytest.raises(RunError, match="holds an interrupted run; give --resume"):
         attempt(PredictSettings(), resume=False)
     with pytest.raises(RunError, match="was begun with other settings; give the same"):
-        attempt(PredictSettings(batch_size=16))
+        attempt(PredictSettings(batch_size=8))
     with pytest.raises(RunError, match="was begun with other model"):
         attempt(PredictSettings(), about="others")
     with (
@@ -363,7 +363,7 @@ def test_parquet_holds_what_csv_does(model: ResNetViT, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(csv, parquet, check_dtype=False, rtol=1e-6)
     about = json.loads((tmp_path / "p.parquet.json").read_text())
     assert about["inputs"]["count"] == FILES_PER_PART + 5
-    assert about["settings"] == {"batch_size": 32, "contributions": True, "window": None}
+    assert about["settings"] == {"batch_size": 16, "contributions": True, "window": None}
 
 
 def test_a_work_list_is_cut_the_same_way_from_disk(tmp_path: Path) -> None:
