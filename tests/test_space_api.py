@@ -7,6 +7,7 @@ import io
 import json
 import re
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -216,3 +217,24 @@ def test_files_go_when_their_session_ends(monkeypatch: pytest.MonkeyPatch, tmp_p
         time.sleep(0.1)
     assert not mine.exists()
     assert shared.exists()
+
+
+def test_many_sessions_that_end_take_one_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(ROOT / "space")
+    import uploads
+
+    monkeypatch.setattr(uploads, "GRACE_SECONDS", 0.5)
+    visits, threads = uploads.Visits(), threading.active_count()
+    for again in range(2):
+        files = [tmp_path / f"{again}_{number}.png" for number in range(50)]
+        for number, file in enumerate(files):
+            file.write_bytes(b"x")
+            visits.add(type("Request", (), {"session_hash": str(number)})(), str(file))  # type: ignore[arg-type]
+        for number in range(50):
+            visits.end(str(number))
+        assert threading.active_count() <= threads + 1
+        for _ in range(100):
+            if not any(file.exists() for file in files) and threading.active_count() == threads:
+                break
+            time.sleep(0.1)
+        assert not any(file.exists() for file in files)

@@ -3,8 +3,10 @@
 import hashlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from stroke_hub import Records, ResNetViT, load_slices, predict
 from tests.demo_server import Visitor, serve, visit
+from tests.hostile import nifti
 
 GROWTH = 100.0  # MiB of the server after the warm-up
 BAD = 3  # every fourth file is none
@@ -111,28 +114,70 @@ def test_many_clients_get_what_one_gets(
     assert "Traceback" not in (folder / "log").read_text()
 
 
-def test_who_waits_sees_the_place_in_the_queue(app: str, browser: Browser, sample: Records) -> None:
-    scan = sample.root / sample.part("test")["path"].iloc[0]
-    over, refusals = threading.Event(), []
-    with httpx.Client(base_url=f"{app}gradio_api/", timeout=120, limits=httpx.Limits(max_connections=200)) as http:
+@contextmanager
+def keep_busy(app: str, scan: Path, workers: int) -> Iterator[None]:
+    """As many visitors who ask again and again."""
+    over = threading.Event()
+    limits = httpx.Limits(max_connections=2 * workers)
+    with httpx.Client(base_url=f"{app}gradio_api/", timeout=120, limits=limits) as http:
         visitor = Visitor(http)
         file = visitor.upload("scan.png", scan.read_bytes())
 
-        def keep_asking(number: int) -> None:
+        def keep_asking(_: int) -> None:
             while not over.is_set():
-                try:
-                    visitor.ask("explain", file=file, method="gradcam++")
-                except httpx.HTTPStatusError as refused:
-                    refusals.append(refused.response.status_code)
+                visitor.ask("explain", file=file, method="gradcam++")
 
-        with visit(browser, app) as page, ThreadPoolExecutor(40) as pool:
-            expect(page.get_by_role("button", name="MR, stroke", exact=True)).to_be_visible(timeout=60_000)
+        with ThreadPoolExecutor(workers) as pool:
+            working = pool.map(keep_asking, range(workers))
             try:
-                for number in range(40):
-                    pool.submit(keep_asking, number)
-                page.locator('[role="tabpanel"]:visible input[type="file"]').first.set_input_files(scan)
-                expect(page.get_by_text(re.compile(r"queue: \d+/\d+")).first).to_be_visible(timeout=60_000)
+                yield
             finally:
                 over.set()
-            expect(page.locator(".verdict")).to_be_visible(timeout=60_000)
-    assert refusals == []
+            list(working)
+
+
+@pytest.fixture(scope="module")
+def scan(sample: Records) -> Path:
+    return sample.root / sample.part("test")["path"].iloc[0]
+
+
+def upload(page: Page, scan: Path) -> None:
+    page.locator('[role="tabpanel"]:visible input[type="file"]').first.set_input_files(scan)
+
+
+def test_who_waits_sees_the_place_in_the_queue(app: str, browser: Browser, scan: Path) -> None:
+    with visit(browser, app) as page:
+        expect(page.get_by_role("button", name="MR, stroke", exact=True)).to_be_visible(timeout=60_000)
+        with keep_busy(app, scan, 40):
+            upload(page, scan)
+            expect(page.get_by_text(re.compile(r"queue: \d+/\d+")).first).to_be_visible(timeout=60_000)
+        expect(page.locator(".verdict")).to_be_visible(timeout=60_000)
+
+
+def test_a_full_queue_says_so(app: str, browser: Browser, scan: Path) -> None:
+    context = browser.new_context()  # not `visit`: the console of this page does say that a request failed
+    page = context.new_page()
+    page.goto(app)
+    expect(page.get_by_role("button", name="MR, stroke", exact=True)).to_be_visible(timeout=60_000)
+    with httpx.Client(base_url=f"{app}gradio_api/", timeout=60) as http:
+        visitor = Visitor(http)
+        small = visitor.upload("scan.png", scan.read_bytes())
+        large = visitor.upload(
+            "head.nii", nifti(np.random.default_rng(0).integers(0, 99, (32, 32, 300)).astype("<i2"))
+        )
+        http.post("call/v2/batch", json={"files": [large] * 5}).raise_for_status()  # all others wait behind it
+        answers = [http.post("call/v2/batch", json={"files": [small]}) for _ in range(70)]
+        upload(page, scan)
+        expect(page.get_by_text("This application is currently busy. Please try again.")).to_be_visible(
+            timeout=30_000
+        )
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert 6 <= len(refused) <= 8
+        assert all(re.fullmatch(r"Queue is full\.[^\n<]*\.", answer.json()["detail"]) for answer in refused)
+        for _ in range(300):
+            if http.post("call/v2/predict", json={"file": small}).status_code == 200:
+                break
+            time.sleep(0.2)
+        answer = visitor.ask("predict", file=small)[1]  # and then everything is as before
+    assert answer[0]["sha256"] == hashlib.sha256(scan.read_bytes()).hexdigest()
+    context.close()
