@@ -10,6 +10,7 @@ this file, or data/sample). The page answers at once; the model loads behind it.
 """
 
 import os
+import re
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,9 @@ from api import add_endpoints  # noqa: E402
 from batch_tab import BatchTab  # noqa: E402
 from explain_tab import ExplainTab  # noqa: E402
 from model_tab import describe_model  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
+from starlette.responses import PlainTextResponse  # noqa: E402
+from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: E402
 from uploads import KEPT_SECONDS, Visits  # noqa: E402
 
 __all__ = ["build_app", "launch_from_environment"]
@@ -39,6 +43,7 @@ RESEARCH = "<b>Research use only, not a medical device.</b>"
 SIMULATED = "<b>Trained on simulated slices:</b> its answers mean nothing for patients."
 UNKNOWN = "This model has no report: what it was trained on and how good it is, nobody can tell."
 LOADING = '<p class="status" role="status">The model is loading; the page goes on by itself.</p>'
+NO_ADDRESSES = "Addresses are not fetched; upload the file itself."
 MAX_FILE_SIZE, MAX_QUEUE, SESSIONS = "100mb", 64, 64
 
 # System fonts only: what the browser fetches elsewhere tells others about the visitor.
@@ -117,7 +122,7 @@ def refuse_addresses(app: gr.Blocks) -> None:
 
     async def refuse(path: str, keep: Any) -> Any:
         if "://" in str(path):
-            raise gr.Error("Addresses are not fetched; upload the file itself.", print_exception=False)
+            raise gr.Error(NO_ADDRESSES, print_exception=False)
         return await keep(path)
 
     for block in app.blocks.values():
@@ -125,9 +130,26 @@ def refuse_addresses(app: gr.Blocks) -> None:
         block.async_move_resource_to_block_cache = lambda path, keep=keep: refuse(path, keep)  # type: ignore[method-assign,misc]
 
 
+class AddressGuard:
+    """The same for Gradio's /file= and /proxy=: they would fetch any public address for whoever asks."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or leave it to Gradio."""
+        asked = scope["type"] == "http" and re.search(r"/(file|proxy)=/*\w\w+:", scope["path"])
+        await (PlainTextResponse(NO_ADDRESSES, 403) if asked else self.app)(scope, receive, send)
+
+
 def launch_from_environment(**options: Any) -> str:
     """Launch what the environment or a model.json names, or else the quickstart's model; gives the address."""
-    limits = {"max_file_size": MAX_FILE_SIZE, "state_session_capacity": SESSIONS, "run_history": False}
+    limits: dict[str, Any] = {
+        "max_file_size": MAX_FILE_SIZE,
+        "state_session_capacity": SESSIONS,
+        "run_history": False,
+    }
+    limits["app_kwargs"] = {"middleware": [Middleware(AddressGuard)]}
     looks = {
         "theme": THEME,
         "css_paths": HERE / "style.css",

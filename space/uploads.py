@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from html import escape
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -116,6 +117,8 @@ class Visits:
 
     def __init__(self) -> None:
         self._files: dict[str, set[str]] = {}
+        self._ended: deque[tuple[float, set[str]]] = deque()
+        self._sweeping = False
         self._lock = threading.Lock()
 
     def add(self, request: gr.Request | None, *paths: str) -> None:
@@ -129,10 +132,22 @@ class Visits:
         """Delete the files of a session a minute from now, but those that somebody else uploaded since."""
         with self._lock:
             files = self._files.pop(session or "", set())
-        if files:
-            timer = threading.Timer(GRACE_SECONDS, _delete, [files])
-            timer.daemon = True
-            timer.start()
+            if files:
+                self._ended.append((time.monotonic() + GRACE_SECONDS, files))
+            if files and not self._sweeping:
+                self._sweeping = True
+                threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
+
+    def _sweep(self) -> None:
+        """Delete what is due, until nothing is left; one thread, however many sessions end within a minute."""
+        while True:
+            with self._lock:
+                if not self._ended:
+                    self._sweeping = False
+                    return
+                due, files = self._ended.popleft()
+            time.sleep(max(0.0, due - time.monotonic()))
+            _delete(files)
 
 
 def _delete(files: set[str]) -> None:

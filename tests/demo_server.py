@@ -1,5 +1,6 @@
-"""The demo as a process of its own, and visits to it in a browser that must stay on this machine."""
+"""The demo as a process of its own, visits to it in a browser that must stay on this machine, and by plain HTTP."""
 
+import json
 import os
 import socket
 import subprocess
@@ -9,8 +10,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +34,8 @@ builtins.__import__ = wait
 def serve(folder: Path, script: Path = ROOT / "space" / "app.py", **environment: str) -> Iterator[str]:
     """The address of the demo, started as a process of its own in `folder`, where its log goes too.
 
-    Uploads lie in `folder`/uploads. The page answers; whether the model is there yet, nobody knows.
+    Uploads lie in `folder`/uploads, the number of the process in `folder`/pid. The page answers; whether the model
+    is there yet, nobody knows.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -47,6 +51,7 @@ def serve(folder: Path, script: Path = ROOT / "space" / "app.py", **environment:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+        (folder / "pid").write_text(str(process.pid))
         try:
             await_answer(url, process, folder / "log")
             yield url
@@ -94,3 +99,21 @@ def visit(browser: Browser, url: str, *, width: int = 1280, dark: bool = False) 
     assert requests
     assert away == []
     assert errors == []
+
+
+class Visitor:
+    """Somebody who speaks plain HTTP; any number of threads may."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self.http = http
+
+    def upload(self, name: str, content: bytes) -> dict[str, Any]:
+        answer = self.http.post("upload", files={"files": (name, content)}).raise_for_status()
+        return {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}
+
+    def ask(self, endpoint: str, **body: object) -> tuple[str, Any, str]:
+        """What a call ends with: its last event, the data of it, and everything as it came."""
+        event = self.http.post(f"call/v2/{endpoint}", json=body).raise_for_status().json()["event_id"]
+        raw = self.http.get(f"call/{endpoint}/{event}").text
+        kind, data = raw.strip().split("\n\n")[-1].split("\n", 1)
+        return kind.removeprefix("event: "), json.loads(data.removeprefix("data: ")), raw

@@ -19,6 +19,7 @@ from stroke_hub import Explanation, Records, ResNetViT, explain, load_slices, pr
 from stroke_hub.storage import read_report
 from tests.demo_server import ROOT, serve, visit, write_gate
 from tests.hostile import dicom, nifti
+from tests.test_novelty import KINDS
 
 MAPS = ("cnn", "vit", "fused")
 ALTS = {"cnn": "ResNet (CNN) heatmap", "vit": "ViT heatmap", "fused": "Fused heatmap"}
@@ -195,11 +196,14 @@ def test_class_method_and_depth_are_chosen(page: Page, scan: Path, trained: ResN
     expect(page.locator(".evidence caption")).to_have_text("Evidence for Normal, in log-odds")
 
 
-def test_what_is_unlike_the_training_slices_gets_a_warning(page: Page, trained: ResNetViT, tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (128, 128), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "noise.png")
-    upload(page, tmp_path / "noise.png")
-    e = explain(trained, load_slices(noise)[0])
+@pytest.mark.parametrize("kind", ["photo", "text", "chest", "noise"])
+def test_what_is_unlike_the_training_slices_gets_a_warning(
+    page: Page, trained: ResNetViT, tmp_path: Path, kind: str
+) -> None:
+    picture = KINDS[kind](0)
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    upload(page, tmp_path / "picture.png")
+    e = explain(trained, load_slices(picture)[0])
     assert e.unusual
     words = f"Unlike the training slices (distance {e.distance:.2f}, limit {e.distance_limit:.2f})"
     expect(page.locator(".notice").filter(has_text=words)).to_be_visible(timeout=20_000)

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -254,3 +255,24 @@ def test_an_exported_model_answers_by_onnxruntime_and_other_methods_by_pytorch(
         assert other["log_odds"] == pytest.approx(facts["log_odds"], abs=1e-4)
         assert note.exists()
         client.close()
+
+
+def test_many_sessions_that_end_take_one_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(ROOT / "space")
+    import uploads
+
+    monkeypatch.setattr(uploads, "GRACE_SECONDS", 0.5)
+    visits, threads = uploads.Visits(), threading.active_count()
+    for again in range(2):
+        files = [tmp_path / f"{again}_{number}.png" for number in range(50)]
+        for number, file in enumerate(files):
+            file.write_bytes(b"x")
+            visits.add(type("Request", (), {"session_hash": str(number)})(), str(file))  # type: ignore[arg-type]
+        for number in range(50):
+            visits.end(str(number))
+        assert threading.active_count() <= threads + 1
+        for _ in range(100):
+            if not any(file.exists() for file in files) and threading.active_count() == threads:
+                break
+            time.sleep(0.1)
+        assert not any(file.exists() for file in files)
