@@ -11,6 +11,7 @@ import tyro
 from benchmarks.machine import describe_machine
 from benchmarks.timing import Row, meets_bar
 
+from stroke_hub.errors import RunError
 from stroke_hub.files import write_text
 from stroke_hub.progress import say
 
@@ -60,12 +61,16 @@ def benchmark_all(
         only: these benchmarks; the machine's own rates are always measured.
         out: a folder for benchmarks.md and benchmarks.json, written again after each benchmark.
     """
+    if out:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"--out {out}: is no folder and cannot be made one ({error.strerror}).") from error
     machine, rows = describe_machine(), []
     for name in [name for name in OPTIONS if name == "machine" or name in only or not only]:
         say(f"--- {name}")
         rows += run_benchmark(name)
         if out:
-            out.mkdir(parents=True, exist_ok=True)
             document = make_document("all", machine, rows)
             write_text(out / NUMBERS_FILE, json.dumps(document, indent=1) + "\n")
             write_text(out / TABLE_FILE, write_table(document))
