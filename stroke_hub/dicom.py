@@ -7,6 +7,7 @@ import io
 import itertools
 import math
 import re
+import threading
 import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, cast
@@ -34,7 +35,7 @@ from stroke_hub.silence import silence
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["Place", "decode_dicom", "is_dicom", "read_place"]
+__all__ = ["Place", "decode_dicom", "import_pydicom", "is_dicom", "read_place"]
 
 PIXEL_DATA = 0x7FE00010
 PLACE_TAGS = (0x0020000E, 0x00200013, 0x00200032, 0x00200037)  # series, instance, position, orientation
@@ -44,6 +45,8 @@ VALUE_TAGS = (
     *(0x00280000 | e for e in (0x1101, 0x1102, 0x1103, 0x1201, 0x1202, 0x1203, 0x1221, 0x1222, 0x1223)),  # palette
     *(0x52009229, 0x52009230),  # the same of the frames of enhanced files
 )
+_importing = threading.Lock()
+
 UNDEFINED = 0xFFFFFFFF
 HEADER_LIMIT = 1 << 22  # bytes of a deflated file that are inflated before its header says how many there are
 
@@ -147,6 +150,7 @@ def _decode(stream: BinaryIO, window: Window | None, max_pixels: int) -> tuple[l
 
 def _read(stream: BinaryIO, tags: tuple[int, ...], max_pixels: int = 0) -> tuple["Dataset", str]:
     """The named elements, and the transfer syntax. Without the pixels where PIXEL_DATA is not named."""
+    import_pydicom()
     from pydicom.filereader import read_dataset
 
     start = stream.read(132)
@@ -161,6 +165,16 @@ def _read(stream: BinaryIO, tags: tuple[int, ...], max_pixels: int = 0) -> tuple
         stream, syntax == IMPLICIT, syntax != BIG_ENDIAN, stop_when=before_pixels, specific_tags=list(tags)
     )
     return ds, syntax
+
+
+def import_pydicom() -> None:
+    """Let one thread import what all use: its modules import each other in circles, and two threads that come in
+    at different ends, as nibabel does, get halves of them.
+    """
+    with _importing:
+        import pydicom.pixels.decoders.base
+        import pydicom.pixels.processing  # noqa: F401  ruff takes it for the line above
+        import pylibjpeg  # noqa: F401
 
 
 def _is_at_pixels(tag: int, vr: str | None, length: int) -> bool:

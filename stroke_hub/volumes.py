@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from stroke_hub.dicom import import_pydicom
 from stroke_hub.errors import UnreadableImage
 from stroke_hub.levels import (
     AIR,
@@ -106,6 +107,7 @@ def _decode(stream: BinaryIO, modality: Modality | None, window: Window | None, 
 
 def _read_header(start: bytes) -> Any:
     """The header alone: nibabel would parse extensions too, and one kind of them is a patient's DICOM header."""
+    import_pydicom()  # nibabel would, from another end than a thread that reads DICOM
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
 
@@ -134,6 +136,7 @@ def _check_shape(shape: tuple[int, ...], max_pixels: int) -> tuple[int, int, int
 
 def _orient(raw: NDArray[Any], affine: NDArray[Any]) -> NDArray[Any]:
     """Voxels along right, anterior, superior (a view)."""
+    import_pydicom()
     import nibabel.orientations
 
     orientations: Any = nibabel.orientations  # has no types

@@ -26,9 +26,10 @@ from stroke_hub.codestreams import check_codestream
 from stroke_hub.dicom import is_dicom, read_place
 from stroke_hub.levels import WINDOWS, apply_window
 from stroke_hub.silence import _IGNORE, silence
-from tests.hostile import DEFLATED, HU, dicom, element, make_valid
+from tests.hostile import DEFLATED, HU, dicom, element, list_hostile, make_valid
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
+ROOT = Path(__file__).parent.parent
 SENTINEL = "SENTINELVALUE"
 
 
@@ -432,3 +433,35 @@ def test_the_picture_is_a_copy_that_can_be_written() -> None:
     pixels = show(dicom(HU))
     pixels[:] = 0
     assert isinstance(Image.fromarray(pixels), Image.Image)
+
+
+COLD = """
+import sys, threading, time
+import numpy, PIL.Image
+from stroke_hub import load_slices
+wrong = []
+def read(file, delay):
+    time.sleep(delay)
+    try:
+        load_slices(file)
+    except Exception as error:
+        wrong.append(f"{file}: {error}")
+volume, single, delay = sys.argv[1:]
+starts = [(volume, 0), (single, float(delay))]
+threads = [threading.Thread(target=read, args=start) for start in starts]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+sys.exit("; ".join(wrong) or 0)
+"""
+
+
+def test_the_first_files_of_a_process_may_come_in_two_threads(tmp_path: Path) -> None:
+    first = {}
+    for suffix in (".nii", ".dcm"):
+        one = next(one for one in list_hostile() if one.name.endswith(suffix) and one.slices)
+        first[suffix] = tmp_path / one.name
+        first[suffix].write_bytes(one.content)
+    for delay in (0.04, 0.07, 0.1, 0.13):  # nibabel imports pydicom after some 0.1 s
+        arguments = [sys.executable, "-c", COLD, *map(str, first.values()), str(delay)]
+        done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
