@@ -97,7 +97,7 @@ class Engine:
         self._done = threading.Event()
         self._loading = False
         self._ended = 0.0
-        self._lock = threading.Lock()
+        self._lock, self._other_lock = threading.Lock(), threading.Lock()  # the latter for seconds, while pages ask
         self._cache: OrderedDict[tuple[str, Settings], stroke_hub.Explanation] = OrderedDict()
 
     def start(self) -> None:
@@ -182,7 +182,7 @@ class Engine:
         model = self.model
         if model.backend == "torch":
             return model
-        with self._lock:
+        with self._other_lock:
             if self._other is None:
                 self._other = load_model(str(self.name), model.commit or self.revision, backend="torch")
             return self._other

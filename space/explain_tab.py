@@ -22,7 +22,7 @@ FORMATS = "PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI, up to 100 MB."
 GONE = "The slice is no longer here; upload it again."
 PRIVACY = (
     "Of a DICOM file only the picture is read, never the patient's fields. Files and results leave this machine's "
-    f"memory and disk when you leave the page, after {KEPT_SECONDS // 60} minutes at the latest; nothing is logged."
+    f"memory and disk minutes after you leave the page, {KEPT_SECONDS // 60} at the latest; nothing is logged."
 )
 PICK = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-caption]");

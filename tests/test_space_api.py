@@ -262,7 +262,7 @@ def test_many_sessions_that_end_take_one_thread(monkeypatch: pytest.MonkeyPatch,
     import uploads
 
     monkeypatch.setattr(uploads, "GRACE_SECONDS", 0.5)
-    visits, threads = uploads.Visits(), threading.active_count()
+    visits, before = uploads.Visits(), set(threading.enumerate())
     for again in range(2):
         files = [tmp_path / f"{again}_{number}.png" for number in range(50)]
         for number, file in enumerate(files):
@@ -270,9 +270,7 @@ def test_many_sessions_that_end_take_one_thread(monkeypatch: pytest.MonkeyPatch,
             visits.add(type("Request", (), {"session_hash": str(number)})(), str(file))  # type: ignore[arg-type]
         for number in range(50):
             visits.end(str(number))
-        assert threading.active_count() <= threads + 1
-        for _ in range(100):
-            if not any(file.exists() for file in files) and threading.active_count() == threads:
-                break
-            time.sleep(0.1)
+        (sweeper,) = set(threading.enumerate()) - before
+        sweeper.join(10)
+        assert not sweeper.is_alive()
         assert not any(file.exists() for file in files)

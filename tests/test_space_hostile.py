@@ -174,10 +174,11 @@ def check_body(body: bytes) -> None:
 )
 def test_the_server_fetches_no_address(app: str, address: str) -> None:
     """Gradio would hand on what it finds at a public address: an open proxy."""
-    for way in (address, quote(address, safe="")):
-        status, body = fetch(app, way)
-        assert status == 403
-        assert b"Addresses are not fetched" in body
+    for base in ("/gradio_api/file=", "/gradio_api/proxy="):
+        for way in (address, quote(address, safe="")):
+            status, body = fetch(app, way, base=base)
+            assert status == 403
+            assert b"Addresses are not fetched" in body
 
 
 @pytest.mark.parametrize("kind", ["photo", "text", "chest", "noise"])
