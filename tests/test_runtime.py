@@ -34,6 +34,7 @@ from stroke_hub.exported import EXPLAINED, FILES, KEY, ExportedModel, read_expor
 from stroke_hub.files import hash_file
 from stroke_hub.hub import publish
 from stroke_hub.inference import compute_distance, to_float_pixels, to_pixels
+from stroke_hub.predictions import load_model, predict_paths
 from stroke_hub.relevance import compute_relevance
 from tests.conftest import randomise
 from tests.hub_client import Client, fail, make_client, make_hub  # noqa: F401
@@ -98,6 +99,31 @@ def test_the_compact_presets_graph_is_the_closed_form(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     export(tmp_path, precisions=["fp32"])
     check_grids(model, tmp_path)
+
+
+def test_contributions_come_with_predictions(predictor: Predictor, trained: ResNetViT, slices: list[Slice]) -> None:
+    wanted = np.array([list(e.contributions.values()) for e in explain(trained, slices)])
+    for model in (trained, predictor):
+        plain, found = predict(model, slices), predict(model, slices, batch_size=4, contributions=True)
+        assert plain.contributions is None
+        assert found.contributions is not None
+        assert found.contributions.shape == (6, 3)
+        np.testing.assert_allclose(found.contributions, wanted, atol=1e-4)
+        np.testing.assert_allclose(found.probability, plain.probability, atol=1e-5)
+        np.testing.assert_array_equal(found.unusual, plain.unusual)
+
+
+def test_an_archive_is_predicted_by_an_export_in_threads(run: Path, trained: ResNetViT, sample: Records) -> None:
+    files = [sample.root / path for path in sample.part("test")["path"][:40]]
+    ours = predict_paths(trained, files, batch_size=8, contributions=True)
+    theirs = predict_paths(load_model(str(run), None), files, batch_size=8, contributions=True)
+    assert load_model(str(run), None).backend == "onnx"
+    for name in ("path", "index", "label", "unusual", "error"):
+        assert list(theirs[name]) == list(ours[name])
+    assert (ours["error"] == "").all()
+    np.testing.assert_allclose(theirs["stroke_probability"], ours["stroke_probability"], atol=1e-5)
+    shares = [name for name in ours if name.startswith("contribution_")]
+    np.testing.assert_allclose(theirs[shares], ours[shares], atol=1e-4)
 
 
 @pytest.mark.parametrize("target", ["Stroke", "Normal", "predicted"])
@@ -245,6 +271,8 @@ def test_a_model_without_closed_form_is_exported_to_predict(
     )
     with pytest.raises(RunError, match="predicts only"):
         predicting.explain(slices)
+    with pytest.raises(RunError, match="predicts only"):
+        predicting.predict(slices, contributions=True)
     assert Predictor.from_pretrained(tmp_path).backend == "torch"
 
 

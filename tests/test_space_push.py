@@ -19,6 +19,7 @@ from gradio_client import handle_file
 from packaging.requirements import Requirement
 
 from stroke_hub import Records, ResNetViT, load_slices, predict
+from stroke_hub.space import EXPORT
 from tests.demo_server import serve
 from tests.hub_client import Client, make_client, make_hub  # noqa: F401
 from tests.hub_server import Hub
@@ -26,7 +27,7 @@ from tests.test_card import check_tables
 from tests.test_loading import compute_logits
 
 ROOT = Path(__file__).parent.parent
-MODEL, SPACE = "owner/stroke", "owner/demo"
+MODEL, SPACE, EXPORTED = "owner/stroke", "owner/demo", "owner/exported"
 
 
 def run_script(name: str, *arguments: object) -> str | int | None:
@@ -126,6 +127,18 @@ def write_space(hub: Hub, folder: Path) -> Path:
 
 def read_front_matter(folder: Path) -> dict[str, Any]:
     return dict(yaml.safe_load((folder / "README.md").read_text().split("---\n")[1]))
+
+
+def test_a_space_of_an_exported_model_has_what_runs_the_export(hub: Hub, client: Client, tmp_path: Path) -> None:
+    hub.add(EXPORTED, dict.fromkeys(("config.json", "model.safetensors", *EXPORT), b"{}"))
+    arguments = ["push_space.py", "--repo-id", f"{SPACE}-exported", "--model", EXPORTED]
+    assert client.call(run_script, *arguments) is None, client.said
+    files = hub.files(f"{SPACE}-exported", repo_type="space")
+    needed = {Requirement(line).name for line in files["requirements.txt"].decode().split("\n") if line}
+    assert {"onnxruntime", "gradio"} <= needed
+    assert not {"onnx", "onnxscript"} & needed
+    header = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
+    assert set(header["preload_from_hub"][0].split()[1].split(",")) == {"config.json", "model.safetensors", *EXPORT}
 
 
 def test_the_space_shows_the_commit_that_it_was_pushed_with(
