@@ -5,8 +5,6 @@ import logging
 import struct
 import subprocess
 import sys
-import threading
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from stroke_hub import UnreadableImage, load_slices
-from stroke_hub.codestreams import check_codestream
 from stroke_hub.dicom import is_dicom, read_place
 from stroke_hub.levels import WINDOWS, apply_window
-from stroke_hub.silence import _IGNORE, silence
+from stroke_hub.silence import silence
 from tests.hostile import DEFLATED, HU, dicom, element, list_hostile, make_valid
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -339,35 +335,6 @@ def test_nothing_reaches_the_console(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_only_the_decoding_thread_is_silent(
-    recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
-) -> None:
-    inside, said = threading.Event(), threading.Event()
-
-    def decode() -> None:
-        with silence():
-            warnings.warn("a value of the file", stacklevel=1)
-            logging.getLogger("pydicom").warning("a value of the file")
-            inside.set()
-            said.wait(10)
-
-    thread = threading.Thread(target=decode)
-    thread.start()
-    inside.wait(10)
-    warnings.simplefilter("always")
-    warnings.warn("of the user", stacklevel=1)
-    logging.getLogger("pydicom").warning("of the user")
-    said.set()
-    thread.join()
-    assert _IGNORE not in warnings.filters
-    assert [str(one.message) for one in recwarn.list] == ["of the user"]
-    assert [record.getMessage() for record in caplog.records] == ["of the user"]
-    with silence():
-        logging.getLogger("pydicom").warning("of the file")
-    logging.getLogger("pydicom").warning("after")
-    assert [record.getMessage() for record in caplog.records] == ["of the user", "after"]
-
-
 # --- limits -------------------------------------------------------------------------------------------------
 
 
@@ -383,26 +350,6 @@ def test_limits_are_exact() -> None:
     many = dicom(np.zeros((513, 1), np.int16), {(0x28, 8): ("IS", b"513")}, shape=(1, 1))
     with pytest.raises(UnreadableImage, match="more than 512 pages"):
         load_slices(many)
-
-
-@pytest.mark.parametrize("name", ["MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_RLE.dcm",
-                                  "SC_rgb_jpeg_gdcm.dcm", "JPGExtended.dcm", "SC_rgb_jpeg.dcm"])  # fmt: skip
-def test_compressed_pixels_must_be_as_large_as_the_header_says(name: str) -> None:
-    with silence():
-        ds = pydicom.dcmread(SHIPPED / name)
-
-    class Layout:
-        rows, columns, samples, bits_allocated = ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.BitsAllocated
-
-    frame = next(generate_frames(ds.PixelData, number_of_frames=1))
-    check_codestream(frame, Layout, ds.file_meta.TransferSyntaxUID)
-    for attribute, value in (("rows", ds.Rows // 2), ("columns", 1), ("samples", 4)):
-        wrong = type("Wrong", (Layout,), {attribute: value})
-        with pytest.raises(UnreadableImage, match="contradict"):
-            check_codestream(frame, wrong, ds.file_meta.TransferSyntaxUID)
-    for cut in (0, 1, 20):
-        with pytest.raises(UnreadableImage, match="contradict"):
-            check_codestream(frame[:cut], Layout, ds.file_meta.TransferSyntaxUID)
 
 
 # --- places -------------------------------------------------------------------------------------------------

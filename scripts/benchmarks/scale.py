@@ -63,12 +63,12 @@ def benchmark_scale(
         (folder / "slices").mkdir()
         paths = write_slices(folder / "slices", slices)
 
-        def predict_here(with_model: ResNetViT | Predictor = model, settings: PredictSettings = SETTINGS) -> None:
+        def predict_here(with_model: ResNetViT | Predictor = model) -> None:
             predict_archive(
-                lambda parts: predict_parts(with_model, parts, settings),
+                lambda parts: predict_parts(with_model, parts, SETTINGS),
                 [folder / "slices"],
                 folder / "predictions.csv",
-                settings,
+                SETTINGS,
                 about={},
             )
 
