@@ -265,6 +265,7 @@ def describe(base: TrainConfig, records: Records, out: Path, note: str) -> dict[
         "test": {"n": len(test), "n_stroke": int(test["label"].sum()), "groups": int(test["group"].nunique())},
         "cnn": f"{config.cnn} ({Path(config.cnn_weights or '').stem})",
         "vit": f"{config.vit} ({Path(config.vit_weights or '').stem})",
+        "branches": config.branches,
         "image_size": config.image_size,
         "epochs": config.epochs,
         "batch_size": config.batch_size,
@@ -283,9 +284,11 @@ def write_page(result: dict[str, Any]) -> str:
     about, listed = result["about"], "\n".join(f"- {sentence}" for sentence in result["sentences"])
     test = about["test"]
     data = f" ({about['note']})" if about["note"] else ""
+    alone = {"cnn": f"{about['cnn']} alone", "vit": f"{about['vit']} alone"}
+    networks = alone.get(about["branches"], f"{about['cnn']} beside {about['vit']}")
     words = (
         f"{test['n']} test slices{data}, {test['n_stroke']} of them of the class Stroke, of {test['groups']} "
-        f"patients or groups; {about['cnn']} beside {about['vit']}, {about['image_size']} pixels, "
+        f"patients or groups; {networks}, {about['image_size']} pixels, "
         f"{about['epochs']} epochs. Of each figure the middle seed, with its 95 % interval over patients; "
         "differences are of the middle seeds over the same resamples, and seed by seed where seeds are counted. "
         "Only the validation AUROC, which is that of the best epoch, may choose anything."
@@ -308,6 +311,7 @@ def benchmark_recipe(
     cnn_weights: Annotated[str | None, tyro.conf.arg(metavar="imagenet|random|FILE")] = None,
     vit: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     vit_weights: Annotated[str | None, tyro.conf.arg(metavar="imagenet|random|FILE")] = None,
+    branches: Literal["both", "cnn", "vit"] = "both",
     image_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
     epochs: int = 10,
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT [INT ...]")] = (0, 1, 2),
@@ -330,6 +334,7 @@ def benchmark_recipe(
         cnn_weights: imagenet, random, or a safetensors file.
         vit: timm name of the vision transformer.
         vit_weights: the same for the transformer.
+        branches: cnn or vit: every row that does not name a branch itself has this one alone, which is faster.
         image_size: side of the square input in pixels.
         epochs: of every row but the probe.
         seeds: every row is trained with each; the shuffled labels with 5 at least.
@@ -341,7 +346,9 @@ def benchmark_recipe(
     if not seeds or len(set(seeds)) < len(seeds):
         raise RunError("--seeds must be one number or several different ones.")
     chosen, weights = choose_rows(group, only), {"cnn_weights": cnn_weights, "vit_weights": vit_weights}
-    base = TrainConfig(preset=preset, cnn=cnn, vit=vit, image_size=image_size, epochs=epochs, **weights)
+    base = TrainConfig(
+        preset=preset, branches=branches, cnn=cnn, vit=vit, image_size=image_size, epochs=epochs, **weights
+    )
     records = read_records(data_dir)
     for sentence in records.notes:
         say(f"note: {sentence}")
