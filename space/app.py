@@ -11,6 +11,7 @@ this file, or data/sample). The page answers at once; the model loads behind it.
 
 import os
 import re
+import signal
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +33,7 @@ from model_tab import describe_model  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 from starlette.responses import PlainTextResponse  # noqa: E402
 from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: E402
-from uploads import KEPT_SECONDS, Visits  # noqa: E402
+from uploads import KEPT_SECONDS, Visits, open_upload_folder, put_plainly  # noqa: E402
 
 __all__ = ["build_app", "launch_from_environment"]
 
@@ -102,6 +103,7 @@ def build_app(engine: Engine) -> gr.Blocks:
         gr.on([app.load, clock.tick], show_engine, None, seen, **quiet)
         app.unload(end_visit)
     refuse_addresses(app)
+    refuse_plainly(app)
     return app
 
 
@@ -128,6 +130,19 @@ def refuse_addresses(app: gr.Blocks) -> None:
     for block in app.blocks.values():
         keep = block.async_move_resource_to_block_cache
         block.async_move_resource_to_block_cache = lambda path, keep=keep: refuse(path, keep)  # type: ignore[method-assign,misc]
+
+
+def refuse_plainly(app: gr.Blocks) -> None:
+    """Answer a value that a component cannot take in a sentence too: Gradio would log it, and where it is from."""
+    keep = app.process_api
+
+    async def process_api(*args: Any, **options: Any) -> dict[str, Any]:
+        try:
+            return await keep(*args, **options)
+        except Exception as error:
+            raise put_plainly(error) from None
+
+    app.process_api = process_api  # type: ignore[method-assign]
 
 
 class AddressGuard:
@@ -158,11 +173,14 @@ def launch_from_environment(**options: Any) -> str:
         "share": False,
     }
     held = options.pop("prevent_thread_lock", False)
+    open_upload_folder()
     app = build_app(ENGINE).queue(max_size=MAX_QUEUE)
     tools = find_spec("mcp") is not None
     url: str = app.launch(prevent_thread_lock=True, mcp_server=tools, **limits, **looks, **options)[1]
     ENGINE.start()  # after the page answers: the imports of the model would make it wait
     if not held:
+        # a Space and a container are stopped so; as after Ctrl-C, the uploads then go
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         app.block_thread()
     return url
 

@@ -8,12 +8,14 @@ import hashlib
 import inspect
 import io
 import os
+import tempfile
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import gradio as gr
@@ -29,6 +31,8 @@ __all__ = [
     "Visits",
     "answer_plainly",
     "build_upload",
+    "open_upload_folder",
+    "put_plainly",
     "read_study",
 ]
 
@@ -157,6 +161,27 @@ def _delete(files: set[str]) -> None:
                 os.unlink(file)
 
 
+def open_upload_folder() -> None:
+    """Have uploads lie in a folder of this user's demos, and delete what one that was killed left there.
+
+    Files older than a running demo keeps its own go; GRADIO_TEMP_DIR names another folder, which is left alone.
+    """
+    if os.environ.get("GRADIO_TEMP_DIR"):
+        return
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    folder = Path(tempfile.gettempdir(), f"stroke_hub_demo{user}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    for place, _, names in os.walk(folder, topdown=False):
+        for file in (Path(place, name) for name in names):
+            with contextlib.suppress(OSError):
+                if file.stat().st_mtime < time.time() - KEPT_SECONDS - GRACE_SECONDS:
+                    file.unlink()
+        with contextlib.suppress(OSError):  # what is not empty stays
+            if place != str(folder):
+                os.rmdir(place)
+
+
 def answer_plainly(handler: Callable[P, T]) -> Callable[P, T]:
     """A handler whose every failure is one sentence; the log gets the place of it, and nothing of a visitor."""
     if inspect.isgeneratorfunction(handler):
@@ -166,7 +191,7 @@ def answer_plainly(handler: Callable[P, T]) -> Callable[P, T]:
             try:
                 yield from handler(*args, **kwargs)
             except Exception as error:
-                raise _put_plainly(error) from None
+                raise put_plainly(error) from None
 
         return answer_in_steps
 
@@ -175,15 +200,16 @@ def answer_plainly(handler: Callable[P, T]) -> Callable[P, T]:
         try:
             return handler(*args, **kwargs)
         except Exception as error:
-            raise _put_plainly(error) from None
+            raise put_plainly(error) from None
 
     return answer
 
 
-def _put_plainly(error: Exception) -> gr.Error:
+def put_plainly(error: Exception) -> gr.Error:
+    """The sentence for a failure, that nobody logs."""
     quiet: dict[str, Any] = {"duration": 15, "print_exception": False}
-    if isinstance(error, gr.Error):
-        return error
+    if isinstance(error, gr.Error):  # ours are quiet already; Gradio's own repeat what they were given
+        return gr.Error(escape(str(error.message), quote=False), **quiet) if error.print_exception else error
     if isinstance(error, stroke_hub.UnreadableImage):
         return gr.Error(escape(str(error), quote=False), title="Not readable", **quiet)
     if isinstance(error, stroke_hub.StrokeHubError):

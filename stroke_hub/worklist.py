@@ -286,15 +286,29 @@ def read_items(line: str) -> list[Item]:
 
 
 def write_parts(parts: Iterable[Part], file: Path) -> tuple[int, str]:
-    """Write a work list to disk, a line a part; the number of its items, and its SHA-256."""
+    """Write a work list to disk, a line a part; the number of its items, and a SHA-256.
+
+    Hashed are the names and, of every file, the size and the time when it was last written: a run that goes on
+    after a file was mended would keep what it said of the damaged one. Content is not read, which would take as
+    long as the run itself.
+    """
     count, digest = 0, hashlib.sha256()
     with replacing(file) as whole, open(whole, "w", encoding="ascii") as stream:
         for part in parts:
             line = write_items(part.items) + "\n"
             stream.write(line)
-            digest.update(line.encode())
+            digest.update(line.encode() + repr([_read_stamp(item.path) for item in part.items]).encode())
             count += len(part.items)
     return count, digest.hexdigest()
+
+
+def _read_stamp(path: str) -> tuple[int, int] | None:
+    """Size and time of the last change, in ns; None of what is not there."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def read_parts(file: Path) -> Iterator[Part]:

@@ -170,6 +170,51 @@ def check_body(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"window": "SENTINEL<b>"},
+        {"target": "SENTINEL<b>"},
+        {"method": ["SENTINEL"]},
+        {"depth": "SENTINEL"},
+        {"slice": "SENTINEL"},
+        {"slice": {"SENTINEL": 1}},
+        {"file": "SENTINEL"},
+        {"file": {"SENTINEL": 1}},
+    ],
+    ids=str,
+)
+def test_options_that_are_none_are_refused_and_not_logged(
+    visitor: Visitor, folder: Path, options: dict[str, object]
+) -> None:
+    log, good = (folder / "log").read_text(), visitor.upload("good.png", PICTURE)
+    kind, answer, raw = visitor.ask("explain", **{"file": good} | options)
+    assert kind == "error"
+    assert "Traceback" not in raw
+    assert "<b>" not in answer["error"]
+    assert "SENTINEL" not in (folder / "log").read_text().removeprefix(log)
+    assert "Traceback" not in (folder / "log").read_text()
+    event, answer, _ = visitor.ask("model_info")
+    assert event == "complete", answer
+
+
+def test_uploads_go_with_the_demo_and_with_the_next(run_dir: Path, tmp_path: Path) -> None:
+    uploads = tmp_path / f"stroke_hub_demo{os.getuid()}"
+    old, young = uploads / "killed" / "old.png", uploads / "running" / "young.png"
+    for file in (old, young):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(PICTURE)
+    os.utime(old, (0, 0))
+    with serve(tmp_path, STROKE_HUB_MODEL=str(run_dir), GRADIO_TEMP_DIR="", TMPDIR=str(tmp_path)) as url:
+        assert list(uploads.iterdir()) == [young.parent]  # which another demo may be at work with
+        with httpx.Client(base_url=f"{url}gradio_api/", timeout=60) as http:
+            path = Path(Visitor(http).upload("mine.png", PICTURE)["path"])
+        assert path.is_relative_to(uploads)
+        assert path.is_file()
+    assert not path.exists()  # stopped by SIGTERM
+    assert young.is_file()
+
+
+@pytest.mark.parametrize(
     "address", ["http://127.0.0.1:9/a.png", "https://example.org/a.png", "HTTP://EXAMPLE.org/a"]
 )
 def test_the_server_fetches_no_address(app: str, address: str) -> None:
