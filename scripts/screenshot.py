@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 sys.path.insert(0, str(Path(__file__).parent.parent / "space"))
 
 from app import launch_from_environment
-from engine import choose_examples
+from engine import choose_examples, choose_model
 
 from stroke_hub import read_records
 
@@ -42,10 +42,7 @@ def show_example(page: Page) -> None:
 
 def show_batch(page: Page) -> None:
     """Predict some test slices, evenly taken."""
-    folder = choose_examples()
-    if folder is None:
-        sys.exit("error: there are no slices to show; run `make quickstart` first.")
-    records = read_records(folder)
+    records = read_records(choose_examples() or "")
     paths = list(records.part("test")["path"])
     chosen = [records.root / path for path in paths[:: max(1, len(paths) // FILES)][:FILES]]
     page.get_by_role("tab", name="Batch").click()
@@ -79,6 +76,10 @@ def main() -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("error: there is no Chromium; install the package chromium.")
+    if len(sys.argv) > 1:
+        sys.exit(str(__doc__))
+    if choose_model()[0] is None or choose_examples() is None:
+        sys.exit("error: there is no model or there are no slices to show; run `make quickstart` first.")
     DOCS.mkdir(exist_ok=True)
     url = launch_from_environment(prevent_thread_lock=True, quiet=True)
     with sync_playwright() as playwright:

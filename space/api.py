@@ -81,7 +81,8 @@ def add_endpoints(engine: Engine, visits: Visits) -> None:
         study = read_study(file, window)
         page = int(slice)
         if not 1 <= page <= len(study.slices):
-            words = f"The file has {len(study.slices)} slices; slice must be from 1 to {len(study.slices)}."
+            count = len(study.slices)
+            words = f"slice must be from 1 to {count}." if count > 1 else "The file has one slice: slice must be 1."
             raise gr.Error(words, print_exception=False)
         if not 1 <= int(depth) <= 4:
             raise gr.Error("depth must be from 1 to 4.", print_exception=False)

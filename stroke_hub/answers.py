@@ -168,7 +168,14 @@ class Explanation:
 
 
 def to_squares(model: Sight, slices: Sequence[Slice]) -> NDArray[np.uint8]:
-    """Slices as the model's squares, uint8 (N, S, S)."""
+    """Slices as the model's squares, uint8 (N, S, S).
+
+    Raises
+    ------
+    TypeError : something else was given.
+    """
+    if strange := [type(one).__name__ for one in slices if not isinstance(one, Slice)]:
+        raise TypeError(f"slices are expected, not {strange[0]}; load_slices(...) makes them of files and images.")
     squares = [
         fit_square(s.pixels, model.image_size, resize=model.resize, interpolation=model.interpolation)
         for s in slices

@@ -224,6 +224,8 @@ def export_model(
     from stroke_hub.export import export
     from stroke_hub.exported import FOLDER
 
+    if not model.is_dir():
+        raise RunError(f"{model}: is no folder; give the folder of a finished run.")
     records = read_noted(data_dir) if data_dir else None
     if not precisions:
         raise RunError("There is nothing to export; give --precisions fp32, int8 or both.")

@@ -15,6 +15,7 @@ from stroke_hub.records import (
     CLASSES,
     COLUMNS,
     MODALITIES,
+    NOT_NAMED,
     PATIENT,
     Records,
     Row,
@@ -103,10 +104,10 @@ def _read_file(root: Path, path: Path, passed_over: dict[str, list[str]]) -> Row
     """The row of one file by its name and folders, or None and a reason in `passed_over`."""
     relative = path.relative_to(root).as_posix()
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        passed_over.setdefault("not named as images", []).append(relative)
+        passed_over.setdefault(NOT_NAMED, []).append(relative)
         return None
     if not relative.isprintable():  # no table or report could hold such a name
-        passed_over.setdefault("with unprintable characters in their names", []).append(relative)
+        passed_over.setdefault("with unprintable characters in the name", []).append(relative)
         return None
     folders = relative.split("/")[-2::-1]  # nearest first
     patient = PATIENT.match(path.name)

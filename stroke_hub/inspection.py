@@ -117,7 +117,11 @@ def _predict_only(model: "ResNetViT", records: Records, out: Path) -> None:
         table["path"] = [Path(path).relative_to(records.root).as_posix() for path in table["path"]]
         write_text(folder / PREDICTIONS_FILE, table.to_csv(index=False))
     bad = int((table["error"] != "").sum())
-    say(f"predictions only: {out / PREDICTIONS_FILE}, {len(table)} rows, {bad} with an error")
+    say(f"predictions only: {out / PREDICTIONS_FILE}, {_count(len(table))}, {bad} with an error")
+
+
+def _count(rows: int) -> str:
+    return f"{rows} row{'' if rows == 1 else 's'}"
 
 
 @program
@@ -157,10 +161,11 @@ def predict_files(
         batch_size: slices that go through the model at once, in every thread.
         contributions: the three columns; False leaves them out.
         window: of CT in Hounsfield units: brain (the default), stroke or subdural.
-        resume: go on where an interrupted run stopped.
+        resume: go on where an interrupted run stopped, of the same files, unchanged since.
         engine: threads on all cores of this machine, or a Ray cluster: the one that RAY_ADDRESS names, or else
             one on this machine. Its workers must see model and files under the same paths.
-        backend: what computes: onnx where scripts/export.py has written the model's onnx/, otherwise torch.
+        backend: what computes; auto is onnx where there is no GPU, onnxruntime is installed and scripts/export.py
+            has written the model's onnx/, otherwise torch.
         precision: int8 is faster and rounded; it is of the backend onnx.
     """
     from functools import partial
@@ -196,8 +201,10 @@ def predict_files(
     if summary is None:
         say(f"{out}: is there already, of the same files, model and settings")
     else:
-        words = f"{summary.rows} rows, {summary.errors} with an error, {summary.rate:.1f} slices/s"
+        words = f"{_count(summary.rows)}, {summary.errors} with an error, {summary.rate:.1f} slices/s"
         say(f"{out}: {words}")
+        if summary.errors == summary.rows:
+            raise RunError(f"{out}: not one slice could be predicted; its column error says why.")
 
 
 @program

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,7 @@ def program(function: Callable[..., None]) -> Callable[[], None]:
 
     @functools.wraps(function)
     def run() -> None:
+        logging.getLogger("huggingface_hub").setLevel("ERROR")  # a sentence of ours follows where it gives up
         try:
             tyro.cli(function, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff))
         except StrokeHubError as error:

@@ -37,6 +37,7 @@ MISLEADING = re.compile(r"abnormal|no[nt]?[\W_]*stroke|stroke[\W_]*free", re.IGN
 # A word of its own, or set off by its capitals: "infarct" ends in "ct" and says nothing about the modality.
 MODALITY = re.compile(r"(?i:(?:^|[\W\d_]|stroke|normal|controls?)(bt|ct|mri?))$|[a-z](BT|CT|MRI?)$")
 MODALITIES: dict[str, Modality] = {"bt": "BT", "ct": "BT", "mr": "MR", "mri": "MR"}
+NOT_NAMED = "not named as a picture (DICOM and NIfTI are read by predict.py)"
 PATIENT = re.compile(r"(p\d+)_", re.IGNORECASE)
 
 
@@ -212,9 +213,9 @@ def _read_file(base: Path, split: str, path: Path, passed_over: dict[str, list[s
     folders = relative.split("/")[-2:0:-1]  # nearest first, without the split's own
     label = next((label for folder in folders if (label := read_label(folder)) is not None), None)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        reason = "not named as images"
+        reason = NOT_NAMED
     elif not relative.isprintable():  # no table or report could hold such a name
-        reason = "with unprintable characters in their names"
+        reason = "with unprintable characters in the name"
     elif label is None:
         reason = "in no folder that names a class"
     elif not path.is_file() or path.stat().st_size == 0:
@@ -376,7 +377,8 @@ def _describe_modalities(table: pd.DataFrame) -> Iterator[str]:
 
 def describe_passed_over(table: pd.DataFrame, passed_over: dict[str, list[str]]) -> Iterator[str]:
     for reason, paths in passed_over.items():
-        yield f"{len(paths):,} files were passed over, {reason}, for example {show_path(paths[0])}."
+        words = "1 file was" if len(paths) == 1 else f"{len(paths):,} files were"
+        yield f"{words} passed over, {reason}, for example {show_path(paths[0])}."
     if alike := len(table) - table["path"].str.lower().nunique():
         yield f"{alike:,} images have the path of another but for upper and lower case."
 

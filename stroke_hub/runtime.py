@@ -104,7 +104,7 @@ class Predictor:
         if backend not in ("auto", "torch", "onnx") or precision not in ("fp32", "int8"):
             raise ValueError(f"there is no backend {backend!r} with precision {precision!r}.")
         if backend == "torch" and precision != "fp32":
-            raise RunError("The torch backend computes in fp32 only; take backend='onnx' for int8.")
+            raise RunError("The backend torch computes in fp32 only; int8 is of the backend onnx.")
         options: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         if backend == "onnx" or (backend == "auto" and _prefers_export(name, revision, precision, options)):
             exported = ExportedModel.from_pretrained(

@@ -104,8 +104,9 @@ def test_every_kind_of_image_is_taken_and_others_are_noted(tmp_path: Path) -> No
     assert sorted(records.table["path"]) == sorted(names + upper)
     assert all(load_slices(tmp_path / path) for path in records.table["path"])
     assert set(records.notes[1:]) == {
-        "1 files were passed over, not named as images, for example Stroke/scan.dcm.",
-        "1 files were passed over, with unprintable characters in their names, for example Stroke/new?line.png.",
+        "1 file was passed over, not named as a picture (DICOM and NIfTI are read by predict.py), "
+        "for example Stroke/scan.dcm.",
+        "1 file was passed over, with unprintable characters in the name, for example Stroke/new?line.png.",
     }
 
 

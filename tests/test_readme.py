@@ -1,5 +1,6 @@
 """The README's Python runs as printed, its commands exist, and its file tree is the tree."""
 
+import ast
 import functools
 import re
 import shlex
@@ -62,3 +63,24 @@ def test_file_tree_is_the_tree() -> None:
     named = set(re.findall(r"\b\w+\.py\b", tree))
     assert {name for name in tracked - named if name != "__init__.py"} == set()
     assert {name for name in named if not list(ROOT.glob(f"*/{name}"))} == set()
+
+
+def test_imports_point_downward_in_the_tree() -> None:
+    tree = next(block for block in find_blocks("text") if "stroke_hub/" in block)
+    names = re.findall(r"^  (\w+)\.py ", tree.split("space/")[0], flags=re.MULTILINE)
+    assert len(names) == len(list((ROOT / "stroke_hub").glob("[a-z]*.py")))
+
+    def find_imports(node: ast.AST) -> list[str]:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return []
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stroke_hub."):
+            return [str(node.module).split(".")[1]]
+        return [name for child in ast.iter_child_nodes(node) for name in find_imports(child)]
+
+    upward = [
+        (name, other)
+        for place, name in enumerate(names)
+        for other in find_imports(ast.parse((ROOT / "stroke_hub" / f"{name}.py").read_text()))
+        if other not in names[place + 1 :]
+    ]
+    assert upward == []

@@ -167,10 +167,11 @@ def test_litter_is_ignored_and_other_files_are_noted(tmp_path: Path) -> None:
     records = read_records(tmp_path)
     pd.testing.assert_frame_equal(records.table, expected.table)
     assert sorted(records.notes) == [
-        "1 files were passed over, in no folder that names a class, for example train/loose.png.",
-        "1 files were passed over, with unprintable characters in their names, "
+        "1 file was passed over, in no folder that names a class, for example train/loose.png.",
+        "1 file was passed over, with unprintable characters in the name, "
         "for example train/1- Stroke/StrokeBT/new?line.png.",
-        "2 files were passed over, not named as images, for example train/1- Stroke/StrokeBT/more.pdf.",
+        "2 files were passed over, not named as a picture (DICOM and NIfTI are read by predict.py), "
+        "for example train/1- Stroke/StrokeBT/more.pdf.",
     ]
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,11 +193,17 @@ def test_what_was_begun_with_something_else_is_refused(model: ResNetViT, tmp_pat
         pytest.raises(RunError, match="another process is writing it"),
     ):
         attempt(PredictSettings())
-    put(source, draw(2 * FILES_PER_PART + 1))
+    first = min(source.rglob("*.png"))
+    more = shutil.copy(first, source / "00" / "more.png")
     with pytest.raises(RunError, match="was begun with other inputs"):
         attempt(PredictSettings())
+    more.unlink()
+    written = first.stat()
+    os.utime(first, (0, 0))  # as a file that was mended: its row would be of the damaged one
+    with pytest.raises(RunError, match="was begun with other inputs"):
+        attempt(PredictSettings())
+    os.utime(first, ns=(written.st_atime_ns, written.st_mtime_ns))
     assert not out.exists()
-    (source / "00" / f"{2 * FILES_PER_PART:05d}.png").unlink()
     attempt(PredictSettings())  # none of the refusals hurt it
     whole = out.read_bytes()
     assert whole == predict_here(model, source, tmp_path / "whole.csv")
@@ -402,6 +409,18 @@ def test_mistakes_are_one_sentence_and_leave_nothing(
     with pytest.raises(SystemExit, match=f"error: .*{re.escape(words)}"):
         predict_files()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_of_errors_alone_is_written_and_is_a_failure(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stroke_hub.inspection import predict_files
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["predict", "typo.png", "--out", "p.csv", "--model", str(model_dir)])
+    with pytest.raises(SystemExit, match=r"error: p.csv: not one slice could be predicted; its column error says"):
+        predict_files()
+    assert list(pd.read_csv("p.csv")["path"]) == ["typo.png"]
 
 
 @pytest.mark.parametrize(("missing", "arguments"), [("ray", ["x.png", "--out", "p.csv", "--engine", "ray"]),
