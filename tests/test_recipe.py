@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tyro
 from scipy.stats import ttest_1samp
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from stroke_hub import Records, ResNetViT, RunError, TrainConfig, predict
 from stroke_hub.loader import decode_squares
+from stroke_hub.records import hash_records
 from stroke_hub.train import read_split
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -124,6 +127,22 @@ def test_the_files_hold_the_rows_and_name_the_data(compared: tuple[Path, dict[st
     for line, row in zip(lines[2:], result["rows"], strict=True):
         assert row["words"] in line
         assert f"| {row['auroc']['value']:.3f} [" in line
+
+
+def test_the_page_tells_the_command_that_asks_for_the_same(
+    compared: tuple[Path, dict[str, Any]], recipe: Any, sample: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = (compared[0] / "recipe.md").read_text().strip().splitlines()[-1]
+    assert hash_records(sample) in last
+    words = shlex.split(last.split("`")[3])
+    assert words[:3] == ["python", "scripts/benchmark.py", "recipe"]
+    asked: list[Any] = []
+    monkeypatch.setattr(recipe, "compare_recipes", lambda *given, **options: asked.append((given, options)))
+    with pytest.raises(FileNotFoundError):  # there is no recipe.md to print
+        tyro.cli(recipe.benchmark_recipe, args=[w.replace("FOLDER", str(sample.root)) for w in words[3:]])
+    (base, _, _), options = asked[0]
+    assert base == replace(BASE, validation_fraction=TrainConfig().validation_fraction)
+    assert (options["seeds"], options["note"]) == (CHOSEN["seeds"], "simulated slices, not patients")
 
 
 def test_nothing_finished_is_trained_again(

@@ -6,6 +6,7 @@ decides the validation split too: each has another. The test slices decide nothi
 
 import json
 import os
+import shlex
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -230,7 +231,7 @@ def compare_recipes(
     if set(chosen) & set(BASELINES) and not baselines.is_file():
         predict_baselines(records, baselines, image_size=size)
     rows = collect_rows(jobs, out, baselines, replicates=replicates)
-    about = describe(base, records, out, note)
+    about = describe(base, records, out, note) | {"command": write_command(base, seeds, note)}
     result = {"about": about, "rows": rows, "sentences": judge(rows, ablated=ABLATED, rivals=RIVALS)}
     write_text(out / "recipe.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
     write_text(out / "recipe.md", write_page(result))
@@ -279,6 +280,19 @@ def describe(base: TrainConfig, records: Records, out: Path, note: str) -> dict[
     }
 
 
+def write_command(base: TrainConfig, seeds: Sequence[int], note: str) -> str:
+    """What to type for the same runs; folders and files of weights are of one machine only."""
+    default, words = TrainConfig(preset="compact", epochs=10), []
+    for name in ("preset", "branches", "cnn", "cnn_weights", "vit", "vit_weights", "image_size", "epochs"):
+        value = getattr(base, name)
+        if value != getattr(default, name):
+            words += [f"--{name.replace('_', '-')}", str(value) if isinstance(value, int) else Path(value).name]
+    words += ["--seeds", *map(str, seeds)] + (["--data-note", note] if note else [])
+    return shlex.join(
+        ["python", "scripts/benchmark.py", "recipe", "--data-dir", "FOLDER", "--out", "FOLDER", *words]
+    )
+
+
 def write_page(result: dict[str, Any]) -> str:
     """The table as Markdown, with what it is of above it and what it shows below."""
     about, listed = result["about"], "\n".join(f"- {sentence}" for sentence in result["sentences"])
@@ -298,7 +312,8 @@ def write_page(result: dict[str, Any]) -> str:
             f" Pretraining: {before['epochs']} epochs of {before['slices']:,} simulated slices, "
             f"{before['cpu_seconds'] or 0:.0f} CPU seconds more, once for all seeds."
         )
-    return "\n\n".join(filter(None, (words, write_table(result["rows"]), listed))) + "\n"
+    again = f"Data: SHA-256 `{about['data_sha256']}`. Once more: `{about['command']}`"
+    return "\n\n".join(filter(None, (words, write_table(result["rows"]), listed, again))) + "\n"
 
 
 def benchmark_recipe(
