@@ -8,7 +8,7 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TypeAlias
@@ -21,7 +21,7 @@ from stroke_hub.files import hash_file
 from stroke_hub.pixels import IMAGE_SUFFIXES, Modality, printable
 from stroke_hub.progress import track
 
-__all__ = ["Records", "assign_validation", "hash_records", "name_strata", "read_records"]
+__all__ = ["Records", "assign_validation", "hash_records", "hash_slices", "name_strata", "read_records"]
 
 Row: TypeAlias = dict[str, object]
 
@@ -153,15 +153,24 @@ def hash_records(records: Records) -> str:
     ------
     DatasetError : when a file cannot be read.
     """
+    return hash_slices(records.table, records.root, columns=COLUMNS)
+
+
+def hash_slices(table: pd.DataFrame, root: Path, *, columns: Sequence[str] = ("path", "label", "modality")) -> str:
+    """The same of the slices of a table alone, whatever the groups and splits that they were put into.
+
+    Raises
+    ------
+    DatasetError : when a file cannot be read.
+    """
     identity = hashlib.sha256()
-    table = records.table.sort_values("path")
-    rows = list(zip(*(table[name] for name in COLUMNS), strict=True))
-    for path, label, modality, group, split in track(rows, "hashing the dataset"):
+    rows = table.sort_values("path")[list(columns)].astype(object).to_numpy().tolist()
+    for row in track(rows, "hashing the slices"):
         try:
-            content = hash_file(records.root / path)
+            content = hash_file(root / row[0])
         except OSError as error:
             _refuse(error)
-        identity.update(json.dumps([path, int(label), modality, group, split, content]).encode() + b"\n")
+        identity.update(json.dumps([*row, content]).encode() + b"\n")
     return identity.hexdigest()
 
 

@@ -30,7 +30,7 @@ from stroke_hub.measurement import (
 )
 from stroke_hub.model import CLASSES, ResNetViT, hash_weights
 from stroke_hub.page import write_page
-from stroke_hub.records import Records
+from stroke_hub.records import Records, hash_slices
 from stroke_hub.storage import REPORT_FILE, SCHEMA_VERSION, halve_weights
 from stroke_hub.summary import describe, warn
 from stroke_hub.train import CALIBRATION_FILE, TRAIN_CONFIG_FILE, find_best_epoch, read_split
@@ -87,6 +87,7 @@ def evaluate(
     squares = decode_squares(model, root, test["path"])
     prediction = predict(model, squares, batch_size=batch_size)
     report = _start_report(model, dict(about or {}), history)
+    report["data"]["measured_sha256"] = hash_slices(test, root)
     report |= _read_validation(model, table, root, report["calibration"], operating_points, batch_size)
     report["model"]["operating_point"] = _name_point(model, report["operating_points"])
     report |= _measure(model, test, prediction, report)

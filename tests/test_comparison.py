@@ -69,7 +69,11 @@ def test_a_report_agrees_with_itself_and_not_with_other_figures_of_the_same_slic
     lines, agree = compare_reports(own, new)
     assert not agree
     assert sum("DIFFERS" in line for line in lines) == 1
-    new["data"]["split"] = "train"  # other slices of the same dataset
+    new["data"]["sha256"] = "1" * 64  # the training put copies into one group, or left leaks out
+    assert not compare_reports(own, new)[1]
+    new["data"]["measured_sha256"] = "2" * 64
+    assert compare_reports(own, new)[1]
+    del own["data"]["measured_sha256"]  # as in earlier reports
     assert compare_reports(own, new)[1]
     new["test"]["overall"]["intervals"]["accuracy"]["value"] = (
         own["test"]["overall"]["intervals"]["accuracy"]["low"] - 0.1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stroke_hub.errors import DatasetError
-from stroke_hub.records import Records, assign_validation, hash_records, read_records
+from stroke_hub.records import Records, assign_validation, hash_records, hash_slices, read_records
 
 TRAIN = (
     "train/1- Stroke/StrokeBT",
@@ -380,6 +380,17 @@ def test_hash_tells_datasets_apart(tmp_path: Path) -> None:
     (tmp_path / table.loc[3, "path"]).unlink()
     with pytest.raises(DatasetError, match=r"cannot be read"):
         hash_records(records)
+
+
+def test_slices_are_the_same_whatever_group_they_are_in(tmp_path: Path) -> None:
+    records = read_records(build(tmp_path))
+    test = records.part("test")
+    identity = hash_slices(test, records.root)
+    assert hash_slices(test.assign(group="one", split="val")[::-1], records.root) == identity
+    assert hash_slices(test.iloc[1:], records.root) != identity
+    assert hash_slices(test.assign(label=1 - test["label"]), records.root) != identity
+    put(tmp_path / test["path"].iloc[0], 99)
+    assert hash_slices(test, records.root) != identity
 
 
 # --- validation ---------------------------------------------------------------------------------------------
