@@ -127,7 +127,8 @@ def train_and_push(
         return
     if not (run_dir / AUDIT_FILE).is_file():
         write_audit(found, records, run_dir)
-    _evaluate_once(run_dir, kept, name, "; ".join(filter(None, (note, variant))))
+    options = ["--drop-leaks"] * drop_leaks + (["--split-file", split_file.name] if split_file else [])
+    _evaluate_once(run_dir, kept, name, "; ".join(filter(None, (note, variant))), options)
     if push_to:
         from stroke_hub.hub import publish
 
@@ -169,7 +170,7 @@ def _name_run(name: str, config: TrainConfig, folds: int | None) -> str:
     return "-".join([name, config.preset, config.recipe, *marks, f"seed{config.seed}"])
 
 
-def _evaluate_once(run_dir: Path, records: Records, name: str, note: str) -> None:
+def _evaluate_once(run_dir: Path, records: Records, name: str, note: str, options: list[str]) -> None:
     """Measure a trained run on its test slices, unless its report is there."""
     from stroke_hub.report import evaluate_run
     from stroke_hub.storage import REPORT_FILE
@@ -177,7 +178,7 @@ def _evaluate_once(run_dir: Path, records: Records, name: str, note: str) -> Non
     if (run_dir / REPORT_FILE).is_file():
         say(f"{run_dir}: evaluated already.")
     else:
-        evaluate_run(run_dir, records, name=name, note=note)
+        evaluate_run(run_dir, records, name=name, note=note, options=options)
     tell_figures(run_dir / REPORT_FILE)
     say(f"run folder: {run_dir}; its report: {run_dir / 'report.html'}")
 

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +109,15 @@ def evaluate(
     return report
 
 
-def evaluate_run(run_dir: str | Path, records: Records, *, name: str = "", note: str = "") -> dict[str, Any]:
+def evaluate_run(
+    run_dir: str | Path, records: Records, *, name: str = "", note: str = "", options: Sequence[str] = ()
+) -> dict[str, Any]:
     """Measure a trained run on the test slices of its own split, and draw its curves.
 
     Parameters
     ----------
     name, note : what the dataset is called, and words that every figure carries.
+    options : of the training program, that made `records` of the dataset: the report's command repeats them.
 
     Raises
     ------
@@ -132,6 +135,7 @@ def evaluate_run(run_dir: str | Path, records: Records, *, name: str = "", note:
             "note": note,
             "sha256": training.pop("data_sha256"),
             "notes": list(records.notes),
+            "options": list(options),
             "split": "test",
             "slices": {
                 part: {"normal": int(counts.get((part, 0), 0)), "stroke": int(counts.get((part, 1), 0))}

@@ -94,6 +94,7 @@ def build_command(report: Mapping[str, Any], *, installed: bool = False) -> list
         given = _choose_options(training)
         for option in fields(TrainConfig):
             words += _spell_option(option.name, given.get(option.name), default=option.default)
+        words += data.get("options") or []
         # the training adds this by itself
         note = note.removesuffix(describe_variant(TrainConfig(**given))).removesuffix("; ")
     if note:

@@ -366,10 +366,11 @@ def test_command_gives_the_training_again(tmp_path: Path) -> None:
     report = whole_report()
     resolved = json.loads(json.dumps(vars(config.resolve())))
     report["training"] = resolved | {"best_epoch": 3, "best_val_auroc": 0.9, "data_sha256": "0a"}
+    report["data"]["options"] = ["--drop-leaks", "--split-file", "split.csv"]
     words = shlex.split(read_command(write_page(report, tmp_path, tmp_path / "report.html")))
     assert words[:4] == ["python", "scripts/train_and_push.py", "--data", "sample"]
-    assert words[-2:] == ["--data-note", NOTE]
-    assert tyro.cli(TrainConfig, args=words[4:-2]).resolve() == config.resolve()
+    assert words[-5:] == ["--drop-leaks", "--split-file", "split.csv", "--data-note", NOTE]
+    assert tyro.cli(TrainConfig, args=words[4:-5]).resolve() == config.resolve()
 
 
 def test_command_of_a_model_from_elsewhere(tmp_path: Path) -> None:
