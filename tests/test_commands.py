@@ -9,9 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stroke_hub import Records
+from stroke_hub import Records, read_records
 from stroke_hub.commands import train_and_push
 from stroke_hub.inspection import evaluate_model
+from stroke_hub.records import hash_records
+from stroke_hub.wording import build_command
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -42,6 +44,29 @@ def test_train_and_push_goes_the_whole_way_and_then_finds_its_work_done(sample: 
     assert other.stderr.splitlines()[-1].startswith("error: ")
     assert "seed: 0 -> 5" in other.stderr
     assert "Traceback" not in other.stderr
+
+
+def test_a_run_without_its_leaks_is_measured_again_by_what_its_report_says(
+    sample: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run_dir = Path(shutil.copytree(sample.root, tmp_path / "data")), tmp_path / "run"
+    leaked, copied = (sample.part(part).query("label == 1 and modality == 'BT'") for part in ("test", "train"))
+    folder = data / Path(copied["path"].iloc[0]).parent
+    shutil.copy(data / leaked["path"].iloc[0], folder / "p998_s01_simulated.png")  # train shows what test does
+    shutil.copy(data / copied["path"].iloc[0], folder / "p999_s01_simulated.png")  # one picture of two patients
+    given = ["--data-dir", str(data), "--preset", "tiny", "--image-size", "64", "--probe", "--epochs", "2"]
+    monkeypatch.setattr(sys, "argv", ["train", *given, "--run-dir", str(run_dir), "--drop-leaks"])
+    train_and_push()
+    report = json.loads((run_dir / "report.json").read_text())
+    assert any("Left out of training" in note for note in report["data"]["notes"])
+    assert report["data"]["sha256"] != hash_records(read_records(data))
+    assert "--drop-leaks" in build_command(report)
+    again = ["--model", str(run_dir), "--data-dir", str(data), "--out", str(tmp_path / "again"), "--compare"]
+    monkeypatch.setattr(sys, "argv", ["evaluate", *again])
+    evaluate_model()
+    said = capsys.readouterr().out
+    assert "as in the report" in said
+    assert "DIFFERS" not in said
 
 
 def test_the_token_is_checked_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
