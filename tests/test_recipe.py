@@ -270,6 +270,15 @@ def test_other_test_slices_are_refused(recipe_table: Any) -> None:
         recipe_table.measure_rows(tables, {}, words={"robust": "", "plain": ""}, replicates=10)
 
 
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_row_is_told_as_those_of_every_benchmark_are(recipe: Any, recipe_table: Any, shuffled: bool) -> None:
+    runs = make_runs(shift=2.0, shuffled=shuffled)
+    (row,) = recipe_table.measure_rows({"a": runs}, {}, words={"a": "a"}, replicates=100)
+    told = load_benchmark("all").describe_row(recipe.summarise(row))
+    assert told[0] == "a"
+    assert f"{(row['control']['mean'] if shuffled else row['auroc']['value']):.3g}" in told[1]
+
+
 def test_the_control_is_a_t_interval(recipe_table: Any) -> None:
     aurocs = [0.41, 0.56, 0.62, 0.47, 0.58]
     found = recipe_table.average_shuffles(aurocs)

@@ -370,12 +370,12 @@ def benchmark_recipe(
     more = {"pretrain_patients": pretrain_patients, "pretrain_epochs": pretrain_epochs}
     result = compare_recipes(base, records, out, chosen=chosen, seeds=seeds, note=data_note, **more)
     print((out / "recipe.md").read_text())
-    return [_summarise(row) for row in result["rows"]]
+    return [summarise(row) for row in result["rows"]]
 
 
-def _summarise(row: dict[str, Any]) -> Row:
+def summarise(row: dict[str, Any]) -> Row:
     """A row's test AUROC, as every benchmark's rows are."""
     control = row.get("control")
     figure = control | {"value": control["mean"]} if control else row["auroc"]
     known = {key: figure[key] for key in ("value", "low", "high") if figure[key] is not None}
-    return {"row": row["name"], "bar": "holds 0.5" if control else "none"} | known
+    return {"row": row["name"], "bar": "none"} | known  # whether a control holds 0.5 is a sentence of the page
