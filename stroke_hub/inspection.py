@@ -121,6 +121,7 @@ def _predict_only(model: "ResNetViT", records: Records, out: Path) -> None:
 
 
 def _count(rows: int) -> str:
+    # findings.count would bring OpenCV and scikit-learn along, which predict.py does without
     return f"{rows} row{'' if rows == 1 else 's'}"
 
 

@@ -216,7 +216,6 @@ def test_the_faster_one_is_taken(run: Path, run_dir: Path) -> None:
 def test_an_onnx_answer_imports_no_torch(run: Path, sample: Records) -> None:
     code = f"""
 import sys
-import tomllib
 from stroke_hub import Predictor, explain, find_report, load_slices, predict, read_records
 
 records = read_records({str(sample.root)!r})
