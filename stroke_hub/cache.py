@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
@@ -25,7 +26,6 @@ from filelock import FileLock, Timeout
 from PIL import features
 from torch import Tensor
 
-from stroke_hub import pixels
 from stroke_hub.errors import DatasetError, UnreadableImage
 from stroke_hub.files import replacing
 from stroke_hub.pixels import fit_square, load_slices
@@ -37,6 +37,9 @@ ENTRY = 64  # bytes
 WINDOW = 64  # squares decoded ahead of the one written: enough for the threads, and memory stays flat
 FORGOTTEN_AFTER = 30 * 24 * 3600  # seconds without use
 MAP_NORESERVE = 0x4000  # Linux; a name in Python's mmap from 3.13
+
+SOURCES = Path(__file__).parent
+DECODERS = ("pixels", "levels", "dicom", "volumes", "codestreams", "silence")  # modules that make a file's pixels
 
 Decode: TypeAlias = Callable[[Path], tuple[bytes, bytes]]
 
@@ -93,9 +96,13 @@ def read_squares(
 
 @functools.cache
 def _identify_decoder() -> str:
-    """Whatever could change a decoded pixel: our decoder's own source, and Pillow with its lossy codecs."""
-    identity = hashlib.sha256(Path(pixels.__file__).read_bytes())
-    identity.update(repr([features.version(name) for name in ("pil", "jpg", "webp", "libtiff")]).encode())
+    """Name whatever could change a decoded pixel: the sources of our decoders, and the versions of others'."""
+    identity = hashlib.sha256()
+    for name in DECODERS:
+        identity.update((SOURCES / f"{name}.py").read_bytes())
+    versions = [features.version(name) for name in ("pil", "jpg", "webp", "libtiff")]
+    versions += [metadata.version(name) for name in ("numpy", "pydicom", "nibabel")]
+    identity.update(repr(versions).encode())
     return identity.hexdigest()[:16]
 
 

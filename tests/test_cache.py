@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,6 +123,26 @@ def test_another_decoder_shares_nothing(folder: Path, files: list[Path], monkeyp
     decoded = count_decodes(monkeypatch)
     read_squares(files, **OPTIONS)
     assert sorted(decoded) == files
+
+
+@pytest.mark.parametrize("name", cache.DECODERS)
+def test_a_change_of_any_decoding_module_is_a_miss(
+    folder: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    sources = tmp_path / "sources"
+    shutil.copytree(cache.SOURCES, sources)
+    monkeypatch.setattr(cache, "SOURCES", sources)
+    decoded = count_decodes(monkeypatch)
+    for expected in (files[:3], []):
+        cache._identify_decoder.cache_clear()
+        read_squares(files[:3], **OPTIONS)
+        assert sorted(decoded) == expected
+        decoded.clear()
+    with (sources / f"{name}.py").open("a", encoding="utf-8") as source:
+        source.write("# another rescaling\n")
+    cache._identify_decoder.cache_clear()
+    read_squares(files[:3], **OPTIONS)
+    assert sorted(decoded) == files[:3]
 
 
 @pytest.mark.parametrize(
