@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup quickstart demo screenshot test test-all lint format clean
+.PHONY: help setup quickstart demo screenshot test test-all lint format docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
@@ -31,10 +31,14 @@ test: .venv/ready  ## every test that takes seconds
 test-all: .venv/ready  ## the proofs that take minutes too
 	$(BIN)/python -m pytest -m ''
 
-lint: .venv/ready  ## ruff and mypy
+docs: .venv/ready  ## write the parts of docs/ that are made from the code
+	$(BIN)/python scripts/write_docs.py
+
+lint: .venv/ready  ## ruff, mypy, and that imports only go down
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: .venv/ready  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .

@@ -3,7 +3,7 @@
 python scripts/audit.py --data-dir data/sample --out runs/audit
 """
 
-from stroke_hub.commands import audit_folder
+from stroke_hub.cli.audit import audit_folder
 
 if __name__ == "__main__":
     audit_folder()

@@ -4,7 +4,7 @@ python scripts/evaluate.py --model runs/quickstart --data-dir data/sample --out 
 python scripts/evaluate.py --model owner/name --revision COMMIT --data-dir FOLDER --out runs/external
 """
 
-from stroke_hub.inspection import evaluate_model
+from stroke_hub.cli.evaluate import evaluate_model
 
 if __name__ == "__main__":
     evaluate_model()

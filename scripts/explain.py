@@ -3,7 +3,7 @@
 python scripts/explain.py --model runs/quickstart --data-dir data/sample --out runs/gallery
 """
 
-from stroke_hub.inspection import explain_folder
+from stroke_hub.cli.explain import explain_folder
 
 if __name__ == "__main__":
     explain_folder()

@@ -3,7 +3,7 @@
 python scripts/export.py --model runs/quickstart --data-dir data/sample
 """
 
-from stroke_hub.commands import export_model
+from stroke_hub.cli.export import export_model
 
 if __name__ == "__main__":
     export_model()

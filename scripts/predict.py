@@ -3,7 +3,7 @@
 python scripts/predict.py scan.png data/sample/deep/test --model runs/quickstart --out predictions.csv
 """
 
-from stroke_hub.inspection import predict_files
+from stroke_hub.cli.predict import predict_files
 
 if __name__ == "__main__":
     predict_files()

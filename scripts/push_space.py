@@ -3,7 +3,7 @@
 python scripts/push_space.py --repo-id owner/space --model owner/name
 """
 
-from stroke_hub.commands import publish_space
+from stroke_hub.cli.space import publish_space
 
 if __name__ == "__main__":
     publish_space()

@@ -4,7 +4,7 @@ python scripts/report.py runs/quickstart
 python scripts/report.py --compare runs/a runs/b --out runs/a-and-b
 """
 
-from stroke_hub.inspection import report_runs
+from stroke_hub.cli.report import report_runs
 
 if __name__ == "__main__":
     report_runs()

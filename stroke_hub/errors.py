@@ -1,6 +1,14 @@
 """The errors that a user can cause or meet. Each carries one sentence: what, what is wrong, what to do."""
 
-__all__ = ["DatasetError", "HubError", "ModelFormatError", "RunError", "StrokeHubError", "UnreadableImage"]
+__all__ = [
+    "DatasetError",
+    "HubError",
+    "ModelFormatError",
+    "RunError",
+    "StrokeHubError",
+    "UnreadableImage",
+    "printable",
+]
 
 
 class StrokeHubError(Exception):
@@ -25,3 +33,10 @@ class RunError(StrokeHubError, RuntimeError):
 
 class HubError(StrokeHubError, RuntimeError):
     """The Hub refused or could not be reached."""
+
+
+def printable(text: str, *, limit: int = 60) -> str:
+    """Text of others made safe for a message: one line, no markup, at most `limit` (>= 3) characters."""
+    kept = "".join(sign if sign.isprintable() and sign not in "<>&\"'`[]*|\\" else "?" for sign in text)
+    tail = limit // 3
+    return kept if len(kept) <= limit else f"{kept[: limit - tail - 1]}…{kept[-tail:]}"

@@ -12,7 +12,7 @@ import torch
 from playwright.sync_api import Browser, sync_playwright
 
 from stroke_hub import PRESETS, Records, ResNetViT, TrainConfig, fit, read_records, write_sample
-from stroke_hub.report import evaluate_run
+from stroke_hub.evaluation.evaluate import evaluate_run
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (

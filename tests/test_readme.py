@@ -1,6 +1,5 @@
-"""The README's Python runs as printed, its commands exist, and its file tree is the tree."""
+"""The README's Python runs as printed, its commands exist, and the pages made from the code are up to date."""
 
-import ast
 import functools
 import re
 import shlex
@@ -57,30 +56,7 @@ def test_commands_exist(command: str) -> None:
     assert [flag for flag in flags if flag not in text] == [], f"{words[1]} does not have them"
 
 
-def test_file_tree_is_the_tree() -> None:
-    tracked = {path.name for folder in ("stroke_hub", "scripts", "space") for path in (ROOT / folder).glob("*.py")}
-    tree = next(block for block in find_blocks("text") if "stroke_hub/" in block)
-    named = set(re.findall(r"\b\w+\.py\b", tree))
-    assert {name for name in tracked - named if name != "__init__.py"} == set()
-    assert {name for name in named if not list(ROOT.glob(f"*/{name}"))} == set()
-
-
-def test_imports_point_downward_in_the_tree() -> None:
-    tree = next(block for block in find_blocks("text") if "stroke_hub/" in block)
-    names = re.findall(r"^  (\w+)\.py ", tree.split("space/")[0], flags=re.MULTILINE)
-    assert len(names) == len(list((ROOT / "stroke_hub").glob("[a-z]*.py")))
-
-    def find_imports(node: ast.AST) -> list[str]:
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            return []
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stroke_hub."):
-            return [str(node.module).split(".")[1]]
-        return [name for child in ast.iter_child_nodes(node) for name in find_imports(child)]
-
-    upward = [
-        (name, other)
-        for place, name in enumerate(names)
-        for other in find_imports(ast.parse((ROOT / "stroke_hub" / f"{name}.py").read_text()))
-        if other not in names[place + 1 :]
-    ]
-    assert upward == []
+def test_pages_made_from_the_code_are_up_to_date() -> None:
+    script = [sys.executable, str(ROOT / "scripts" / "write_docs.py"), "--check"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"run python scripts/write_docs.py: {done.stderr}"

@@ -11,10 +11,10 @@ from pytorch_grad_cam import GradCAM
 from torch import Tensor
 
 from stroke_hub import PRESETS, ResNetViT, explain
-from stroke_hub.inference import to_float_pixels
-from stroke_hub.model import copy_for_evaluation
+from stroke_hub.inference.predict import to_float_pixels
+from stroke_hub.inference.relevance import compute_relevance, compute_rollout
+from stroke_hub.models.resnet_vit import copy_for_evaluation
 from stroke_hub.progress import track
-from stroke_hub.relevance import compute_relevance, compute_rollout
 
 # one slice on a CPU, as the demo has it; on a GPU one slice would measure the launching of kernels
 TIMED_BATCH = 32 if DEVICE == "cuda" else 1

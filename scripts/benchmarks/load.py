@@ -11,7 +11,7 @@ from benchmarks.timing import Row, describe_ratios, time_in_turns
 from safetensors.torch import load_file
 
 from stroke_hub import PRESETS, ResNetViT
-from stroke_hub.storage import WEIGHTS_FILE
+from stroke_hub.models.weights import WEIGHTS_FILE
 
 
 def construct_then_load(folder: Path) -> ResNetViT:

@@ -22,7 +22,7 @@ import torch
 from benchmarks.timing import DEVICE, Clock, Row
 from torch.utils.flop_counter import FlopCounterMode
 
-from stroke_hub.exported import count_cores
+from stroke_hub.inference.onnx_model import count_cores
 
 SIDE = 1536  # of the square matrices: larger ones are no faster
 BYTES = 2**28  # that are copied and read: past every cache of the processor

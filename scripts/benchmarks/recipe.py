@@ -21,14 +21,14 @@ from benchmarks.recipe_table import judge, measure_rows, write_table
 from benchmarks.timing import Row
 
 from stroke_hub import PRESETS, Records, ResNetViT, fit, predict, read_records, write_sample
-from stroke_hub.baselines import score_baselines
+from stroke_hub.data.loader import decode_squares
+from stroke_hub.data.records import hash_records
 from stroke_hub.errors import RunError
+from stroke_hub.evaluation.baselines import score_baselines
 from stroke_hub.files import write_text
-from stroke_hub.loader import decode_squares
 from stroke_hub.progress import say, track
-from stroke_hub.records import hash_records
-from stroke_hub.settings import TrainConfig
-from stroke_hub.train import TRAIN_CONFIG_FILE, is_trained, read_split
+from stroke_hub.runs.run_folder import TRAIN_CONFIG_FILE, is_trained, read_split
+from stroke_hub.runs.train_config import TrainConfig
 
 Group = Literal["main", "ablation", "control"]
 

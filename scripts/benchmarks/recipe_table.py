@@ -15,10 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from stroke_hub.intervals import bootstrap_intervals, paired_bootstrap, resample_groups
-from stroke_hub.metrics import auroc, choose_threshold
+from stroke_hub.metrics.classification import auroc, choose_threshold
+from stroke_hub.metrics.intervals import bootstrap_intervals, paired_bootstrap, resample_groups
 from stroke_hub.progress import track
-from stroke_hub.summary import say_interval
+from stroke_hub.report.formatting import say_interval
 
 __all__ = ["average_shuffles", "judge", "measure_roc_point", "measure_rows", "write_table"]
 

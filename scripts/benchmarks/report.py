@@ -12,7 +12,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from stroke_hub.intervals import bootstrap_intervals, resample_groups
+from stroke_hub.metrics.intervals import bootstrap_intervals, resample_groups
 
 IMAGES, GROUPS, REPLICATES = 776, 155, 10_000
 

@@ -16,12 +16,12 @@ from benchmarks.timing import Clock, Row, describe_ratios
 from safetensors.torch import load_file, save_file
 
 from stroke_hub import Predictor, ResNetViT, explain
-from stroke_hub.export import export
-from stroke_hub.exported import FILES, FOLDER
-from stroke_hub.inference import to_float_pixels
+from stroke_hub.deploy.export import export
+from stroke_hub.inference.onnx_model import FILES, FOLDER
+from stroke_hub.inference.predict import to_float_pixels
+from stroke_hub.inference.relevance import compute_relevance
+from stroke_hub.models.weights import WEIGHTS_FILE, halve_weights
 from stroke_hub.progress import say, track
-from stroke_hub.relevance import compute_relevance
-from stroke_hub.storage import WEIGHTS_FILE, halve_weights
 
 PRESET = "full"
 ANSWER = """

@@ -14,10 +14,10 @@ from benchmarks.timing import Row, describe_ratios, time_in_turns
 from PIL import Image
 
 from stroke_hub import PRESETS, Predictor, ResNetViT, load_slices
-from stroke_hub.export import export
-from stroke_hub.exported import count_cores
-from stroke_hub.inference import to_float_pixels, to_pixels
-from stroke_hub.predictions import PredictSettings, load_model, predict_archive, predict_parts
+from stroke_hub.batch.pipeline import PredictSettings, load_model, predict_archive, predict_parts
+from stroke_hub.deploy.export import export
+from stroke_hub.inference.onnx_model import count_cores
+from stroke_hub.inference.predict import to_float_pixels, to_pixels
 
 SIDE = 512  # pixels of a CT slice
 SETTINGS = PredictSettings()
@@ -117,7 +117,7 @@ def benchmark_scale(
 
 
 def _measure_ray(folder: Path, seconds: float) -> Row:
-    from stroke_hub.cluster import predict_on_cluster
+    from stroke_hub.batch.ray_engine import predict_on_cluster
 
     start = time.perf_counter()
     predict_archive(

@@ -19,9 +19,9 @@ from benchmarks.timing import DEVICE, Clock, Row, describe_ratios, time_in_turns
 from PIL import Image
 
 from stroke_hub import PRESETS, ResNetViT
-from stroke_hub.export import export
+from stroke_hub.deploy.export import export
+from stroke_hub.inference.relevance import compute_relevance
 from stroke_hub.progress import track
-from stroke_hub.relevance import compute_relevance
 
 SPACE = Path(__file__).parent.parent.parent / "space"
 SIDE = 512  # px of the upload, as scanners make them

@@ -24,12 +24,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from stroke_hub import PRESETS, ResNetViT, predict, read_records, write_sample
-from stroke_hub.epochs import prepare_run, train_epoch
-from stroke_hub.inference import to_float_pixels
-from stroke_hub.loader import AugmentedSlices, build_loader, decode_squares
-from stroke_hub.processes import start_accelerator
+from stroke_hub.data.loader import AugmentedSlices, build_loader, decode_squares
+from stroke_hub.inference.predict import to_float_pixels
 from stroke_hub.progress import say
-from stroke_hub.settings import TrainConfig
+from stroke_hub.runs.train_config import TrainConfig
+from stroke_hub.training.distributed import start_accelerator
+from stroke_hub.training.loop import prepare_run, train_epoch
 
 GPU = DEVICE == "cuda"
 BATCH = 32 if GPU else 8  # a step of the compact preset takes a second on two cores

@@ -1,0 +1,1 @@
+"""Leaks in a dataset, found before training."""

@@ -1,0 +1,174 @@
+"""What an audit found, in numbers and in plain words."""
+
+import math
+from collections import Counter
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from stroke_hub.audit.duplicates import Calibration
+from stroke_hub.data.records import Records, hash_records
+
+__all__ = ["NAMES", "count", "select_leaks", "summarise"]
+
+Finding: TypeAlias = dict[str, Any]
+
+VERSION = 1  # of audit.json
+NAMES = {1: "stroke", 0: "normal"}
+KINDS = ("file", "pixels", "near")
+LEVELS = ("error", "warning", "note")  # worst first
+SUSPECT_RATE = 0.01  # false alarms from which near-duplicates are only suspected
+UNEVEN = 1.5  # ratio of two modalities' shares of stroke from which the modality itself is a hint
+
+
+def summarise(
+    records: Records, pairs: pd.DataFrame, closest: pd.DataFrame, calibration: Calibration, compared: int
+) -> dict[str, Any]:
+    """Return what audit.json holds, as `audit.write_audit` describes it.
+
+    Parameters
+    ----------
+    pairs, closest : as in `audit.Audit`.
+    compared : how many pairs of pictures were compared.
+    """
+    table = records.table
+    known = table["group"] != table["path"]
+    leaks = select_leaks(pairs)
+    groups = {split: set(part["group"]) for split, part in table[known].groupby(table["split"] == "test")}
+    both = table[known & table["group"].isin(groups.get(True, set()) & groups.get(False, set()))]
+    rate = calibration.false_alarm_rate
+    summary: dict[str, Any] = {
+        "version": VERSION,
+        "dataset": {
+            "sha256": hash_records(records),
+            "slices": len(table),
+            "groups": table["group"].nunique(),
+            "without_patient": int((~known).sum()),
+        },
+        "counts": {str(split): _count_part(part) for split, part in table.groupby("split")},
+        "calibration": {
+            "slices": calibration.n,
+            "compared_pairs": compared,
+            "median": round(calibration.median, 4) if calibration.n else None,
+            "highest_below": float(closest["similarity"].max()) if len(closest) else None,
+            "threshold": calibration.threshold,
+            "false_alarm_rate": None if math.isnan(rate) else float(f"{rate:.2g}"),
+            "patients_known": bool(known.all()),
+        },
+        "duplicates": _count_pairs(pairs),
+        "leaks": {
+            "train_slices": leaks["path_a"].nunique(),
+            "test_slices": leaks["path_b"].nunique(),
+            "groups_on_both_sides": both["group"].nunique(),
+            "their_train_slices": int((both["split"] != "test").sum()),
+            "their_test_slices": int((both["split"] == "test").sum()),
+        },
+    }
+    found = [*_find_leaks(summary, leaks), *_find_repeats(summary), *_find_limits(summary), *_find_imbalance(table)]
+    found.sort(key=lambda finding: LEVELS.index(finding["level"]))
+    return summary | {"findings": found}
+
+
+def _count_part(part: pd.DataFrame) -> dict[str, Any]:
+    modality = part["modality"].fillna("unknown")
+    cells = {
+        str(name): {NAMES[label]: int((members["label"] == label).sum()) for label in sorted(NAMES)}
+        for name, members in part.groupby(modality)
+    }
+    return {"slices": len(part), "groups": part["group"].nunique(), **cells}
+
+
+def _count_pairs(pairs: pd.DataFrame) -> dict[str, dict[str, int]]:
+    splits = pairs["split_a"] + "-" + pairs["split_b"]
+    contradicting = pairs["label_a"] != pairs["label_b"]
+    return {
+        name: {kind: int((members["kind"] == kind).sum()) for kind in KINDS}
+        | {"contradicting_labels": int(contradicting[members.index].sum())}
+        for name, members in pairs.groupby(splits)
+    }
+
+
+def _state(level: str, sentence: str, **counts: int | float) -> Finding:
+    return {"level": level, "sentence": sentence, "counts": counts}
+
+
+def _find_leaks(summary: dict[str, Any], leaks: pd.DataFrame) -> list[Finding]:
+    found, here = [], summary["leaks"]
+    if slices := here["train_slices"]:
+        kinds = Counter(leaks.sort_values("similarity", ascending=False).drop_duplicates("path_a")["kind"])
+        equal = kinds["file"] + kinds["pixels"]
+        words = f"Test shows {count(slices, 'training image')} again, {equal:,} exactly and {kinds['near']:,} "
+        words += "re-encoded, resized, mirrored, cropped or changed in brightness: leave these out (--drop-leaks)."
+        found.append(_state("error", words, train_slices=slices, exact=equal, near=kinds["near"]))
+    if groups := here["groups_on_both_sides"]:
+        train, test = here["their_train_slices"], here["their_test_slices"]
+        words = f"Train and test share {count(groups, 'patient')}, with {count(train, 'training slice')} and "
+        words += f"{count(test, 'test slice')}: figures on these say nothing about new patients."
+        found.append(_state("error", words, groups=groups, train_slices=train, test_slices=test))
+    return found
+
+
+def _find_repeats(summary: dict[str, Any]) -> list[Finding]:
+    found, pairs = [], summary["duplicates"]
+    within = {
+        "train-train": "they weigh double; training keeps them on one side of its validation split.",
+        "test-test": "they count double in every figure, and intervals are narrower than they should be.",
+    }
+    for splits, consequence in within.items():
+        if n := sum(pairs.get(splits, {}).get(kind, 0) for kind in KINDS):
+            words = f"Among {splits.partition('-')[0]} images, {count(n, 'pair')} of one picture: {consequence}"
+            found.append(_state("warning", words, pairs=n))
+    if n := sum(counts["contradicting_labels"] for counts in pairs.values()):
+        words = f"Both labels stand on one picture in {count(n, 'pair')} of images: one of the two is wrong."
+        found.append(_state("error", words, pairs=n))
+    return found
+
+
+def _find_limits(summary: dict[str, Any]) -> list[Finding]:
+    """How far the other findings can be believed."""
+    found, here, dataset = [], summary["calibration"], summary["dataset"]
+    if alone := dataset["without_patient"]:
+        words = f"{alone:,} of {count(dataset['slices'], 'image')} have no patient id: images of one picture "
+        words += "stand in for patients in training, a proxy that misses slices of one patient that differ."
+        found.append(_state("warning", words, slices=alone))
+    rate, threshold = here["false_alarm_rate"], here["threshold"]
+    if rate is None:
+        words = f"Too few slices resemble others to calibrate near-duplicates: {threshold:g} is taken as threshold."
+        return [*found, _state("note", words, slices=here["slices"], threshold=threshold)]
+    basis = "slice of another patient" if here["patients_known"] else "other slice"
+    words = f"Near-duplicates are pairs of similarity {threshold:g} or more; the most alike {basis} has "
+    words += (
+        f"{here['median']:.2f} (median of {here['slices']:,} slices), and {rate:.2%} of slices are expected to "
+    )
+    words += "be taken for a copy by mistake"
+    words += "." if rate <= SUSPECT_RATE else ": slices resemble each other too much here, so look at the pictures."
+    level = "note" if rate <= SUSPECT_RATE else "warning"
+    found.append(_state(level, words, slices=here["slices"], threshold=threshold, false_alarm_rate=rate))
+    return found
+
+
+def _find_imbalance(table: pd.DataFrame) -> list[Finding]:
+    found = []
+    for split, part in table.groupby("split"):
+        share = float(part["label"].mean())
+        most = max(share, 1 - share)
+        words = f"{share:.1%} of the {split} slices are stroke: whoever always says "
+        words += f"{NAMES[int(share >= 0.5)]} is right in {most:.1%}."
+        found.append(_state("note", words, stroke_share=round(share, 4)))
+        shares = part.groupby(part["modality"].fillna("unknown"))["label"].mean()
+        if len(shares) > 1 and float(shares.max()) > UNEVEN * float(shares.min()):
+            words = f"Stroke is more common in {shares.idxmax()} ({shares.max():.1%}) than in {shares.idxmin()} "
+            words += f"({shares.min():.1%}) {split} slices: telling the modalities apart pays, so judge each alone."
+            counts = {f"stroke_share_{name}": round(float(value), 4) for name, value in shares.items()}
+            found.append(_state("warning", words, **counts))
+    return found
+
+
+def select_leaks(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs of a training and a test image."""
+    return pairs[(pairs["split_a"] != "test") & (pairs["split_b"] == "test")]
+
+
+def count(n: int, noun: str) -> str:
+    """A number with its noun: ``1 slice``, ``1,234 slices``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

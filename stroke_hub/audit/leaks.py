@@ -1,0 +1,318 @@
+"""What a dataset's figures would owe to leaks: one picture twice, one patient on both sides, uneven classes."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stroke_hub.audit.duplicates import (
+    Calibration,
+    align,
+    calibrate,
+    collect_sketches,
+    compare,
+    propose_pairs,
+    sketch,
+)
+from stroke_hub.audit.findings import NAMES, count, select_leaks, summarise
+from stroke_hub.data.records import Records, hash_records
+from stroke_hub.errors import DatasetError, UnreadableImage
+from stroke_hub.files import hash_file, write_text
+from stroke_hub.io.slices import load_slices
+from stroke_hub.progress import track
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+from stroke_hub.runs.run_folder import AUDIT_FILE, PAIRS_FILE
+
+__all__ = ["Audit", "assign_groups", "audit", "drop_leaks", "read_audit", "write_audit"]
+
+COLUMNS = ("path", "split", "label", "modality", "group")
+DRAWN = 8  # pairs in a picture
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What was found in a dataset.
+
+    Parameters
+    ----------
+    pairs : one row per pair of files that show one picture, worst first: leaks between splits, then contradicting
+        labels, then the most alike. Columns: kind ("file": the same bytes, "pixels": the same grey levels, "near":
+        the same picture after re-encoding, resizing, mirroring, turning, cropping or a change of brightness),
+        similarity (1 for the first two kinds), and path, split, label, modality and group of either file with
+        the endings _a and _b; of a pair that holds a test file, that is b. Of many equal files, each is paired
+        with one: a test file if there is one.
+    closest : the most alike pairs that were *not* taken for one picture, in the same columns, to judge by eye.
+    summary : what audit.json holds, see `write_audit`.
+    paths : the files that were looked at.
+    """
+
+    pairs: pd.DataFrame
+    closest: pd.DataFrame
+    summary: dict[str, Any]
+    paths: frozenset[str]
+
+
+def audit(records: Records) -> Audit:
+    """Look for leaks and imbalance in a dataset; nothing is written.
+
+    Files are compared by SHA-256, decoded pictures by SHA-256, and the rest by `duplicates`, where that could
+    matter: across groups and across splits. Of a file with several pages the first is looked at, as in training.
+    How alike two pictures must be is calibrated on the dataset: the bulk of the slices has no copy in another
+    group, so their most alike slices of other groups are other pictures. Where no patient is known, a file is
+    its own group, and slices of one patient belong to that bulk too: then only copies are found, not siblings.
+
+    Raises
+    ------
+    DatasetError : a slice cannot be read; it is named.
+    """
+    table = records.table.sort_values("path", ignore_index=True)
+    files, pictures, squares = _read(records.root, table["path"].tolist())
+    exact, exact_kinds = _pair_equals(table, files, pictures)
+    sketches = collect_sketches(squares)
+    candidates = propose_pairs(
+        sketches,
+        part=_encode(table["split"] + table["label"].astype(str)),
+        apart=_encode(table["split"] + "/" + table["group"]),
+        picture=_encode(pictures),
+    )
+    similarity = compare(sketches, candidates)
+    calibration = _calibrate(table, candidates, similarity)
+    near = similarity >= calibration.threshold
+    pairs = _tabulate(
+        table,
+        np.concatenate([exact, candidates[near]]),
+        exact_kinds + ["near"] * int(near.sum()),
+        np.concatenate([np.ones(len(exact)), similarity[near]]),
+    )
+    below = np.argsort(-similarity[~near], kind="stable")[:DRAWN]
+    others = _tabulate(table, candidates[~near][below], ["apart"] * len(below), similarity[~near][below])
+    summary = summarise(records, pairs, others, calibration, len(candidates))
+    return Audit(pairs, others, summary, frozenset(table["path"]))
+
+
+def drop_leaks(records: Records, found: Audit) -> Records:
+    """Return the dataset without the training images that stand in test too; test images are never dropped.
+
+    How many were left out is said in its notes. Patients on both sides are another matter: their slices stay.
+
+    Raises
+    ------
+    DatasetError : the audit is of another dataset, or a class would be lost from the training images.
+    """
+    _check_fit(records, found)
+    leaking = records.table["path"].isin(select_leaks(found.pairs)["path_a"])
+    if not leaking.any():
+        return records
+    table = records.table[~leaking].reset_index(drop=True)
+    if set(table.loc[table["split"] == "train", "label"]) != set(NAMES):
+        raise DatasetError(
+            "Without the images that stand in test too, training would lack a class; add other training images."
+        )
+    note = f"Left out of training, for test shows them too: {count(int(leaking.sum()), 'image')}."
+    return replace(records, table=table, notes=(*records.notes, note))
+
+
+def assign_groups(records: Records, found: Audit) -> Records:
+    """Return the dataset with one group for all that shows one picture, so that no split can divide it.
+
+    Where no patient is known, and a file is a group of its own, such clusters stand in for patients, and a
+    note says how far. That is not far: of 1,694 CT slices, none was taken for one picture with another of the same
+    patient, so copies alone would be kept together. Known patients who share a picture become one group too.
+
+    Raises
+    ------
+    DatasetError : the audit is of another dataset.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    _check_fit(records, found)
+    names, codes = np.unique(records.table["group"].to_numpy(str), return_inverse=True)
+    group_of = dict(zip(records.table["path"], codes, strict=True))
+    ends = found.pairs[["path_a", "path_b"]].map(group_of.get).dropna().to_numpy(int).T  # without what was dropped
+    links = coo_array((np.ones(ends.shape[1]), ends), shape=(len(names), len(names)))
+    _, cluster = connected_components(links, directed=False)
+    first = dict(zip(cluster[::-1], names[::-1], strict=True))  # the smallest name
+    group = pd.Series([first[code] for code in cluster[codes]], index=records.table.index, dtype=object)
+    unknown = records.table["group"] == records.table["path"]
+    if not (unknown.any() or (group != records.table["group"]).any()):
+        return records
+    alike = group[unknown & (group.map(group.value_counts()) > 1)]
+    notes = records.notes
+    if unknown.any():
+        notes += (
+            f"Of the {count(int(unknown.sum()), 'image')} without a patient id, {len(alike):,} now share "
+            f"{count(alike.nunique(), 'group')} with images that look alike: a proxy for patients, blind to "
+            "slices of one patient that look different.",
+        )
+    if joined := len(set(records.table.loc[~unknown, "group"])) - len(set(group[~unknown])):
+        notes += (f"Joined with others who share a picture with them: {count(joined, 'patient')}.",)
+    return replace(records, table=records.table.assign(group=group), notes=notes)
+
+
+def write_audit(found: Audit, records: Records, out: Path) -> None:
+    """Write audit.json, audit.csv and, where there are pairs to show, pictures of them into a folder.
+
+    figures/duplicates shows the worst pairs, figures/doubtful_pairs the least alike of them where there are more,
+    figures/closest_pairs the most alike that were not taken for one picture. audit.json holds, and is the same
+    byte for byte when the same dataset is audited again:
+
+    - version: 1. dataset: sha256 (see `hash_records`), slices, groups, without_patient.
+    - counts: by split; slices, groups, and by modality ("BT", "MR", "unknown") normal and stroke slices.
+    - calibration: slices it rests on, compared pairs, median similarity, highest below the threshold, threshold,
+      expected false_alarm_rate (share of slices without a copy that are taken for one; null where unknown),
+      patients_known.
+    - duplicates: by splits ("train-train", "train-test", ...); pairs of each kind (file, pixels, near) and, of
+      these pairs, contradicting_labels.
+    - leaks: train_slices that stand in test too, test_slices that they show, groups_on_both_sides, and slices
+      of these in train and in test.
+    - findings: worst first; level ("error", "warning", "note"), sentence, counts.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / PAIRS_FILE, found.pairs.to_csv(index=False))
+    near = found.pairs[found.pairs["kind"] == "near"].sort_values("similarity", kind="stable")
+    pictures = (
+        ("duplicates", found.pairs, "Pairs taken for one picture, worst first"),
+        (
+            "doubtful_pairs",
+            near[: len(near) * (len(near) > DRAWN)],
+            "Taken for one picture: the least alike of these",
+        ),
+        ("closest_pairs", found.closest, "Not taken for one picture: the most alike of these"),
+    )
+    for name, pairs, title in pictures:
+        if len(pairs):
+            from stroke_hub.report.plots import save_figure
+
+            save_figure(_draw_pairs(pairs.head(DRAWN), records.root, title), out / "figures" / name)
+    write_text(out / AUDIT_FILE, json.dumps(found.summary, indent=2, allow_nan=False) + "\n")
+
+
+def read_audit(folder: Path, records: Records) -> Audit | None:
+    """The audit that `write_audit` put into a folder, without its closest pairs; None where there is none of this
+    dataset, whose every byte counts.
+    """
+    try:
+        summary = json.loads((folder / AUDIT_FILE).read_text())
+        pairs = pd.read_csv(folder / PAIRS_FILE, keep_default_na=False)
+        if summary["dataset"]["sha256"] != hash_records(records):
+            return None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return Audit(pairs, pairs[:0], summary, frozenset(records.table["path"]))
+
+
+# --- what stands where --------------------------------------------------------------------------------------
+
+
+def _read(root: Path, paths: list[str]) -> tuple[pd.Series, pd.Series, NDArray[np.uint8]]:
+    """SHA-256 of each file and of its picture, and the picture's sketch."""
+    files, pictures, squares = [], [], []
+    for path in track(paths, "reading slices"):
+        try:
+            pixels = load_slices(root / path)[0].pixels
+            files.append(hash_file(root / path))
+        except (UnreadableImage, OSError) as error:
+            raise DatasetError(f"{(root / path).parent}/{error}") from error
+        shape = f"{pixels.shape}".encode()
+        pictures.append(hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest())
+        squares.append(sketch(pixels))
+    return pd.Series(files), pd.Series(pictures), np.array(squares)
+
+
+def _encode(values: pd.Series) -> NDArray[np.int64]:
+    return np.unique(values.to_numpy(str), return_inverse=True)[1].astype(np.int64)
+
+
+def _pair_equals(table: pd.DataFrame, files: pd.Series, pictures: pd.Series) -> tuple[NDArray[np.int64], list[str]]:
+    """Pairs of equal pictures, (M, 2), and their kinds: each with the first of it, where test files come first."""
+    firsts: dict[str, int] = {}
+    pairs, kinds = [np.empty((0, 2), np.int64)], []
+    for row in np.argsort(_rank(table))[::-1].tolist():
+        first = firsts.setdefault(pictures[row], row)
+        if first != row:
+            pairs.append(np.array([[first, row]]))
+            kinds.append("file" if files[first] == files[row] else "pixels")
+    return np.concatenate(pairs), kinds
+
+
+def _rank(table: pd.DataFrame) -> NDArray[np.int64]:
+    """Each row's place when training files come before test files, by path each."""
+    order = np.lexsort((table["path"].to_numpy(str), table["split"] == "test"))
+    rank = np.empty(len(table), np.int64)
+    rank[order] = np.arange(len(table))
+    return rank
+
+
+def _calibrate(table: pd.DataFrame, candidates: NDArray[np.int64], similarity: NDArray[np.float64]) -> Calibration:
+    """A threshold from what each slice's most alike slice of another group looks like."""
+    groups = table["group"].to_numpy(str)
+    across = groups[candidates[:, 0]] != groups[candidates[:, 1]]
+    nearest = np.full(len(table), -np.inf)
+    for end in (0, 1):
+        np.maximum.at(nearest, candidates[across, end], similarity[across])
+    return calibrate(nearest[np.isfinite(nearest)])
+
+
+def _tabulate(
+    table: pd.DataFrame, pairs: NDArray[np.int64], kinds: list[str], similarity: NDArray[np.float64]
+) -> pd.DataFrame:
+    """Pairs of rows as the table that `Audit` describes."""
+    pairs = np.take_along_axis(pairs, np.argsort(_rank(table)[pairs], axis=1), axis=1)
+    found: dict[str, Any] = {"kind": np.array(kinds, object), "similarity": similarity.round(4)}
+    for end, rows in zip("ab", pairs.T, strict=True):
+        found |= {f"{name}_{end}": table[name].to_numpy()[rows] for name in COLUMNS}
+    rows = pd.DataFrame(found)
+    rows["one_split"] = rows["split_a"] == rows["split_b"]
+    rows["one_label"] = rows["label_a"] == rows["label_b"]
+    worst = ["one_split", "one_label", "similarity", "path_a", "path_b"]
+    rows = rows.sort_values(worst, ascending=[True, True, False, True, True], ignore_index=True)
+    return rows.drop(columns=["one_split", "one_label"])
+
+
+def _check_fit(records: Records, found: Audit) -> None:
+    if not set(records.table["path"]) <= found.paths:
+        raise DatasetError("The audit is of another dataset; audit this one.")
+
+
+# --- in pictures --------------------------------------------------------------------------------------------
+
+
+def _draw_pairs(pairs: pd.DataFrame, root: Path, title: str) -> "Figure":
+    """A row a pair: both files as they are, both heads aligned, and what is left of one after the other."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.6, 1.75 * len(pairs) + 0.9), layout="constrained")
+    grid = figure.subplots(len(pairs), 5, squeeze=False)
+    for axes, (_, pair) in zip(grid, pairs.iterrows(), strict=True):
+        pixels = [load_slices(root / pair[f"path_{end}"])[0].pixels for end in "ab"]
+        _, first, second = align(collect_sketches([sketch(picture) for picture in pixels]), 0, 1)
+        gain, offset = np.polyfit(second.ravel(), first.ravel(), 1) if np.ptp(second) else (0.0, first.mean())
+        for place, picture in zip(axes, (*pixels, first, second), strict=False):
+            place.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        axes[4].imshow(first - (gain * second + offset), cmap="RdBu_r", vmin=-96, vmax=96)
+        for place in axes:
+            place.set(xticks=[], yticks=[])
+            place.spines[:].set_visible(False)
+        for place, end in zip(axes, "ab", strict=False):
+            words = f"{pair[f'split_{end}']}, {NAMES[pair[f'label_{end}']]}"
+            place.set_xlabel(f"{words}\n{_shorten(pair[f'path_{end}'])}", fontsize=7)
+        axes[2].set_xlabel(f"{pair['kind']}\nsimilarity {pair['similarity']:.3f}", fontsize=7)
+    for place, name in zip(grid[0], ("A", "B", "A's head", "B laid onto A", "A - B"), strict=True):
+        place.set_title(name, fontsize=9)
+    figure.suptitle(title, fontsize=10, fontweight="bold")
+    figure.supxlabel("A - B: after brightness and contrast are matched; white is no difference", fontsize=7)
+    return figure
+
+
+def _shorten(path: str) -> str:
+    """The end of a path, as much as stands below a picture."""
+    name = path.rpartition("/")[2]
+    return name if len(name) <= 26 else f"{name[:12]}…{name[-13:]}"

@@ -1,0 +1,1 @@
+"""Any number of files -> a table of predictions."""

@@ -1,0 +1,344 @@
+"""A work list and a model -> a table of predictions, on all cores, in bounded memory."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, Union
+
+import numpy as np
+import pandas as pd
+
+from stroke_hub import __version__
+from stroke_hub.batch.table import TableInParts
+from stroke_hub.batch.worklist import NamedFile, Part, find_items, form_parts, open_item, read_parts, write_parts
+from stroke_hub.errors import RunError
+from stroke_hub.inference.onnx_model import Precision, count_cores
+from stroke_hub.inference.predict import predict
+from stroke_hub.inference.predictor import Backend, Predictor
+from stroke_hub.io.slices import Slice, fit_square
+from stroke_hub.io.windowing import Window
+from stroke_hub.progress import say, track
+
+if TYPE_CHECKING:  # an exported model needs no torch
+    from stroke_hub.models.resnet_vit import ResNetViT
+
+__all__ = [
+    "Engine",
+    "PredictSettings",
+    "Step",
+    "Summary",
+    "load_model",
+    "predict_archive",
+    "predict_part",
+    "predict_parts",
+    "predict_paths",
+    "predict_slices",
+]
+
+Model: TypeAlias = Union["ResNetViT", Predictor]
+
+CONTRIBUTIONS = ("cnn", "vit", "baseline")
+LIST_FILE = "inputs.jsonl"
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How slices become rows; what any of these changes, if only by rounding, is another table.
+
+    batch_size : slices that go through the model at once; above 16, a CPU spends its time on fresh memory.
+    contributions : columns with what CNN, ViT and baseline contribute to Stroke, in log-odds: at no extra cost for
+        a standard transformer, at the price of a backward pass for others.
+    window : as `load_slices` takes it.
+    """
+
+    batch_size: int = 16
+    contributions: bool = True
+    window: Window | None = None
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """The columns that the model fills, and their kinds."""
+        shares = [f"contribution_{name}" for name in CONTRIBUTIONS] if self.contributions else []
+        first = {"label": "string", "stroke_probability": "float64"}
+        return first | dict.fromkeys(shares, "float32") | {"unusual": "bool"}
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """All columns of the table, and their kinds."""
+        return {"path": "string", "index": "int64", **self.answers, "error": "string"}
+
+
+class Step(NamedTuple):
+    """What an engine has done since its step before.
+
+    part : the part that it is at.
+    rows : done.
+    table : with the part's last step all its rows, as the final table has them.
+    """
+
+    part: Part
+    rows: int
+    table: pd.DataFrame | None
+
+
+Engine = Callable[[Iterable[Part]], Generator[Step, None, None]]
+
+
+@dataclass
+class Summary:
+    """What came out: rows and rows with an error of the whole table, and slices a second of this run."""
+
+    rows: int = 0
+    errors: int = 0
+    rate: float = 0.0
+
+
+# --- slices -> columns --------------------------------------------------------------------------------------
+
+
+def load_model(
+    model: str, revision: str | None, *, backend: Backend | Literal["auto"] = "auto", precision: Precision = "fp32"
+) -> Predictor:
+    """The model of a run folder or of the Hub, as every engine and every worker loads it: one thread an answer."""
+    return Predictor.from_pretrained(model, revision=revision, backend=backend, precision=precision, threads=1)
+
+
+def predict_slices(model: Model, slices: Sequence[Slice], settings: PredictSettings) -> dict[str, Any]:
+    """The columns that the model fills, for one slice or more: nothing else asks it."""
+    found = predict(model, slices, batch_size=len(slices), contributions=settings.contributions)
+    answers: dict[str, Any] = {"label": found.label, "stroke_probability": found.probability}
+    if found.contributions is not None:
+        answers |= {f"contribution_{name}": found.contributions[:, i] for i, name in enumerate(CONTRIBUTIONS)}
+    return answers | {"unusual": found.unusual}
+
+
+# --- parts -> tables ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Batch:
+    """Rows of one part, in order; those without an error get their answers from the model."""
+
+    part: Part
+    last: bool = False
+    rows: list[tuple[str, int, str]] = field(default_factory=list)  # path, index, error
+    slices: list[Slice] = field(default_factory=list)
+    answers: dict[str, Any] = field(default_factory=dict)
+
+
+def predict_parts(
+    model: Model, parts: Iterable[Part], settings: PredictSettings, *, threads: int | None = None
+) -> Generator[Step, None, None]:
+    """Predict parts in their order, decoding some files ahead of the model, on `threads` threads.
+
+    Every thread decodes and computes by itself: no thread waits for the others inside an operation, the weights are
+    shared, and nothing is copied between processes. Memory holds the squares of some batches. Which slices share a
+    batch follows from the part alone, so a part's rows are the same bits in any run, on any number of threads.
+
+    Parameters
+    ----------
+    threads : by default as many as cores are available, or as torch may use.
+    """
+    threads, pool = _start_threads(model, threads)
+
+    def fit(one: Slice) -> Slice:
+        square = fit_square(one.pixels, model.image_size, resize=model.resize, interpolation=model.interpolation)
+        return Slice(square, one.modality, one.source, one.index)
+
+    def list_jobs() -> Iterator[Callable[[], tuple[Part, NamedFile | None]]]:
+        for part in parts:
+            for item in part.items:
+                yield from (partial(_keep, part, job) for job in open_item(item, fit, window=settings.window))
+            yield partial(_keep, part, None)
+
+    try:
+        loaded = _do_in_order(pool, list_jobs(), ahead=2 * settings.batch_size + 2 * threads)
+        batches = _form_batches(loaded, settings.batch_size)
+        answers = (partial(_answer, model, batch, settings) for batch in batches)
+        answered: list[_Batch] = []
+        for batch in _do_in_order(pool, answers, ahead=2 * threads):
+            answered.append(batch)
+            yield Step(batch.part, len(batch.rows), _tabulate(answered, settings) if batch.last else None)
+            if batch.last:
+                answered = []
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def predict_part(model: Model, part: Part, settings: PredictSettings) -> pd.DataFrame:
+    """The rows of one part, by one thread: what a worker of a cluster does."""
+    return next(step.table for step in predict_parts(model, [part], settings, threads=1) if step.table is not None)
+
+
+def _start_threads(model: Model, threads: int | None) -> tuple[int, ThreadPoolExecutor]:
+    if isinstance(model, Predictor) and model.backend == "onnx":
+        threads = threads or count_cores()
+        return threads, ThreadPoolExecutor(threads)
+    import torch
+
+    threads = threads or torch.get_num_threads()
+    # its own threads do not split operations among further ones; the setting is theirs alone
+    return threads, ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def _keep(part: Part, job: Callable[[], NamedFile] | None) -> tuple[Part, NamedFile | None]:
+    return part, job() if job else None
+
+
+def _do_in_order(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], Result]], *, ahead: int) -> Iterator[Result]:
+    """Results in the jobs' order, with at most `ahead` of them taken up or waiting: `Executor.map` takes up all."""
+    waiting: deque[Future[Result]] = deque()
+    for job in jobs:
+        waiting.append(pool.submit(job))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _form_batches(loaded: Iterable[tuple[Part, NamedFile | None]], size: int) -> Iterator[_Batch]:
+    """Batches of at most `size` slices, none of two parts; each part ends with a batch that says so."""
+    batch = None
+    for part, file in loaded:
+        batch = batch or _Batch(part)
+        if file is None:
+            batch.last = True
+            yield batch
+            batch = None
+            continue
+        name = os.fsencode(file.name).decode(errors="backslashreplace")  # names on disk need not be UTF-8
+        if file.error:
+            batch.rows.append((name, 0, file.error))
+        for one in file.slices:
+            if len(batch.slices) == size:
+                yield batch
+                batch = _Batch(part)
+            batch.rows.append((name, one.index, ""))
+            batch.slices.append(one)
+
+
+def _answer(model: Model, batch: _Batch, settings: PredictSettings) -> _Batch:
+    if batch.slices:
+        batch.answers = predict_slices(model, batch.slices, settings)
+        batch.slices = []
+    return batch
+
+
+def _tabulate(batches: Sequence[_Batch], settings: PredictSettings) -> pd.DataFrame:
+    rows = [row for batch in batches for row in batch.rows]
+    table = pd.DataFrame(rows, columns=["path", "index", "error"]).astype({"index": "int64"})
+    fine = (table["error"] == "").to_numpy(bool)
+    for name, kind in settings.answers.items():
+        real = kind.startswith("float")
+        column = np.full(len(table), np.nan if real else None, kind if real else object)
+        if fine.any():
+            column[fine] = np.concatenate([batch.answers[name] for batch in batches if batch.answers])
+        table[name] = column
+    return table[list(settings.columns)]
+
+
+# --- a whole archive ----------------------------------------------------------------------------------------
+
+
+def predict_paths(
+    model: Model, sources: Sequence[str | Path], *, batch_size: int = 16, contributions: bool = False
+) -> pd.DataFrame:
+    """Predict what `worklist.find_items` takes, into memory; one bad file never ends the run.
+
+    Returns
+    -------
+    A row a slice, in the order of the work list: path, index (page or slice of the file), label,
+    stroke_probability, where asked for contribution_cnn, _vit and _baseline (log-odds of Stroke), unusual (unlike
+    the training slices), error (one sentence, "" where fine; then all between are missing).
+    """
+    settings = PredictSettings(batch_size, contributions)
+    parts = list(form_parts(find_items(sources)))
+    steps = predict_parts(model, parts, settings)
+    tables = [table for _, table in _follow(steps, sum(len(part.items) for part in parts), Summary())]
+    return pd.concat(tables, ignore_index=True) if tables else _tabulate([], settings)
+
+
+def predict_archive(
+    engine: Engine,
+    sources: Sequence[str | Path],
+    out: Path,
+    settings: PredictSettings,
+    *,
+    about: dict[str, Any],
+    resume: bool = False,
+) -> Summary | None:
+    """Predict what `worklist.find_items` takes into a table on disk, in bounded memory.
+
+    Parameters
+    ----------
+    engine : parts in, finished parts out, in any order.
+    sources : as `worklist.find_items` takes them.
+    out : a .csv or .parquet file, with the columns of `predict_paths`; replaced if it is there.
+        ``OUT.json`` beside it tells what was predicted with what.
+    about : the model, in words and hashes; kept in that JSON.
+    resume : go on where an interrupted run of the same inputs, model and settings stopped.
+
+    Returns
+    -------
+    What came out; None where `resume` finds it finished already.
+
+    Raises
+    ------
+    RunError : there is nothing to predict, an interrupted run but no `resume`, one of something else, or another
+        process at it.
+    """
+    table = TableInParts(out, settings.columns)
+    with table.opening():
+        list_file = table.folder / LIST_FILE
+        count, inputs = write_parts(form_parts(find_items(sources)), list_file)
+        if not count:
+            raise RunError("There is no image in what was given; name image files, or folders that hold some.")
+        run = {
+            "version": __version__,
+            "inputs": {"count": count, "sha256": inputs},
+            "settings": asdict(settings),
+            "model": about,
+        }
+        if table.claim(run, resume=resume):
+            return None
+        done = table.find_parts()
+        if done:
+            say(f"{table.folder}: {len(done)} parts are there already")
+        parts = (part for part in read_parts(list_file) if part.number not in done)
+        left = sum(len(part.items) for part in read_parts(list_file) if part.number not in done)
+        summary = Summary()
+        with closing(engine(parts)) as steps:  # a cluster is left even where a part cannot be stored
+            for part, rows in _follow(steps, left, summary):
+                table.add(part.number, rows)
+        summary.rows, summary.errors = table.count_rows()
+        table.join()
+    return summary
+
+
+def _follow(steps: Iterable[Step], files: int, summary: Summary) -> Iterator[tuple[Part, pd.DataFrame]]:
+    """Pass finished parts on, showing how far of `files` and how fast; the counts go into `summary`."""
+    start, done = time.monotonic(), 0
+
+    def count() -> Iterator[Step | None]:
+        for step in steps:
+            summary.rows += step.rows
+            summary.rate = summary.rows / (time.monotonic() - start)
+            yield step
+            yield from [None] * (step.rows - 1)  # a step a row: a file may be a slice or a whole archive
+
+    def tell() -> str:
+        left = f", {(time.monotonic() - start) / done * (files - done):.0f} s left" if done else ""
+        return f"{done} of {files} files, {summary.rate:.1f} slices/s{left}"
+
+    for step in track(count(), "predicting", status=tell):
+        if step is not None and step.table is not None:
+            done += len(step.part.items)
+            yield step.part, step.table

@@ -1,0 +1,115 @@
+"""A work list on a Ray cluster: the same rows as on one machine, one worker a CPU."""
+
+import io
+import logging
+import os
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stroke_hub.batch.pipeline import PredictSettings, Step, predict_part
+from stroke_hub.batch.worklist import Part, read_items, write_items
+from stroke_hub.errors import RunError
+from stroke_hub.inference.onnx_model import count_cores
+from stroke_hub.inference.predictor import Predictor
+
+__all__ = ["import_ray", "predict_on_cluster"]
+
+
+def predict_on_cluster(
+    load: Callable[[], Predictor], parts: Iterable[Part], *, settings: PredictSettings
+) -> Generator[Step, None, None]:
+    """Predict parts on the Ray cluster that this process is connected to, or RAY_ADDRESS names, or a local one.
+
+    Parameters
+    ----------
+    load : gives the model; every worker calls it, so a run folder, like the files of the parts, must be where all
+        of them see it under the same path.
+    parts : named in the driver's memory, all at once: some 100 bytes a file.
+
+    Yields
+    ------
+    Steps, each a finished part, in the order in which workers finish them; the rows are, bit by bit, those of
+    `predict_parts`.
+
+    Raises
+    ------
+    RunError : ray is not installed, or the cluster cannot be reached.
+    """
+    ray = import_ray()
+    mine = not ray.is_initialized()
+    if mine:
+        _connect(ray)
+    try:
+        rows = [{"number": part.number, "items": write_items(part.items)} for part in parts]
+        if not rows:
+            return
+        logging.getLogger("ray.data").setLevel("ERROR")  # it would tell, and warn, of bars that are ours to draw
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        workers = max(1, min(len(rows), int(ray.cluster_resources().get("CPU", 1))))
+        dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * workers)).map_batches(
+            _Worker,
+            fn_constructor_args=(load, settings),
+            batch_size=1,
+            num_cpus=1,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
+        )
+        for row in dataset.iter_rows():
+            part = Part(int(row["number"]), read_items(row["items"]))
+            table = pd.read_feather(io.BytesIO(row["table"]))
+            yield Step(part, len(table), table)
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def import_ray() -> Any:
+    """Ray, with ray.data.
+
+    Raises
+    ------
+    RunError : it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no request leaves the machine unasked
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception too
+    try:
+        import ray.data
+    except ImportError:
+        raise RunError("--engine ray needs Ray; pip install 'stroke-hub[ray]', or leave --engine out.") from None
+    return ray
+
+
+def _connect(ray: Any) -> None:
+    """To the cluster that RAY_ADDRESS names, or to one of this machine's cores."""
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not os.environ.get("RAY_ADDRESS"):
+        options |= {
+            "address": "local",
+            "num_cpus": int(os.environ.get("OMP_NUM_THREADS") or count_cores()),
+            "include_dashboard": False,
+        }
+    try:
+        ray.init(**options)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise RunError(
+            f"The Ray cluster cannot be reached ({reason}); check RAY_ADDRESS and the cluster."
+        ) from error
+
+
+class _Worker:
+    """One process of the cluster, with the model in it."""
+
+    def __init__(self, load: Callable[[], Predictor], settings: PredictSettings) -> None:
+        self.model, self.settings = load(), settings
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        tables = []
+        for number, items in zip(batch["number"], batch["items"], strict=True):
+            buffer = io.BytesIO()
+            predict_part(self.model, Part(int(number), read_items(items)), self.settings).to_feather(buffer)
+            tables.append(buffer.getvalue())
+        return batch | {"table": np.array(tables, object)}

@@ -1,0 +1,318 @@
+"""What is to be predicted -> a work list in parts: files, folders, zips, parquet tables, lists, standard input.
+
+A part is the unit that outlives a kill. Which files are in which part follows from the work list alone, so that a
+run that goes on cuts the rest as it was cut before. Nothing but names is read here until `open_item` is asked.
+"""
+
+import hashlib
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from stroke_hub.errors import DatasetError, RunError, printable
+from stroke_hub.files import replacing
+from stroke_hub.io.slices import Slice, is_image
+from stroke_hub.io.sources import is_archive, load_files, may_hold_slices
+from stroke_hub.io.windowing import Window
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+__all__ = [
+    "FILES_PER_PART",
+    "Item",
+    "Job",
+    "NamedFile",
+    "Part",
+    "find_items",
+    "form_parts",
+    "open_item",
+    "read_items",
+    "read_parts",
+    "write_items",
+    "write_parts",
+]
+
+FILES_PER_PART = 128  # what a kill costs at most, besides those under way: some seconds of one core
+COLUMNS = ("image", "bytes", "path")  # of a parquet file, the first that it has: bytes, paths or {bytes, path}
+ROWS_AHEAD = 16  # of a parquet file, with their bytes
+START_SIZE = 352  # bytes that tell what a file is
+
+
+class Item(NamedTuple):
+    """One thing of a work list.
+
+    path : a file on disk.
+    rows : of a parquet file the row group and the number of its first row; None for all other files.
+    """
+
+    path: str
+    rows: tuple[int, int] | None = None
+
+
+class NamedFile(NamedTuple):
+    """What is in one file.
+
+    name : what its rows are called: the path as it was given; ``ARCHIVE.zip/MEMBER``; ``TABLE.parquet/ROW``, and
+        behind it the name that the row gives.
+    slices : empty where there is an error.
+    error : one sentence, "" where fine.
+    """
+
+    name: str
+    slices: list[Slice]
+    error: str
+
+
+class Part(NamedTuple):
+    """Consecutive items of a work list, predicted and stored together."""
+
+    number: int
+    items: list[Item]
+
+
+Job: TypeAlias = Callable[[], NamedFile]
+Fit: TypeAlias = Callable[[Slice], Slice]
+
+
+def find_items(sources: Iterable[str | Path], *, stdin: Iterable[str] | None = None) -> Iterator[Item]:
+    """The files of what was named, in order, lazily; a missing one stays, to become a row with its error.
+
+    Parameters
+    ----------
+    sources : files; folders, searched through in the order of their names; zip archives; parquet files with a
+        column `image`, `bytes` or `path`; ``"@FILE"``, a text file with a path on every line; ``"-"``, the same
+        from `stdin`. In folders files are taken that are named or begin as a slice, a zip or a parquet file.
+    stdin : lines, standard input unless given.
+
+    Raises
+    ------
+    RunError : a list cannot be read, or parquet files without pyarrow.
+    """
+    for source in map(str, sources):
+        if source == "-":
+            yield from _find_listed(sys.stdin if stdin is None else stdin)
+        elif source.startswith("@") and not os.path.lexists(source):
+            try:
+                with open(source[1:], encoding="utf-8", errors="surrogateescape") as lines:
+                    yield from _find_listed(lines)
+            except OSError as error:
+                raise RunError(f"{source[1:]}: cannot be read as a list ({error.strerror}).") from None
+        else:
+            yield from _find_named(source)
+
+
+def _find_listed(lines: Iterable[str]) -> Iterator[Item]:
+    for line in lines:
+        name = line.rstrip("\r\n")
+        if name:
+            yield from _find_named(name)
+
+
+def _find_named(source: str) -> Iterator[Item]:
+    if not os.path.isdir(source):
+        yield from [Item(source)] if may_hold_slices(source) else _find_tables(source, _read_start(source))
+        return
+    for place, folders, names in os.walk(source):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = os.path.join(place, name)
+            if name.startswith("."):
+                continue
+            if may_hold_slices(name):
+                yield Item(path)
+                continue
+            start = _read_start(path)
+            if (is_archive(start) and name.lower().endswith(".zip")) or start[:4] == b"PAR1" or is_image(start):
+                yield from _find_tables(path, start)
+
+
+def _read_start(path: str) -> bytes:
+    """The first bytes of a regular file; none of anything else, on which reading might never end."""
+    try:
+        if not os.path.isfile(path):
+            return b""
+        with open(path, "rb") as stream:
+            return stream.read(START_SIZE)
+    except (OSError, ValueError):
+        return b""
+
+
+# --- parquet ------------------------------------------------------------------------------------------------
+
+
+def _import_parquet(path: str) -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise RunError(f"{path}: parquet files need pyarrow; pip install 'stroke-hub[parquet]'.") from None
+    return pyarrow.parquet
+
+
+def _find_tables(path: str, start: bytes) -> Iterator[Item]:
+    """A file as it is, or a parquet file as the paths that it lists or as its row groups."""
+    if start[:4] != b"PAR1":
+        yield Item(path)
+        return
+    parquet = _import_parquet(path)
+    import pyarrow as pa
+
+    try:
+        with parquet.ParquetFile(path) as table:
+            column = _find_column(table)
+            kind = table.schema_arrow.field(column).type
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                first = 0
+                for group in range(table.num_row_groups):
+                    yield Item(path, (group, first))
+                    first += table.metadata.row_group(group).num_rows
+                return
+            for batch in table.iter_batches(columns=[column]):
+                for name in batch.column(0).to_pylist():
+                    yield Item(os.path.join(os.path.dirname(path), name or "(no path)"))
+    except (pa.ArrowException, OSError, DatasetError):
+        yield Item(path, (0, 0))  # open_item says what is wrong with it
+
+
+def _find_column(table: "pq.ParquetFile") -> str:
+    names = table.schema_arrow.names
+    column = next((name for name in COLUMNS if name in names), None)
+    if column is None:
+        raise DatasetError(
+            f"has no column {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}; rename the one that holds slices."
+        )
+    return column
+
+
+def _open_rows(item: Item, fit: Fit, window: Window | None) -> Iterator[Job]:
+    """A job for every row of a row group."""
+    import pyarrow as pa
+
+    group, row = item.rows or (0, 0)
+    try:
+        with _import_parquet(item.path).ParquetFile(item.path) as table:
+            column = _find_column(table)
+            for batch in table.iter_batches(ROWS_AHEAD, row_groups=[group], columns=[column]):
+                for cell in batch.column(0).to_pylist():
+                    yield partial(_load_cell, item.path, row, cell, fit, window)
+                    row += 1
+    except (pa.ArrowException, OSError, DatasetError) as error:
+        known = isinstance(error, DatasetError)
+        reason = str(error) if known else "is a damaged parquet file; write or copy it again."
+        yield partial(_refuse, item.path, reason)
+
+
+def _load_cell(path: str, row: int, cell: Any, fit: Fit, window: Window | None) -> NamedFile:
+    content, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    shown = f"{path}/{row}" + (f"/{printable(str(name), limit=200)}" if name else "")
+    if isinstance(content, bytes):
+        stream = io.BytesIO(content)
+        stream.name = os.path.basename(str(name)) if name else f"row {row}"
+        return _load(stream, shown, fit, window)
+    if isinstance(name, str):
+        return _load(os.path.join(os.path.dirname(path), name), shown, fit, window)
+    return _refuse(shown, "holds neither bytes nor a path.")
+
+
+def _refuse(name: str, reason: str) -> NamedFile:
+    return NamedFile(name, [], f"{printable(os.path.basename(name))}: {reason}")
+
+
+# --- items -> slices ----------------------------------------------------------------------------------------
+
+
+def open_item(item: Item, fit: Fit, *, window: Window | None = None) -> Iterator[Job]:
+    """Jobs that load an item's files: one for most, many for archives and tables; any thread may do them.
+
+    Parameters
+    ----------
+    fit : what is kept of a slice, at once, so that no more than a job's own file is held in full.
+    window : as `load_slices` takes it.
+
+    A job never raises, whatever the file. Members of a zip are loaded while this is iterated, one at a time; a
+    parquet file is read 16 rows at a time.
+    """
+    if item.rows is not None:
+        yield from _open_rows(item, fit, window)
+    elif not may_hold_slices(item.path) and is_archive(_read_start(item.path)):
+        folder = os.path.dirname(item.path)
+        for file in load_files(item.path, window=window):
+            yield partial(NamedFile, os.path.join(folder, file.name), [fit(one) for one in file.slices], file.error)
+    else:
+        yield partial(_load, item.path, item.path, fit, window)
+
+
+def _load(source: Any, name: str, fit: Fit, window: Window | None) -> NamedFile:
+    try:
+        files = list(load_files(source, window=window))
+        if len(files) == 1:
+            return NamedFile(name, [fit(one) for one in files[0].slices], files[0].error)
+    except Exception as error:  # whatever a decoder does to a thread, the run goes on
+        return _refuse(name, f"cannot be read ({type(error).__name__}); export the slice again as an 8-bit PNG.")
+    return _refuse(name, "is a folder or an archive where one image was expected; pass it by itself.")
+
+
+# --- the list on disk ---------------------------------------------------------------------------------------
+
+
+def form_parts(items: Iterable[Item]) -> Iterator[Part]:
+    """Plain files in parts of `FILES_PER_PART`; what holds many slices in a part by itself."""
+    number, waiting = 0, list[Item]()
+    for item in items:
+        holds_many = item.rows is not None or item.path.lower().endswith(".zip")
+        if waiting and (holds_many or len(waiting) == FILES_PER_PART):
+            yield Part(number, waiting)
+            number, waiting = number + 1, []
+        waiting.append(item)
+        if holds_many:
+            yield Part(number, waiting)
+            number, waiting = number + 1, []
+    if waiting:
+        yield Part(number, waiting)
+
+
+def write_items(items: list[Item]) -> str:
+    """Items as one line of JSON."""
+    return json.dumps(items)
+
+
+def read_items(line: str) -> list[Item]:
+    """The items that `write_items` wrote."""
+    return [Item(path, (rows[0], rows[1]) if rows else None) for path, rows in json.loads(line)]
+
+
+def write_parts(parts: Iterable[Part], file: Path) -> tuple[int, str]:
+    """Write a work list to disk, a line a part; the number of its items, and a SHA-256.
+
+    Hashed are the names and, of every file, the size and the time when it was last written: a run that goes on
+    after a file was mended would keep what it said of the damaged one. Content is not read, which would take as
+    long as the run itself.
+    """
+    count, digest = 0, hashlib.sha256()
+    with replacing(file) as whole, open(whole, "w", encoding="ascii") as stream:
+        for part in parts:
+            line = write_items(part.items) + "\n"
+            stream.write(line)
+            digest.update(line.encode() + repr([_read_stamp(item.path) for item in part.items]).encode())
+            count += len(part.items)
+    return count, digest.hexdigest()
+
+
+def _read_stamp(path: str) -> tuple[int, int] | None:
+    """Size and time of the last change, in ns; None of what is not there."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def read_parts(file: Path) -> Iterator[Part]:
+    """The parts that `write_parts` wrote, in their order."""
+    with open(file, encoding="ascii") as stream:
+        yield from (Part(number, read_items(line)) for number, line in enumerate(stream))

@@ -1,0 +1,38 @@
+"""The command audit: look for leaks in a dataset."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from stroke_hub.cli.common import (
+    program,
+    read_noted,
+    tell_findings,
+)
+from stroke_hub.files import making
+from stroke_hub.progress import say
+
+__all__ = ["audit_folder"]
+
+
+@program
+def audit_folder(
+    *,
+    data_dir: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+) -> None:
+    """Look for leaks in a dataset: one picture twice, one patient on both sides, uneven classes.
+
+    Args:
+        data_dir: a dataset folder in the Kaggle layout.
+        out: a new folder for audit.json, audit.csv and pictures of the pairs.
+    """
+    from stroke_hub.audit.leaks import audit, write_audit
+
+    records = read_noted(data_dir)
+    with making(out) as folder:
+        found = audit(records)
+        write_audit(found, records, folder)
+    tell_findings(found)
+    say(f"audit: {out}")

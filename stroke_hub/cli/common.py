@@ -1,0 +1,144 @@
+"""What the programs share: a function becomes one, a dataset is found and spoken of, figures are told."""
+
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from stroke_hub.data.records import Records, read_records
+from stroke_hub.errors import StrokeHubError
+from stroke_hub.progress import say
+
+if TYPE_CHECKING:
+    from stroke_hub.audit.leaks import Audit
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = [
+    "SAMPLE_FOLDER",
+    "count_rows",
+    "find_data",
+    "name_dataset",
+    "note_simulated",
+    "program",
+    "read_noted",
+    "tell_export",
+    "tell_figures",
+    "tell_findings",
+    "tell_notes",
+]
+
+SAMPLE_FOLDER = Path("data/sample")
+SAMPLE_NOTE = "simulated slices, not patients"
+KAGGLE_NOTE = "Kaggle Multimodal Stroke Image Dataset"
+
+
+def program(function: Callable[..., None]) -> Callable[[], None]:
+    """A program of a function: arguments from its signature, one sentence for a user's mistake."""
+
+    @functools.wraps(function)
+    def run() -> None:
+        logging.getLogger("huggingface_hub").setLevel("ERROR")  # a sentence of ours follows where it gives up
+        try:
+            tyro.cli(function, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff))
+        except StrokeHubError as error:
+            sys.exit(f"error: {error}")
+        except OSError as error:
+            sys.exit(
+                f"error: {error.filename or 'a file'}: {error.strerror or error}; check the path and the room."
+            )
+        except KeyboardInterrupt:
+            say("\nstopped; a training goes on from its last checkpoint when the same command is given again.")
+            sys.exit(130)
+
+    del run.__wrapped__  # tools must see a program without arguments
+    return run
+
+
+def find_data(
+    data: Literal["sample", "kaggle"] | None, data_dir: Path | None, note: str
+) -> tuple[Records, str, str]:
+    """The records, a short name for the dataset and the words that its figures carry."""
+    if data == "sample":
+        from stroke_hub.data.simulated import write_sample
+
+        return read_records(write_sample(data_dir or SAMPLE_FOLDER)), "sample", note or SAMPLE_NOTE
+    if data_dir is not None:
+        records = read_records(data_dir)
+        if data is None:
+            return records, name_dataset(records), note or note_simulated(records)
+    from stroke_hub.data.kaggle import check_counts, download_kaggle
+
+    records = read_records(data_dir or download_kaggle())
+    difference = check_counts(records.table)
+    if difference:
+        say(f"warning: {difference}")
+    return records, "kaggle", note or KAGGLE_NOTE
+
+
+def read_noted(data_dir: Path) -> Records:
+    """Read a dataset and say its notes."""
+    records = read_records(data_dir)
+    tell_notes(records)
+    return records
+
+
+def note_simulated(records: Records) -> str:
+    """The words for simulated slices, which say in their names what they are."""
+    simulated = all(path.rpartition("/")[2].endswith("_simulated.png") for path in records.table["path"])
+    return SAMPLE_NOTE if simulated else ""
+
+
+def name_dataset(records: Records) -> str:
+    """The name of the folder that the dataset lies in."""
+    return records.root.parent.name if records.root.name == "deep" else records.root.name
+
+
+def tell_notes(records: Records) -> None:
+    """Say what whoever uses the dataset should know."""
+    for sentence in records.notes:
+        say(f"note: {sentence}")
+
+
+def tell_findings(found: "Audit") -> None:
+    """Say what an audit found, worst first."""
+    for finding in found.summary["findings"]:
+        say(f"{finding['level']}: {finding['sentence']}")
+
+
+def tell_figures(report_file: Path, split: str = "test") -> None:
+    """Say the main figures of a report, overall and by modality."""
+    report = json.loads(report_file.read_text())
+    for part in ("overall", "BT", "MR"):
+        figures = report["test"][part]
+        if figures["n"]:
+            auroc, interval = figures["auroc"], figures["intervals"]["auroc"]
+            words = "undefined" if auroc is None else f"{auroc:.4f}"
+            if interval["low"] is not None:
+                words += f" [{interval['low']:.4f}, {interval['high']:.4f}]"
+            n = f"{figures['n']} slices of {figures['groups']} groups"
+            say(f"{split} {part}: {n}, accuracy {figures['accuracy']:.4f}, AUROC {words}")
+
+
+def tell_export(record: dict[str, Any], folder: Path) -> None:
+    """Say what an export wrote, and how far it is from the model."""
+    measured = record["measured"]
+    for precision, size in record["bytes"].items():
+        change, auroc = measured[precision]["probability"], measured[precision]["auroc"]
+        words = f"largest change of a probability {change:.2g}"
+        words += "" if auroc is None else f", of the AUROC {auroc:+.2g}"
+        say(f"{precision}: {size:,} bytes; {words} ({measured['n']} {measured['on']})")
+    say(f"export: {folder}")
+
+
+def count_rows(rows: int) -> str:
+    """Say how many rows there are."""
+    # findings.count would bring OpenCV and scikit-learn along, which predict.py does without
+    return f"{rows} row{'' if rows == 1 else 's'}"

@@ -1,0 +1,120 @@
+"""The command evaluate: measure a model on a folder of slices."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from stroke_hub.cli.common import name_dataset, note_simulated, program, tell_figures, tell_notes
+from stroke_hub.data.folders import has_labels, has_splits, read_folder
+from stroke_hub.data.records import Records, hash_records, read_records
+from stroke_hub.errors import RunError
+from stroke_hub.files import making, write_text
+from stroke_hub.progress import say
+
+if TYPE_CHECKING:
+    from stroke_hub.models.resnet_vit import ResNetViT
+from stroke_hub.cli.common import count_rows
+
+__all__ = ["evaluate_model"]
+
+PREDICTIONS_FILE = "predictions.csv"
+
+
+@program
+def evaluate_model(
+    *,
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME")],
+    data_dir: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
+    split: Literal["test", "train"] = "test",
+    data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
+    faithfulness: bool = False,
+    compare: bool = False,
+) -> None:
+    """Measure any run or Hub model on any folder of slices, and explain chosen ones; without labels, predict only.
+
+    Args:
+        model: a run folder, or a model on the Hub.
+        data_dir: a dataset folder in the Kaggle layout, or any folder of slices whose classes are told by folder
+            names or by an index.csv with the columns path and label.
+        out: a new folder for report.json, the CSVs and the figures; without labels for predictions.csv.
+        revision: commit, tag or branch of a Hub model.
+        split: which part of the dataset.
+        data_note: words that every figure carries, for example what the data stand for.
+        compare: print the model's own report beside the new figures; the exit status is 1 where one differs by more
+            than 0.01 on the same slices, or on others lies outside the interval that the report gives.
+        faithfulness: measure too whether the maps of the stroke slices are true (about 2 CPU-seconds a slice).
+    """
+    from stroke_hub.evaluation.evaluate import evaluate
+    from stroke_hub.models.resnet_vit import ResNetViT
+    from stroke_hub.runs.report import REPORT_FILE, find_report, read_report
+
+    loaded = ResNetViT.from_pretrained(model, revision=revision)
+    records = _read_any(data_dir, split)
+    tell_notes(records)
+    if not has_labels(records):
+        if compare or faithfulness:
+            raise RunError(f"{data_dir}: has no labels to measure by; leave --compare and --faithfulness out.")
+        _predict_only(loaded, records, out)
+        return
+    note = data_note or note_simulated(records)
+    data = {"name": name_dataset(records), "note": note, "split": split, "notes": list(records.notes)}
+    about = {
+        "data": data | {"sha256": hash_records(records)},
+        "model": {
+            "source": Path(model).name if Path(model).is_dir() else model,
+            "revision": loaded.commit or revision,
+        },
+    }
+    own = find_report(model, loaded.commit or revision)
+    about["calibration"] = own["calibration"] if own else None
+    about["trained_on"] = {key: own["data"][key] for key in ("name", "note", "sha256")} if own else None
+    with making(out) as folder:
+        evaluate(
+            loaded,
+            records.part(split).assign(split="test"),
+            records.root,
+            folder,
+            about=about,
+            operating_points=own["operating_points"] if own else None,
+            faithfulness=faithfulness,
+        )
+    tell_figures(out / REPORT_FILE, split)
+    say(f"evaluation: {out}")
+    if compare:
+        _compare_with_own(own, read_report(out), model)
+
+
+def _compare_with_own(own: dict[str, Any] | None, new: dict[str, Any], model: str) -> None:
+    from stroke_hub.evaluation.comparison import compare_reports
+
+    if own is None:
+        raise RunError(f"{model}: has no report of its own to compare with.")
+    lines, agree = compare_reports(own, new)
+    print("\n".join(lines))
+    if not agree:
+        raise RunError("Not every figure agrees with the model's own report; the lines above say which.")
+
+
+def _read_any(data_dir: Path, split: str) -> Records:
+    """The records of a folder in the Kaggle layout, or else of whatever lies in it."""
+    if has_splits(data_dir):
+        return read_records(data_dir)
+    records = read_folder(data_dir)
+    if split != "test":
+        raise RunError(f"{data_dir}: has no train and test folders, so all of it is test; leave --split out.")
+    return records
+
+
+def _predict_only(model: "ResNetViT", records: Records, out: Path) -> None:
+    """Write out/predictions.csv, with paths from the folder that was read; a bad file is a row with its error."""
+    from stroke_hub.batch.pipeline import predict_paths
+
+    with making(out) as folder:
+        table = predict_paths(model, [records.root / path for path in records.table["path"]])
+        table["path"] = [Path(path).relative_to(records.root).as_posix() for path in table["path"]]
+        write_text(folder / PREDICTIONS_FILE, table.to_csv(index=False))
+    bad = int((table["error"] != "").sum())
+    say(f"predictions only: {out / PREDICTIONS_FILE}, {count_rows(len(table))}, {bad} with an error")

@@ -1,0 +1,40 @@
+"""The command export: write a model as ONNX."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from stroke_hub.cli.common import name_dataset, program, read_noted, tell_export
+from stroke_hub.errors import RunError
+
+__all__ = ["export_model"]
+
+
+@program
+def export_model(
+    *,
+    model: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
+    split: Literal["test", "train"] = "test",
+    precisions: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8"),
+) -> None:
+    """Write a run's model as ONNX, prediction and explanation, into its folder onnx/: for use without PyTorch.
+
+    Args:
+        model: a run folder.
+        data_dir: a dataset folder in the Kaggle layout, to measure on how far the exports are from the model;
+            without it squares of noise are taken.
+        split: which part of the dataset.
+        precisions: what to write.
+    """
+    from stroke_hub.deploy.export import export
+    from stroke_hub.inference.onnx_model import FOLDER
+
+    if not model.is_dir():
+        raise RunError(f"{model}: is no folder; give the folder of a finished run.")
+    records = read_noted(data_dir) if data_dir else None
+    if not precisions:
+        raise RunError("There is nothing to export; give --precisions fp32, int8 or both.")
+    name = name_dataset(records) if records else ""
+    tell_export(export(model, precisions=precisions, records=records, split=split, name=name), model / FOLDER)

@@ -1,0 +1,100 @@
+"""The command predict: files, folders and archives -> a table."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from stroke_hub.cli.common import program
+from stroke_hub.errors import RunError
+from stroke_hub.io.windowing import Window
+from stroke_hub.progress import say
+
+if TYPE_CHECKING:
+    pass
+from stroke_hub.cli.common import count_rows
+
+__all__ = ["predict_files"]
+
+
+@program
+def predict_files(
+    sources: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE|FOLDER|ZIP|PARQUET|@LIST|-")
+    ] = (),
+    *,
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME")],
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv|FILE.parquet")],
+    revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
+    list: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    batch_size: int = 16,
+    contributions: bool = True,
+    window: Window | None = None,
+    resume: bool = False,
+    engine: Literal["threads", "ray"] = "threads",
+    backend: Literal["auto", "torch", "onnx"] = "auto",
+    precision: Literal["fp32", "int8"] = "fp32",
+) -> None:
+    """Predict files, folders, archives and tables of any size: a row a slice; a bad file is a row with its error.
+
+    A run that was killed goes on with --resume; what is asked must be the same, or it is refused. Memory stays
+    flat, whatever the number of files.
+
+    Args:
+        sources: images, DICOM or NIfTI files; folders, searched through; zip archives; parquet files with a column
+            image, bytes or path (bytes, or paths, or both as `datasets` stores them); @FILE, a text file with a
+            path on every line; - for the same from standard input.
+        model: a run folder, or a model on the Hub.
+        out: the table, CSV or parquet by its suffix: path, index (page or slice of the file), label,
+            stroke_probability, contribution_cnn, contribution_vit, contribution_baseline (log-odds of Stroke,
+            summing to the probability's), unusual (unlike the training slices), error. OUT.json beside it says what
+            was predicted with what.
+        revision: commit, tag or branch of a Hub model.
+        list: a text file with a path on every line.
+        batch_size: slices that go through the model at once, in every thread.
+        contributions: the three columns; False leaves them out.
+        window: of CT in Hounsfield units: brain (the default), stroke or subdural.
+        resume: go on where an interrupted run stopped, of the same files, unchanged since.
+        engine: threads on all cores of this machine, or a Ray cluster: the one that RAY_ADDRESS names, or else
+            one on this machine. Its workers must see model and files under the same paths.
+        backend: what computes; auto is onnx where there is no GPU, onnxruntime is installed and scripts/export.py
+            has written the model's onnx/, otherwise torch.
+        precision: int8 is faster and rounded; it is of the backend onnx.
+    """
+    from functools import partial
+
+    from stroke_hub.batch.pipeline import PredictSettings, load_model, predict_archive, predict_parts
+
+    if batch_size < 1:
+        raise RunError(f"batch_size is {batch_size}, but must be at least 1.")
+    sources = (*sources, f"@{list}") if list else sources
+    if not sources:
+        raise RunError("Nothing was given to predict; name files or folders, or give --list.")
+    if engine == "ray":
+        from stroke_hub.batch.ray_engine import import_ray, predict_on_cluster
+
+        import_ray()  # before an archive is searched through for nothing
+    loaded = load_model(model, revision, backend=backend, precision=precision)
+    settings = PredictSettings(batch_size, contributions, window)
+    if engine == "ray":
+        same = partial(
+            load_model, model, loaded.commit or revision, backend=loaded.backend, precision=loaded.precision
+        )
+        run = partial(predict_on_cluster, same, settings=settings)
+    else:
+        run = partial(predict_parts, loaded, settings=settings)
+    source = Path(model).name if Path(model).is_dir() else model
+    about = {"source": source, "commit": loaded.commit, "weights": loaded.hash_weights()}
+    about |= {"backend": loaded.backend, "precision": loaded.precision}
+    try:
+        summary = predict_archive(run, sources, out, settings, about=about, resume=resume)
+    except KeyboardInterrupt:
+        say("\nstopped; the same command with --resume goes on from here.")
+        raise SystemExit(130) from None
+    if summary is None:
+        say(f"{out}: is there already, of the same files, model and settings")
+    else:
+        words = f"{count_rows(summary.rows)}, {summary.errors} with an error, {summary.rate:.1f} slices/s"
+        say(f"{out}: {words}")
+        if summary.errors == summary.rows:
+            raise RunError(f"{out}: not one slice could be predicted; its column error says why.")

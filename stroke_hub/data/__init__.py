@@ -1,0 +1,1 @@
+"""A folder -> a table of slices -> batches."""

@@ -1,0 +1,167 @@
+"""How a dataset folder is laid out: names of folders and files, index.csv, and what is passed over."""
+
+import csv
+import itertools
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn, TypeAlias
+
+import pandas as pd
+
+from stroke_hub.errors import DatasetError, printable
+from stroke_hub.io.windowing import Modality
+
+__all__ = [
+    "CELLS",
+    "CLASSES",
+    "COLUMNS",
+    "MODALITIES",
+    "NOT_NAMED",
+    "PATIENT",
+    "SPLITS",
+    "Row",
+    "_refuse",
+    "check_entry",
+    "describe_passed_over",
+    "find_base",
+    "name_modality",
+    "read_index",
+    "read_label",
+    "read_modality",
+    "show_path",
+    "walk_files",
+]
+
+Row: TypeAlias = dict[str, object]
+
+COLUMNS = ("path", "label", "modality", "group", "split")
+CLASSES = {1: "stroke", 0: "normal"}
+SPLITS = ("train", "test")
+CELLS = [(split, label) for split in SPLITS for label in CLASSES]
+LITTER = {"__macosx", "thumbs.db", "desktop.ini"}  # what operating systems leave, besides hidden files
+
+STROKE = re.compile(r"stroke", re.IGNORECASE)
+NORMAL = re.compile(r"normal|control", re.IGNORECASE)
+MISLEADING = re.compile(r"abnormal|no[nt]?[\W_]*stroke|stroke[\W_]*free", re.IGNORECASE)
+# A word of its own, or set off by its capitals: "infarct" ends in "ct" and says nothing about the modality.
+MODALITY = re.compile(r"(?i:(?:^|[\W\d_]|stroke|normal|controls?)(bt|ct|mri?))$|[a-z](BT|CT|MRI?)$")
+MODALITIES: dict[str, Modality] = {"bt": "BT", "ct": "BT", "mr": "MR", "mri": "MR"}
+NOT_NAMED = "not named as a picture (DICOM and NIfTI are read by predict.py)"
+PATIENT = re.compile(r"(p\d+)_", re.IGNORECASE)
+
+# --- folders ------------------------------------------------------------------------------------------------
+
+
+def find_base(given: Path) -> tuple[Path, dict[str, list[Path]]]:
+    """The folder that holds train and test, and these: `given`, its "deep", or so in its only folder."""
+    bases = [given, *_subfolders(given, "deep")]
+    if len(visible := _subfolders(given)) == 1:
+        bases += [*visible, *_subfolders(visible[0], "deep")]
+    found = [(base, {split: _subfolders(base, split) for split in SPLITS}) for base in bases]
+    for base, splits in found:
+        if all(splits.values()):
+            return base, splits
+    missing = [split for split in SPLITS if not any(splits[split] for _, splits in found)] or SPLITS
+    raise DatasetError(
+        f"{show_path(given)}: has no {' and no '.join(missing)} folder; pass the one that holds train and test."
+    )
+
+
+def _subfolders(folder: Path, name: str | None = None) -> list[Path]:
+    """The visible folders of a folder, sorted, or those with this name in any case."""
+    try:
+        paths = [path for path in folder.iterdir() if not _is_litter(path.name) and path.is_dir()]
+    except OSError as error:
+        _refuse(error)
+    return sorted(path for path in paths if name is None or path.name.lower() == name)
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """All files below a folder but hidden ones and litter; links are followed, each folder once."""
+    visited: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in visited else sorted(name for name in folders if not _is_litter(name))
+        if real not in visited:
+            yield from (Path(place, name) for name in sorted(names) if not _is_litter(name))
+        visited.add(real)
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LITTER
+
+
+def read_label(name: str) -> int | None:
+    """Read the label in a name: 1 stroke, 0 normal, None where it says neither; an ambiguous one is refused."""
+    stroke, normal = STROKE.search(name), NORMAL.search(name)
+    if (stroke and normal) or MISLEADING.search(name):
+        raise DatasetError(f"{show_path(name)}: may mean stroke or normal; rename it to one of them.")
+    return 1 if stroke else 0 if normal else None
+
+
+def name_modality(name: str) -> Modality | None:
+    """Read the modality that a folder name ends in, or None."""
+    found = MODALITY.search(name)
+    return MODALITIES[(found[1] or found[2]).lower()] if found else None
+
+
+def read_index(index: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The names of the columns, and a dictionary per row."""
+    try:
+        with open(index, encoding="utf-8-sig", newline="") as file:
+            names, *lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line] or [[]]
+    except (OSError, ValueError, csv.Error) as error:
+        reason = printable(str(error), limit=80)
+        raise DatasetError(
+            f"{show_path(index)}: cannot be read as a table ({reason}); repair or remove it."
+        ) from error
+    if "path" not in names or len(set(names)) < len(names):
+        raise DatasetError(f"{show_path(index)}: needs a column path and no column twice; repair or remove it.")
+    return names, [dict(itertools.zip_longest(names, line[: len(names)], fillvalue="")) for line in lines]
+
+
+def check_entry(row: Row, said: dict[str, str]) -> None:
+    """Refuse an entry of index.csv that contradicts the folders of its image."""
+    path, label = show_path(row["path"]), said.get("label", "")
+    claims: Row = {
+        "label": {"1": 1, "0": 0}.get(label, read_label(label)),
+        "modality": read_modality(said),
+        "split": said.get("split", "").lower() or None,
+    }
+    if label and claims["label"] is None:
+        raise DatasetError(f"{path}: has the label {show_path(label)} in index.csv; use Stroke or Normal.")
+    if posixpath.normpath(said.get("mask", "")).startswith(("/", "..")):
+        raise DatasetError(f"{path}: has a mask outside the dataset in index.csv; correct its path.")
+    for name, claim in claims.items():
+        if None not in (claim, row[name]) and claim != row[name]:
+            raise DatasetError(
+                f"{path}: index.csv gives the {name} {show_path(said[name])}, its folders another; correct one."
+            )
+
+
+def read_modality(said: dict[str, str]) -> Modality | None:
+    """Read the modality of an entry of index.csv, or None."""
+    return MODALITIES.get(said.get("modality", "").lower())
+
+
+def describe_passed_over(table: pd.DataFrame, passed_over: dict[str, list[str]]) -> Iterator[str]:
+    """Say which files were passed over and why, a sentence for each reason."""
+    for reason, paths in passed_over.items():
+        words = "1 file was" if len(paths) == 1 else f"{len(paths):,} files were"
+        yield f"{words} passed over, {reason}, for example {show_path(paths[0])}."
+    if alike := len(table) - table["path"].str.lower().nunique():
+        yield f"{alike:,} images have the path of another but for upper and lower case."
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DatasetError(
+        f"{show_path(error.filename)}: cannot be read ({error.strerror}); check its rights."
+    ) from error
+
+
+def show_path(path: object) -> str:
+    """Make a path fit to print in a message."""
+    return printable(str(path), limit=200)

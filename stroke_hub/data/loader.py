@@ -1,0 +1,179 @@
+"""From a table of files to batches: every slice decoded once into uint8 squares, augmented on the way out."""
+
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from stroke_hub.data.cache import read_squares
+from stroke_hub.models.resnet_vit import ResNetViT
+
+__all__ = ["Augmentation", "AugmentedSlices", "augment_batch", "build_loader", "decode_squares"]
+
+Augmentation: TypeAlias = Literal["seed", "mild", "none"]
+
+ANGLE = 10.0  # degrees, to either side, as in the seed notebook
+SCALE, SHIFT, GAMMA, MOVED = (0.9, 1.1), 0.05, (0.8, 1.25), 0.8  # mild; the last is a probability
+
+
+def decode_squares(model: ResNetViT, root: Path, paths: Iterable[str]) -> Tensor:
+    """The files `paths` below `root` as the model's squares, uint8 (N, S, S), decoded or found again by `cache`.
+
+    Raises
+    ------
+    DatasetError : a file cannot be read; it is named.
+    """
+    files = [root / path for path in paths]
+    return read_squares(files, size=model.image_size, resize=model.resize, interpolation=model.interpolation)
+
+
+class AugmentedSlices(Dataset[Any]):
+    """uint8 squares and their labels, another picture of each at every turn.
+
+    Parameters
+    ----------
+    squares : uint8 (N, S, S). Where they lie on a GPU, whole batches are augmented there by `augment_batch`,
+        otherwise slice by slice with albumentations.
+    labels : int64 (N,).
+    augmentation : "seed": flipped left-right (half of them) and rotated by up to 10 degrees (half), as in the seed
+        notebook; "mild": flipped (half), scaled by 0.9 to 1.1, rotated by up to 10 degrees and shifted by up to 5 %
+        of the side, width and height apart (four fifths; on a CPU by whole pixels), grey levels raised to a gamma
+        of 0.8 to 1.25 (half); "none": as they are.
+    """
+
+    def __init__(self, squares: Tensor, labels: Tensor, *, augmentation: Augmentation = "seed") -> None:
+        self.squares, self.labels, self.augmentation = squares, labels, augmentation
+        self.augment = _compose(augmentation)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], int]:
+        square = self.augment(image=self.squares[index].numpy()[..., None])["image"]
+        return np.ascontiguousarray(square[..., 0]), int(self.labels[index])
+
+
+def _compose(augmentation: Augmentation) -> Any:
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks a server for its newest version
+    import albumentations
+
+    if augmentation == "none":
+        return albumentations.Compose([])
+    flip = albumentations.HorizontalFlip(p=0.5)
+    if augmentation == "seed":
+        return albumentations.Compose([flip, albumentations.Rotate(limit=ANGLE, p=0.5)])
+    if augmentation != "mild":
+        raise ValueError(f'augmentation is {augmentation!r}; pass "seed", "mild" or "none".')
+    affine = albumentations.Affine(scale=SCALE, translate_percent=(-SHIFT, SHIFT), rotate=(-ANGLE, ANGLE), p=MOVED)
+    gamma = albumentations.RandomGamma(gamma_limit=(100 * GAMMA[0], 100 * GAMMA[1]), p=0.5)
+    return albumentations.Compose([flip, affine, gamma])
+
+
+def build_loader(
+    dataset: AugmentedSlices, *, batch_size: int, seed: int, start: int = 0
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """One epoch's batches of (uint8 (B, S, S), int64 (B,)), on the squares' device; the last may be smaller.
+
+    Parameters
+    ----------
+    seed : decides the order and every augmentation.
+    start : leave out so many batches; those that follow are bit for bit those of the whole epoch.
+    """
+    order = _draw_order(len(dataset), seed)
+    # torch's own generator stays untouched: it is the training's, for dropout
+    generator = torch.Generator().manual_seed(seed)
+    if dataset.squares.device.type != "cpu":
+        batches = _AugmentedBatches(dataset, order, batch_size, seed)
+        return DataLoader(batches, batch_size=None, sampler=range(start, len(batches)), generator=generator)
+    dataset.augment.set_random_seed(seed)
+    for index in order[: start * batch_size]:  # one stream of draws: those left out are drawn too, 0.1 ms each
+        dataset[index]
+    rest = order[start * batch_size :]
+    return DataLoader(dataset, batch_size=batch_size, sampler=rest, generator=generator, collate_fn=_stack)
+
+
+def _stack(items: list[tuple[NDArray[np.uint8], int]]) -> tuple[Tensor, Tensor]:
+    # torch's own stacking waits for all its threads: 20 times as slow where another process has the cores
+    squares, labels = zip(*items, strict=True)
+    return torch.from_numpy(np.stack(squares)), torch.tensor(labels)
+
+
+def _draw_order(count: int, seed: int) -> list[int]:
+    """The order that a shuffling DataLoader with a generator of this seed takes."""
+    indices: Any = range(count)
+    generator = torch.Generator().manual_seed(seed)
+    loader = DataLoader(indices, batch_size=max(count, 1), shuffle=True, generator=generator)
+    return [int(index) for batch in loader for index in batch]
+
+
+class _AugmentedBatches(Dataset[Any]):
+    """Whole batches by their number, each with draws of its own."""
+
+    def __init__(self, dataset: AugmentedSlices, order: list[int], batch_size: int, seed: int) -> None:
+        self.squares, self.augmentation, self.seed = dataset.squares, dataset.augmentation, seed
+        self.labels = dataset.labels.to(self.squares.device)
+        self.parts = torch.tensor(order, device=self.squares.device).split(batch_size)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        rows = self.parts[number]
+        mixed = np.random.SeedSequence([self.seed, number]).generate_state(1)[0]  # seeds of epochs are neighbours
+        generator = torch.Generator().manual_seed(int(mixed))
+        return augment_batch(self.squares[rows], generator, augmentation=self.augmentation), self.labels[rows]
+
+
+def augment_batch(squares: Tensor, generator: torch.Generator, *, augmentation: Augmentation = "mild") -> Tensor:
+    """Augment a whole batch at once, on whatever device it lies.
+
+    Parameters
+    ----------
+    squares : uint8 (B, S, S).
+    generator : of the CPU; the draws are made there, so that every device makes the same.
+    augmentation : the distributions of `AugmentedSlices`, not its stream.
+
+    Returns
+    -------
+    uint8 (B, S, S) on the same device, black where nothing was.
+    """
+
+    def draw(low: float, high: float, *further: int) -> Tensor:
+        return low + (high - low) * torch.rand(len(squares), *further, generator=generator)
+
+    if augmentation == "none":
+        return squares
+    flip, still, angle = draw(0, 1) < 0.5, draw(0, 1), draw(-ANGLE, ANGLE)
+    scale, shift, gamma = torch.ones(len(squares), 2), torch.zeros(len(squares), 2), torch.ones(len(squares))
+    if augmentation == "seed":
+        return _warp(squares, flip, scale, angle.masked_fill(still < 0.5, 0), shift, gamma)
+    moved = still < MOVED
+    scale[moved], shift[moved] = draw(*SCALE, 2)[moved], draw(-SHIFT, SHIFT, 2)[moved]
+    brightened = draw(0, 1) < 0.5
+    gamma[brightened] = draw(*GAMMA)[brightened]
+    return _warp(squares, flip, scale, angle.masked_fill(~moved, 0), shift, gamma)
+
+
+def _warp(squares: Tensor, flip: Tensor, scale: Tensor, angle: Tensor, shift: Tensor, gamma: Tensor) -> Tensor:
+    """Flip, scale (B, 2) and rotate (degrees, clockwise) about the centre, shift (B, 2; of the side), gamma.
+
+    Width stands before height. squares : uint8 (B, S, S); flip : boolean (B,); angle, gamma : (B,).
+    """
+    radians = angle * (math.pi / 180)
+    cosine, sine = torch.cos(radians), torch.sin(radians)
+    back = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1) / scale[..., None]
+    # grid_sample asks where each new pixel comes from, in sides of 2 about the centre: the inverse of the way there
+    theta = torch.cat([back, -back @ (2 * shift)[..., None]], 2)
+    theta[:, 0] *= (1 - 2 * flip.float())[:, None]
+    theta, gamma = theta.to(squares.device), gamma.to(squares.device)
+    grid = F.affine_grid(theta, [len(squares), 1, *squares.shape[1:]], align_corners=False)
+    grey = F.grid_sample(squares[:, None].float(), grid, align_corners=False)[:, 0]
+    return (255 * (grey / 255) ** gamma[:, None, None]).round().to(torch.uint8)

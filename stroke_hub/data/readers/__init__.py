@@ -1,0 +1,1 @@
+"""Layouts of scan datasets, one file a layout -> a table of scans."""

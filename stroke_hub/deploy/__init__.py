@@ -1,0 +1,1 @@
+"""What leaves the house: ONNX, the Hub, a Space."""

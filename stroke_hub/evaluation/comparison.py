@@ -1,0 +1,129 @@
+"""Two evaluations of the same slices, side by side, with intervals of the differences."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stroke_hub.errors import RunError
+from stroke_hub.files import write_text
+from stroke_hub.metrics.intervals import METRICS, bootstrap_intervals, paired_bootstrap
+from stroke_hub.report.figures import draw_forest
+from stroke_hub.report.formatting import METRICS as TITLES
+from stroke_hub.report.formatting import say_interval
+from stroke_hub.report.plots import save_figure
+from stroke_hub.runs.report import read_report
+from stroke_hub.runs.run_folder import RESULTS_FILE, SPLIT_FILE
+
+__all__ = ["compare", "compare_reports", "write_comparison"]
+
+SAME = 0.01  # between two machines
+
+
+def compare(run_a: str | Path, run_b: str | Path) -> dict[str, Any]:
+    """Metrics of two evaluated folders on the slices that both hold, and a's minus b's over the same resamples.
+
+    Returns
+    -------
+    "a", "b" (folder, data note, threshold), "n", "n_stroke", "groups", and "metrics": by name, the intervals "a",
+    "b" and "difference".
+
+    Raises
+    ------
+    RunError : a folder is not an evaluated one, or they have no slice in common, or disagree on a label.
+    """
+    (about_a, rows_a), (about_b, rows_b) = (_read(Path(run)) for run in (run_a, run_b))
+    both = rows_a.merge(rows_b[["image_path", "true_label", "stroke_probability"]], on="image_path")
+    if both.empty:
+        raise RunError(f"{run_a} and {run_b}: have no slice in common; compare evaluations of the same dataset.")
+    if (both["true_label_x"] != both["true_label_y"]).any():
+        raise RunError(f"{run_a} and {run_b}: call the same slices by other labels; compare one dataset's.")
+    label, group = both["true_label_x"].to_numpy("int64"), both["group"].to_numpy(str)
+    a, b = (both[f"stroke_probability_{side}"].to_numpy() for side in "xy")
+    at_a, at_b = about_a["threshold"], about_b["threshold"]
+    own_a = bootstrap_intervals(label, a, group, threshold=at_a)
+    own_b = bootstrap_intervals(label, b, group, threshold=at_b)
+    gaps = paired_bootstrap(label, a, b, group, threshold_a=at_a, threshold_b=at_b)
+    return {
+        "a": about_a,
+        "b": about_b,
+        "n": len(both),
+        "n_stroke": int(label.sum()),
+        "groups": int(both["group"].nunique()),
+        "metrics": {name: {"a": own_a[name], "b": own_b[name], "difference": gaps[name]} for name in METRICS},
+    }
+
+
+def compare_reports(own: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], bool]:
+    """A line a figure: a model's own report, what was measured now, and whether that lies in the own interval.
+
+    Returns
+    -------
+    The lines, and whether all agree. On the same data a figure must be the same within 0.01, which is more than
+    other machines round; on other data it must lie in the interval that the report gives for it.
+    """
+    # the whole dataset's hash tells too what training made of it: copies in one group, leaks left out
+    before, now = (report["data"].get("measured_sha256") for report in (own, new))
+    same = before == now if before else all(own["data"][key] == new["data"][key] for key in ("sha256", "split"))
+    lines = [
+        f"{new['data']['split']} slices, SHA-256 {now}, {'as' if same else 'other than'} in the report",
+        f"{'':34}{'report':26}{'now':10}",
+    ]
+    agree = True
+    for part, figures in new["test"].items():
+        reported = own["test"][part]["intervals"]
+        for name, interval in figures["intervals"].items():
+            before, now = reported[name], interval["value"]
+            if before["value"] is None or now is None:
+                fine, words = True, "not defined in one of them"
+            elif same:
+                fine = abs(now - before["value"]) <= SAME
+                words = "the same" if fine else "DIFFERS on the same data"
+            elif before["low"] is None:
+                fine, words = True, "the report has no interval"
+            else:
+                fine = before["low"] - 1e-6 <= now <= before["high"] + 1e-6
+                words = "inside" if fine else "OUTSIDE"
+            agree &= fine
+            shown = "-" if now is None else f"{now:.3f}"
+            lines.append(f"{part + ' ' + TITLES[name]:34}{say_interval(before):26}{shown:10}{words}")
+    return lines, agree
+
+
+def write_comparison(result: dict[str, Any], out: str | Path) -> None:
+    """Write comparison.json and a forest plot of the differences (comparison.png, .svg) into a folder."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    counts = {name: result[name] for name in ("n", "n_stroke", "groups")}
+    rows = [
+        {"label": TITLES[name], **{key: cell["difference"][key] for key in ("value", "low", "high")}}
+        | {"reason": cell["difference"].get("undefined")}
+        | counts
+        for name, cell in result["metrics"].items()
+    ]
+    note = "; ".join(dict.fromkeys(filter(None, (result["a"]["note"], result["b"]["note"]))))
+    names = f"{Path(result['a']['folder']).name} minus {Path(result['b']['folder']).name}"
+    figure = draw_forest(
+        rows, reference=0.0, reference_label="no difference", title=names, xlabel="difference", note=note
+    )
+    save_figure(figure, out / "comparison")
+    write_text(out / "comparison.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+
+
+def _read(run: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """What an evaluated folder says of itself, and its predictions with their groups."""
+    report = read_report(run)
+    for name in (RESULTS_FILE, SPLIT_FILE):
+        if not (run / name).is_file():
+            raise RunError(f"{run}: has no {name}, so it is not an evaluated run; evaluate it first.")
+    results = pd.read_csv(run / RESULTS_FILE)[["image_path", "true_label", "stroke_probability"]]
+    split = pd.read_csv(run / SPLIT_FILE, dtype=str, keep_default_na=False)  # a patient may be called NA
+    groups = split.set_index("path")["group"]
+    about = {
+        "folder": str(run),
+        "note": report["data"]["note"],
+        "data_sha256": report["data"]["sha256"],
+        "threshold": report["model"]["threshold"],
+    }
+    return about, results.assign(group=results["image_path"].map(groups))

@@ -1,0 +1,98 @@
+"""Slices of a report that are shown with their maps: chosen by rule, explained, drawn."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from stroke_hub.errors import DatasetError, UnreadableImage
+from stroke_hub.inference.explain import explain
+from stroke_hub.inference.results import Explanation
+from stroke_hub.io.slices import fit_square, load_slices
+from stroke_hub.models.resnet_vit import ResNetViT
+from stroke_hub.report.heatmaps import draw_components, draw_explanations
+from stroke_hub.report.plots import save_figures
+
+__all__ = ["choose_samples", "explain_samples", "find_mask"]
+
+SHOWN_ERRORS = 8
+
+
+def choose_samples(results: pd.DataFrame, *, count: int = 8) -> pd.DataFrame:
+    """Rows of the results table to show: each modality and class, evenly along the probability.
+
+    Nobody's favourites: for k slices of a cell of n, those at ranks (i + 0.5) n / k.
+    """
+    cells = list(results.groupby(["image_type", "true_class"], sort=True))
+    share = max(1, count // max(len(cells), 1))
+    chosen = []
+    for _, cell in cells:
+        ordered = cell.sort_values(["stroke_probability", "image_path"])
+        k = min(share, len(ordered))
+        chosen.append(ordered.iloc[[int((i + 0.5) * len(ordered) / k) for i in range(k)]])
+    return pd.concat(chosen)
+
+
+def explain_samples(
+    model: ResNetViT,
+    table: pd.DataFrame,
+    results: pd.DataFrame,
+    report: dict[str, Any],
+    root: Path,
+    folder: Path,
+) -> None:
+    """Draw chosen slices with their maps (explanations, component_summary), and the most confident errors (errors).
+
+    Parameters
+    ----------
+    table, results : the test slices and their results table, in one order.
+    """
+    note = report["data"]["note"]
+    chosen = choose_samples(results)["image_path"].tolist()
+    explanations, titles, masks = _explain(model, table, chosen, results, root)
+    pictures: dict[str, Callable[[], Figure]] = {
+        "explanations": lambda: draw_explanations(explanations, titles, masks=masks, note=note),
+        "component_summary": lambda: draw_components(explanations, titles, note=note),
+    }
+    wrong = [error["path"] for error in report["errors"][:SHOWN_ERRORS]]
+    if wrong:
+        shown, names, outlines = _explain(model, table, wrong, results, root)
+        pictures["errors"] = lambda: draw_explanations(shown, names, masks=outlines, note=note)
+    save_figures(pictures, folder)
+
+
+def _explain(
+    model: ResNetViT, table: pd.DataFrame, paths: list[str], results: pd.DataFrame, root: Path
+) -> tuple[list[Explanation], list[str], list[NDArray[np.bool_] | None]]:
+    """Explanations of slices, the words beside them, and their lesion masks where there are some."""
+    rows = results.set_index("image_path").loc[paths]
+    titles = [
+        f"{row.image_type}\ntruth {row.true_class}\nP(Stroke) {row.stroke_probability:.3f}"
+        for row in rows.itertuples()
+    ]
+    masks = [fit_mask(model, find_mask(table, root, path)) for path in paths]
+    return explain(model, [load_slices(root / path)[0] for path in paths]), titles, masks
+
+
+def find_mask(table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] | None:
+    """The lesion mask (H, W) of a slice, where the dataset has one."""
+    if "mask" not in table:
+        return None
+    mask = table.loc[table["path"] == path, "mask"].iloc[0]
+    if not isinstance(mask, str) or not mask:
+        return None
+    try:
+        return load_slices(root / mask)[0].pixels > 127
+    except UnreadableImage as error:
+        raise DatasetError(f"{(root / mask).parent}/{error} It is the lesion mask of {path}.") from error
+
+
+def fit_mask(model: ResNetViT, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """A mask (H, W) as the model's square (S, S)."""
+    if mask is None:
+        return None
+    return fit_square(mask.astype(np.uint8) * np.uint8(255), model.image_size, resize=model.resize) > 127

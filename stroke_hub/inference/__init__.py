@@ -1,0 +1,1 @@
+"""Slices and a model -> predictions and explanations."""

@@ -1,0 +1,136 @@
+"""explain(): one forward -> probability, CNN map, ViT map, fused map and what each branch contributed.
+
+The mathematics is in `relevance`; here it becomes pictures and numbers for a reader.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, overload
+
+from stroke_hub.inference.predict import compute_distance, to_float_pixels, to_pixels
+from stroke_hub.inference.results import Answering, Explanation, Target, check_target, describe
+from stroke_hub.io.slices import Slice
+from stroke_hub.progress import track
+
+if TYPE_CHECKING:  # torch is imported where it is used: an exported model answers without it
+    from torch import Tensor
+
+    from stroke_hub.inference.cams import Cam
+    from stroke_hub.models.resnet_vit import ResNetViT
+
+    Method = Literal["relevance", "attention"] | Cam
+
+__all__ = ["explain"]
+
+
+@overload
+def explain(
+    model: "ResNetViT | Answering",
+    slices: Slice,
+    *,
+    target: Target = ...,
+    depth: int = ...,
+    method: "Method" = ...,
+    batch_size: int = ...,
+) -> Explanation: ...
+
+
+@overload
+def explain(
+    model: "ResNetViT | Answering",
+    slices: "Sequence[Slice] | Tensor",
+    *,
+    target: Target = ...,
+    depth: int = ...,
+    method: "Method" = ...,
+    batch_size: int = ...,
+) -> list[Explanation]: ...
+
+
+def explain(
+    model: "ResNetViT | Answering",
+    slices: "Slice | Sequence[Slice] | Tensor",
+    *,
+    target: Target = "Stroke",
+    depth: int = 1,
+    method: "Method" = "relevance",
+    batch_size: int = 16,
+) -> Explanation | list[Explanation]:
+    """Explain one slice or many, for the price of one forward.
+
+    Parameters
+    ----------
+    model : in any mode and on any device, or a `Predictor`; it is not changed, and threads may share it.
+    slices : a slice, a sequence of them, or uint8 squares (N, S, S).
+    target : the class explained; "predicted" takes each slice's own.
+    depth : transformer blocks that the ViT map looks through; above 1 by autograd, at a higher price.
+    method : of the two display maps. "relevance" is the closed form; "attention" takes rollout (Abnar and Zuidema,
+        2020) for the ViT map, which knows no class; the names in `cams.CAMS` take both from the grad-cam package,
+        many times slower. Probability, contributions, evidence and fused map are the same for all.
+    batch_size : how many go through the model at once.
+
+    Returns
+    -------
+    An `Explanation`, or a list of them for a sequence.
+
+    Raises
+    ------
+    ValueError : for an unknown target or method, or a depth below 1.
+    ModelFormatError : the transformer's attention cannot be read.
+    """
+    if isinstance(model, Answering):
+        found: Explanation | list[Explanation] = model.explain(
+            slices, target=target, depth=depth, method=method, batch_size=batch_size
+        )
+        return found
+    from torch import Tensor
+
+    from stroke_hub.inference.cams import CAMS
+
+    check_target(target)
+    if depth < 1:
+        raise ValueError(f"depth is {depth}, but must be at least 1.")
+    if depth > len(model.vit.blocks):
+        raise ValueError(f"depth is {depth}, but the transformer has {len(model.vit.blocks)} blocks.")
+    if method not in ("relevance", "attention", *CAMS):
+        raise ValueError(f"method is {method!r}, but must be one of {['relevance', 'attention', *CAMS]}.")
+    many = [slices] if isinstance(slices, Slice) else slices
+    if not len(many):
+        return []
+    pixels = many if isinstance(many, Tensor) else to_pixels(model, many)
+    batches = track(pixels.split(batch_size), "explaining")
+    explained = [e for batch in batches for e in _explain_batch(model, batch, target, depth, method)]
+    return explained[0] if isinstance(slices, Slice) else explained
+
+
+def _explain_batch(
+    model: "ResNetViT", pixels: "Tensor", target: Target, depth: int, method: "Method"
+) -> list[Explanation]:
+    import torch
+
+    from stroke_hub.inference.cams import compute_cams
+    from stroke_hub.inference.relevance import compute_relevance, compute_rollout, has_closed_form
+
+    device = model.temperature.device
+    closed = depth == 1 and has_closed_form(model.vit)
+    sign = None if target == "predicted" else torch.full((len(pixels),), 1.0 if target == "Stroke" else -1.0)
+    with torch.inference_mode(closed and method == "relevance"):
+        x = to_float_pixels(pixels.clone() if pixels.is_inference() else pixels, device)
+        relevance = compute_relevance(model, x, None if sign is None else sign.to(device), depth=depth)
+        words = "closed form" if closed else f"autograd, depth {depth}"
+        if method == "attention":
+            relevance = relevance._replace(vit_map=compute_rollout(model, x))
+            words = "attention rollout, not class-specific"
+        elif method != "relevance":
+            cnn_map, vit_map = compute_cams(model, x, relevance.sign, method)
+            relevance = relevance._replace(cnn_map=cnn_map, vit_map=vit_map)
+            words = f"{method}, by the grad-cam package"
+    found = {name: values.cpu().numpy() for name, values in relevance._asdict().items()}
+    return describe(
+        found | {"distance": compute_distance(model, relevance.features)},
+        pixels.cpu().numpy(),
+        temperature=float(model.temperature),
+        threshold=float(model.threshold),
+        limit=float(model.feature_distance_limit),
+        target=target,
+        method=words,
+    )

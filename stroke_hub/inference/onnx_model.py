@@ -1,0 +1,390 @@
+"""A model as ONNX: its files found, read and refused, and run by onnxruntime; nothing here imports torch.
+
+In the folder `onnx/` of a run or a Hub repository lie the graphs (`export` writes them) and export.json, which
+holds their SHA-256. A graph is data: whatever would load further files or code is refused.
+"""
+
+import json
+import mmap
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stroke_hub.errors import ModelFormatError, RunError
+from stroke_hub.files import hash_file
+from stroke_hub.inference.results import Explanation, Prediction, Target, answer, check_target, describe, to_squares
+from stroke_hub.io.slices import Slice
+from stroke_hub.models.download import download
+from stroke_hub.models.presets import CLASSES
+from stroke_hub.models.weights import WEIGHTS_FILE, is_stored_halved
+from stroke_hub.progress import track
+from stroke_hub.runs.report import REPORT_FILE, find_report
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from torch import Tensor
+
+__all__ = [
+    "EXPLAINED",
+    "EXPORT_FILE",
+    "EXPORT_VERSION",
+    "FILES",
+    "FOLDER",
+    "KEY",
+    "PREDICTED",
+    "ExportedModel",
+    "Precision",
+    "check_export",
+    "count_cores",
+    "read_export",
+]
+
+Precision = Literal["fp32", "int8"]
+
+FOLDER = "onnx"
+EXPORT_FILE = "export.json"
+FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
+EXPORT_VERSION = 1
+EXPORT_LIMIT = 100_000  # bytes; ours are of some hundred
+AGAIN = "export it again with scripts/export.py, or use backend='torch'"
+PREDICTS_ONLY = "This export predicts only, as its model has no closed form; explain with backend='torch'."
+KEY = "stroke_hub"  # of the graph's metadata
+# the outputs: how far a slice is from the training slices, and fields of relevance.Relevance
+PREDICTED = ("logits", "distance")
+EXPLAINED = (
+    *PREDICTED,
+    "log_odds",
+    "cnn_map",
+    "vit_map",
+    "cnn_evidence",
+    "vit_evidence",
+    "contributions",
+    "interaction",
+    "norms",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a graph's metadata says of it: `Sight` of the model, its calibration, and whose weights these are."""
+
+    format_version: int
+    weights_sha256: str
+    image_size: int
+    resize: Literal["pad", "stretch"]
+    interpolation: Literal["bilinear", "bicubic"]
+    temperature: float
+    threshold: float
+    distance_limit: float | None
+    explains: bool
+
+    def __post_init__(self) -> None:
+        numbers = (self.temperature, self.threshold)
+        if not (
+            self.format_version == EXPORT_VERSION
+            and isinstance(self.weights_sha256, str)
+            and type(self.image_size) is int
+            and 32 <= self.image_size <= 1024
+            and self.resize in ("pad", "stretch")
+            and self.interpolation in ("bilinear", "bicubic")
+            and all(type(number) is float and np.isfinite(number) for number in numbers)
+            and self.temperature > 0
+            and type(self.distance_limit) in (float, type(None))
+            and type(self.explains) is bool
+        ):
+            raise ValueError("a setting is not one of ours")
+
+
+class ExportedModel:
+    """A model that onnxruntime runs: predictions, and explanations where its graph has them.
+
+    Attributes
+    ----------
+    image_size, resize, interpolation, temperature, threshold : as of `ResNetViT`.
+    distance_limit : its `feature_distance_limit`.
+    precision : "fp32" or "int8".
+    explains : whether the graph has the explanation; otherwise it predicts only.
+    weights_sha256 : of the weights that were exported.
+    commit : of the Hub repository that it was loaded from.
+
+    Any number of threads may share one.
+    """
+
+    def __init__(self, file: Path, precision: Precision, *, name: str, threads: int | None = None) -> None:
+        """Read a graph.
+
+        Parameters
+        ----------
+        file : the ONNX file.
+        precision : what it is of.
+        name : what messages call the model.
+        threads : that compute one answer; by default as many as cores are available.
+
+        Raises
+        ------
+        ModelFormatError : the file is not a graph of ours.
+        RunError : onnxruntime is not installed.
+        """
+        self._session = _start(file, name, threads or count_cores())
+        settings = _read_settings(self._session, name, file.name)
+        self.image_size, self.resize, self.interpolation = (
+            settings.image_size,
+            settings.resize,
+            settings.interpolation,
+        )
+        self.temperature, self.threshold = settings.temperature, settings.threshold
+        self.distance_limit = np.inf if settings.distance_limit is None else settings.distance_limit
+        self.explains, self.weights_sha256 = settings.explains, settings.weights_sha256
+        self.precision: Precision = precision
+        self.commit: str | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        precision: Precision = "fp32",
+        revision: str | None = None,
+        threads: int | None = None,
+        **options: Any,
+    ) -> "ExportedModel":
+        """Load the export in a run folder or a Hub repository, from one commit.
+
+        Parameters
+        ----------
+        name : ``"owner/name"``, or a run folder.
+        precision : "fp32" or "int8".
+        revision : commit, tag or branch on the Hub.
+        threads : as of `ExportedModel`.
+        options : of `huggingface_hub.hf_hub_download`.
+
+        Raises
+        ------
+        ModelFormatError : there is no export, it is damaged, or it is of other weights than the model beside it.
+        HubError : the repository cannot be reached or read.
+        RunError : onnxruntime is not installed.
+        """
+        model, commit = str(name), None
+        record = read_export(name, revision, options)
+        if record is None:
+            raise ModelFormatError(
+                f"{model}: has no {FOLDER}/{EXPORT_FILE}; export it with scripts/export.py, or use backend='torch'."
+            )
+        if precision not in record["files"]:
+            raise ModelFormatError(f"{model}: was not exported as {precision}; {AGAIN}.")
+        if Path(model).is_dir():
+            file = Path(model) / FOLDER / FILES[precision]
+            if not file.is_file():
+                raise ModelFormatError(f"{model}: has no {FOLDER}/{file.name}; {AGAIN}.")
+        else:
+            commit = record["commit"]
+            file = download(model, f"{FOLDER}/{FILES[precision]}", commit, options)
+        if hash_file(file) != record["files"][precision]:
+            raise ModelFormatError(
+                f"{model}: {FOLDER}/{file.name} is not the file that {EXPORT_FILE} describes; {AGAIN}."
+            )
+        exported = cls(file, precision, name=model, threads=threads)
+        _check_origin(exported.weights_sha256, model, commit)
+        exported.commit = commit
+        return exported
+
+    def predict(
+        self, slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int = 32, contributions: bool = False
+    ) -> Prediction:
+        """As `inference.predict`.
+
+        Raises
+        ------
+        RunError : the export has no contributions.
+        """
+        if contributions and not self.explains:
+            raise RunError(PREDICTS_ONLY)
+        squares = self._to_squares(slices)
+        if not len(squares):
+            return answer(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
+        names = (*PREDICTED, "contributions") if contributions else PREDICTED
+        found = [self.run(batch, 1.0, names) for batch in _split(squares, batch_size, "predicting")]
+        logits, distance, *parts = (np.concatenate([part[name] for part in found]) for name in names)
+        return answer(
+            logits,
+            temperature=self.temperature,
+            threshold=self.threshold,
+            distance=distance,
+            limit=self.distance_limit,
+            squares=squares,
+            contributions=parts[0] if contributions else None,
+        )
+
+    def explain(
+        self, slices: "Sequence[Slice] | Tensor", *, target: Target = "Stroke", batch_size: int = 16
+    ) -> list[Explanation]:
+        """As `explanation.explain` of several slices, by the closed form.
+
+        Raises
+        ------
+        RunError : the export has no explanation.
+        """
+        check_target(target)
+        if not self.explains:
+            raise RunError(PREDICTS_ONLY)
+        sign = {"Stroke": 1.0, "Normal": -1.0, "predicted": 0.0}[target]
+        explained: list[Explanation] = []
+        for batch in _split(self._to_squares(slices), batch_size, "explaining"):
+            explained += describe(
+                self.run(batch, sign, EXPLAINED),
+                batch,
+                temperature=self.temperature,
+                threshold=self.threshold,
+                limit=self.distance_limit,
+                target=target,
+                method="closed form",
+            )
+        return explained
+
+    def _to_squares(self, slices: Any) -> NDArray[np.uint8]:
+        if isinstance(slices, Slice):
+            slices = [slices]
+        if not len(slices):
+            return np.zeros((0, self.image_size, self.image_size), np.uint8)
+        return to_squares(self, slices) if isinstance(slices[0], Slice) else np.asarray(slices)
+
+    def run(self, squares: NDArray[np.uint8], sign: float, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Outputs of the graph by name, of squares uint8 (N, S, S), `sign` as of `relevance.compute_relevance`."""
+        feed: dict[str, NDArray[Any]] = {"pixels": squares}
+        if self.explains:
+            feed["sign"] = np.full(len(squares), sign, np.float32)
+        return dict(zip(names, self._session.run(list(names), feed), strict=True))
+
+
+def count_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_export(
+    name: str | Path, revision: str | None = None, options: dict[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """What export.json of a run folder or a Hub repository says, or None where there is none.
+
+    Returns
+    -------
+    weights_sha256, explains, measured (see `export.export`); files: SHA-256 by precision; bytes by precision;
+    commit: on the Hub.
+
+    Raises
+    ------
+    ModelFormatError : it is not one of ours.
+    HubError : the repository cannot be reached.
+    """
+    commit = None
+    if Path(name).is_dir():
+        file = Path(name) / FOLDER / EXPORT_FILE
+        if not file.is_file():
+            return None
+    else:
+        try:
+            file = download(str(name), f"{FOLDER}/{EXPORT_FILE}", revision, options or {})
+        except ModelFormatError:
+            return None
+        commit = file.parent.parent.name  # the cache files every download under snapshots/<commit>/
+    try:
+        record = json.loads(file.read_text(encoding="utf-8")) if file.stat().st_size <= EXPORT_LIMIT else None
+    except (ValueError, RecursionError):
+        record = None
+    if not (
+        isinstance(record, dict)
+        and record.get("format_version") == EXPORT_VERSION
+        and isinstance(record.get("files"), dict)
+        and all(key in FILES and isinstance(value, str) for key, value in record["files"].items())
+        and record.keys() >= {"weights_sha256", "explains", "bytes", "measured"}
+    ):
+        raise ModelFormatError(f"{name}: {FOLDER}/{EXPORT_FILE} is not one of ours; {AGAIN}.")
+    return dict(record) | {"commit": commit}
+
+
+def check_export(run: Path, weights_sha256: str) -> None:
+    """See that a run's export is whole and of these weights.
+
+    Raises
+    ------
+    RunError : it is not, or there is none.
+    """
+    record = read_export(run)
+    if record is None:
+        raise RunError(f"{run}: has no {FOLDER} to publish; export it with scripts/export.py, or leave that out.")
+    files = {precision: run / FOLDER / FILES[precision] for precision in record["files"]}
+    whole = all(file.is_file() and hash_file(file) == record["files"][p] for p, file in files.items())
+    if record["weights_sha256"] != weights_sha256 or not whole:
+        raise RunError(
+            f"{run}: its {FOLDER} is damaged or of other weights; export it again with scripts/export.py."
+        )
+
+
+def _start(file: Path, name: str, threads: int) -> "InferenceSession":
+    try:
+        import onnxruntime
+    except ImportError:
+        raise RunError("onnxruntime is not installed; run `pip install 'stroke-hub[onnx]'`.") from None
+    with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        # the key under which ONNX keeps the path of weights in another file; ours have theirs inside
+        if content.find(b"location") >= 0:
+            raise ModelFormatError(f"{name}: {file.name} points to further files, so it is not one of ours.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4  # what goes wrong is raised as well
+    # waiting threads sleep: spinning ones cost 1.4 times the CPU time, which others on the machine pay for
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    try:
+        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's classes have no base of their own
+        raise ModelFormatError(
+            f"{name}: {file.name} is damaged or no ONNX ({str(error)[:80]!a}); {AGAIN}."
+        ) from None
+
+
+def _read_settings(session: "InferenceSession", name: str, file: str) -> Settings:
+    """The graph's metadata, where it and the graph's inputs and outputs are as ours."""
+    try:
+        settings = Settings(**json.loads(session.get_modelmeta().custom_metadata_map[KEY]))
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise ModelFormatError(f"{name}: {file} has other metadata than our exports; {AGAIN}.") from None
+    wanted = {"pixels": ["tensor(uint8)", settings.image_size, settings.image_size]}
+    wanted |= {"sign": ["tensor(float)"]} if settings.explains else {}
+    inputs = {part.name: [part.type, *part.shape[1:]] for part in session.get_inputs() if part.shape}
+    outputs = {part.name for part in session.get_outputs() if part.type == "tensor(float)"}
+    if inputs != wanted or not outputs >= set(EXPLAINED if settings.explains else PREDICTED):
+        raise ModelFormatError(f"{name}: {file} has other inputs or outputs than our exports; {AGAIN}.")
+    return settings
+
+
+def _check_origin(weights_sha256: str, name: str, commit: str | None) -> None:
+    """Refuse an export of other weights than those of the folder or commit that it lies in.
+
+    Of a folder the weights themselves tell; of a commit, and where they were rounded to float16, the report does,
+    which `publish` takes for these weights only. So no weights are fetched for a graph that has them inside.
+    """
+    file = Path(name) / WEIGHTS_FILE
+    if commit is None and file.is_file() and not is_stored_halved(file):
+        found: str | None = hash_file(file)
+        told = WEIGHTS_FILE
+    else:
+        report = find_report(name, commit)
+        found, told = report["model"].get("weights_sha256") if report else None, REPORT_FILE
+    if found is None:
+        raise ModelFormatError(
+            f"{name}: has neither weights nor report to tell whose {FOLDER}/ is; use backend='torch'."
+        )
+    if found != weights_sha256:
+        raise ModelFormatError(f"{name}: {FOLDER}/ is of other weights than its {told}; {AGAIN}.")
+
+
+def _split(squares: NDArray[np.uint8], batch_size: int, words: str) -> Any:
+    starts = range(0, len(squares), batch_size)
+    return (squares[start : start + batch_size] for start in track(starts, words))

@@ -1,0 +1,118 @@
+"""Slices in, calibrated probabilities out. Nothing here knows of files."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stroke_hub.inference.ood import measure_distance
+from stroke_hub.inference.results import Answering, Prediction, Sight, answer, to_squares
+from stroke_hub.io.slices import Slice
+from stroke_hub.models.presets import CLASSES
+from stroke_hub.progress import track
+
+if TYPE_CHECKING:  # torch is imported where it is used: an exported model answers without it
+    import torch
+    from torch import Tensor
+
+    from stroke_hub.models.resnet_vit import ResNetViT
+
+__all__ = ["compute_distance", "compute_features", "predict", "read_logits", "to_float_pixels", "to_pixels"]
+
+
+def to_pixels(model: Sight, slices: Sequence[Slice]) -> "Tensor":
+    """Slices as the model's squares, uint8 (N, S, S)."""
+    import torch
+
+    return torch.from_numpy(to_squares(model, slices))
+
+
+def to_float_pixels(pixels: "Tensor", device: "torch.device | str") -> "Tensor":
+    """Grey uint8 (N, S, S) as the model's input, float32 (N, 3, S, S) in [0, 1], on `device`."""
+    grey = pixels.to(device).float().div_(255)
+    return grey[:, None].expand(-1, 3, -1, -1)
+
+
+def predict(
+    model: "ResNetViT | Answering",
+    slices: "Slice | Sequence[Slice] | Tensor",
+    *,
+    batch_size: int = 32,
+    contributions: bool = False,
+) -> Prediction:
+    """Predict, as in evaluation mode, whatever mode the model is in; the model is not changed.
+
+    Parameters
+    ----------
+    model : a model on any device, or a `Predictor`.
+    slices : one slice, several, or uint8 squares (N, S, S) as `to_pixels` gives them.
+    batch_size : how many go through the model at once.
+    contributions : tell what each branch contributed, too: of a standard transformer for the same price, of others
+        for that of a backward pass. Logits may differ by rounding from those without.
+    """
+    if isinstance(model, Answering):
+        return model.predict(slices, batch_size=batch_size, contributions=contributions)
+    import torch
+
+    from stroke_hub.inference.relevance import compute_relevance
+    from stroke_hub.models.resnet_vit import get_evaluable
+
+    if isinstance(slices, Slice):
+        slices = [slices]
+    if not len(slices):
+        return answer(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
+    pixels = slices if isinstance(slices, torch.Tensor) else to_pixels(model, slices)
+    device = model.temperature.device
+    evaluable = get_evaluable(model)
+    logits, distance, parts = [], [], []
+    with torch.inference_mode():
+        for batch in track(pixels.split(batch_size), "predicting"):
+            x = to_float_pixels(batch, device)
+            if contributions:
+                # CPUs convolve this layout faster: 1.4 times the tiny preset's slices a second, 1.15 the compact's
+                x = x.contiguous(memory_format=torch.channels_last)
+                relevance = compute_relevance(evaluable, x, x.new_ones(len(x)))
+                features, found = relevance.features, relevance.logits
+                parts.append(relevance.contributions.cpu())
+            else:
+                features = evaluable.features(x)
+                found = evaluable.head(features)
+            logits.append(found.float().cpu())
+            distance.append(compute_distance(model, features))
+    return answer(
+        torch.cat(logits).numpy(),
+        temperature=float(model.temperature),
+        threshold=float(model.threshold),
+        distance=np.concatenate(distance),
+        limit=float(model.feature_distance_limit),
+        squares=pixels.cpu().numpy(),
+        contributions=torch.cat(parts).numpy() if contributions else None,
+    )
+
+
+def compute_features(model: "ResNetViT", squares: "Tensor", *, name: str = "") -> "Tensor":
+    """Both branches' features, float32 (N, F), on the CPU, of uint8 squares (N, S, S); `name` is for the bar."""
+    import torch
+
+    from stroke_hub.models.resnet_vit import get_evaluable
+
+    evaluable, device = get_evaluable(model), model.temperature.device
+    with torch.no_grad():  # not inference mode: a head may be trained on them
+        batches = track(squares.split(32), f"features{name and ' of the '}{name}")
+        return torch.cat([evaluable.features(to_float_pixels(batch, device)).float().cpu() for batch in batches])
+
+
+def compute_distance(model: "ResNetViT", features: "Tensor") -> NDArray[np.float64]:
+    """How far features (N, F) are from the training slices', (N,): `novelty.measure_distance`."""
+    scale = model.feature_scale
+    return measure_distance(
+        features.float().cpu().numpy(),
+        model.feature_mean.float().cpu().numpy(),
+        None if scale is None else scale.float().cpu().numpy(),
+    )
+
+
+def read_logits(model: "ResNetViT", logits: "Tensor") -> Prediction:
+    """Calibrated probabilities and labels of logits (N, 2), of slices whose features nobody measured."""
+    return answer(logits.numpy(), temperature=float(model.temperature), threshold=float(model.threshold))

@@ -1,0 +1,205 @@
+"""Predictor: a model's answers by PyTorch or, without importing it, by onnxruntime from exported files."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from stroke_hub.errors import HubError, ModelFormatError, RunError
+from stroke_hub.inference.onnx_model import ExportedModel, Precision, read_export
+from stroke_hub.inference.results import Explanation, Prediction, Target
+from stroke_hub.io.slices import Slice
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stroke_hub.inference.explain import Method
+    from stroke_hub.models.resnet_vit import ResNetViT
+
+    Slices = Sequence[Slice] | Tensor
+
+__all__ = ["Backend", "Predictor"]
+
+Backend = Literal["torch", "onnx"]
+
+
+class Predictor:
+    """A loaded model that predicts and explains, whatever computes it; threads may share one.
+
+    Attributes
+    ----------
+    model : the `ResNetViT` or `ExportedModel` behind it.
+    backend : "torch" or "onnx".
+    precision : "fp32" or "int8".
+    image_size : side of the square that the model sees, in pixels.
+    resize, interpolation : how a slice becomes that square.
+    threshold : probability from which a slice is called Stroke.
+    distance_limit : distance from the training slices beyond which a slice is unusual; infinite where unknown.
+    commit : of the Hub repository that it was loaded from, otherwise None.
+    """
+
+    def __init__(
+        self,
+        model: "ResNetViT | ExportedModel",
+        *,
+        backend: Backend | Literal["auto"] = "auto",
+        precision: Precision = "fp32",
+    ) -> None:
+        """Take a loaded model; `from_pretrained` loads one.
+
+        Raises
+        ------
+        RunError : the model is not of that backend or precision.
+        """
+        self.model = model
+        self.backend: Backend = "onnx" if isinstance(model, ExportedModel) else "torch"
+        self.precision: Precision = model.precision if isinstance(model, ExportedModel) else "fp32"
+        if backend not in ("auto", self.backend) or precision != self.precision:
+            raise RunError(
+                f"The model is loaded for {self.backend} in {self.precision}, not for {backend} in {precision}; "
+                "load one with Predictor.from_pretrained."
+            )
+        self.image_size, self.resize, self.interpolation = model.image_size, model.resize, model.interpolation
+        self.threshold = float(model.threshold)
+        limit = model.distance_limit if isinstance(model, ExportedModel) else model.feature_distance_limit
+        self.distance_limit = float(limit)
+        self.commit = model.commit
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        backend: Backend | Literal["auto"] = "auto",
+        precision: Precision = "fp32",
+        threads: int | None = None,
+        device: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> "Predictor":
+        """Load a model from the Hub or from a run folder.
+
+        Parameters
+        ----------
+        name : ``"owner/name"``, or a run folder.
+        revision : commit, tag or branch on the Hub.
+        backend : "torch", "onnx" (its `onnx/`, without importing torch), or "auto", the faster one here: torch
+            where it finds a CUDA device, otherwise onnx where onnxruntime and the files are there.
+        precision : "int8" is of the ONNX backend: a third of the bytes, about half the time, and rounded.
+        threads : of the ONNX backend, by default as many as cores are available; torch has its own setting.
+        device : of the torch backend, by default the CUDA device where there is one.
+        token, cache_dir, local_files_only : as in `huggingface_hub.hf_hub_download`.
+
+        Raises
+        ------
+        ModelFormatError : the files do not describe one of our models exactly, or the export is of other weights.
+        HubError : the repository cannot be reached or read.
+        RunError : backend and precision do not go together, or onnxruntime is not installed.
+        """
+        if backend not in ("auto", "torch", "onnx") or precision not in ("fp32", "int8"):
+            raise ValueError(f"there is no backend {backend!r} with precision {precision!r}.")
+        if backend == "torch" and precision != "fp32":
+            raise RunError("The backend torch computes in fp32 only; int8 is of the backend onnx.")
+        options: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        if backend == "onnx" or (backend == "auto" and _prefers_export(name, revision, precision, options)):
+            exported = ExportedModel.from_pretrained(
+                name, precision=precision, revision=revision, threads=threads, **options
+            )
+            return cls(exported, precision=precision)
+        from stroke_hub.models.resnet_vit import ResNetViT
+
+        device = device or ("cuda" if _has_cuda() else "cpu")
+        return cls(ResNetViT.from_pretrained(name, revision=revision, device=device, **options))
+
+    def predict(self, slices: "Slice | Slices", *, batch_size: int = 32, contributions: bool = False) -> Prediction:
+        """As `inference.predict`."""
+        if isinstance(self.model, ExportedModel):
+            return self.model.predict(slices, batch_size=batch_size, contributions=contributions)
+        from stroke_hub.inference.predict import predict
+
+        return predict(self.model, slices, batch_size=batch_size, contributions=contributions)
+
+    def hash_weights(self) -> str:
+        """SHA-256 of the weights that answer: of model.safetensors as it was trained, whatever computes."""
+        if isinstance(self.model, ExportedModel):
+            return self.model.weights_sha256
+        from stroke_hub.models.resnet_vit import hash_weights
+
+        return hash_weights(self.model)
+
+    @overload
+    def explain(
+        self,
+        slices: Slice,
+        *,
+        target: Target = ...,
+        depth: int = ...,
+        method: "Method" = ...,
+        batch_size: int = ...,
+    ) -> Explanation: ...
+    @overload
+    def explain(
+        self,
+        slices: "Slices",
+        *,
+        target: Target = ...,
+        depth: int = ...,
+        method: "Method" = ...,
+        batch_size: int = ...,
+    ) -> list[Explanation]: ...
+    def explain(
+        self,
+        slices: "Slice | Slices",
+        *,
+        target: Target = "Stroke",
+        depth: int = 1,
+        method: "Method" = "relevance",
+        batch_size: int = 16,
+    ) -> Explanation | list[Explanation]:
+        """As `explanation.explain`; the ONNX backend knows its closed form alone.
+
+        Raises
+        ------
+        RunError : the ONNX backend is asked for another method or depth, or its export predicts only.
+        """
+        if isinstance(self.model, ExportedModel):
+            if depth != 1 or method != "relevance":
+                raise RunError(
+                    "The ONNX backend explains with depth=1 and method='relevance' only; "
+                    "load the model with backend='torch' for others."
+                )
+            many = [slices] if isinstance(slices, Slice) else slices
+            explained = self.model.explain(many, target=target, batch_size=batch_size)
+            return explained[0] if isinstance(slices, Slice) else explained
+        from stroke_hub.inference.explain import explain
+
+        return explain(self.model, slices, target=target, depth=depth, method=method, batch_size=batch_size)
+
+
+def _prefers_export(name: str | Path, revision: str | None, precision: Precision, options: dict[str, Any]) -> bool:
+    """Whether the export is there and the faster way on this machine."""
+    if precision == "int8":
+        return True
+    if importlib.util.find_spec("onnxruntime") is None or _has_cuda():
+        return False
+    try:
+        record = read_export(name, revision, options)
+    except (HubError, ModelFormatError):  # the model itself says what is wrong, or is cached without an export
+        return False
+    return record is not None and bool(record["explains"]) and precision in record["files"]
+
+
+def _has_cuda() -> bool:
+    """Whether torch would find a CUDA device; torch is imported only where there is a driver."""
+    if "torch" not in sys.modules:
+        driver = os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg") or shutil.which("nvidia-smi")
+        if not driver or importlib.util.find_spec("torch") is None:
+            return False
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,415 @@
+"""The mathematics of an explanation, on tensors: one forward in, maps and contributions out.
+
+The closed forms need no autograd and no hooks: the gradients wanted are those of a small head and of the last
+transformer block at one token, and both are written out. A transformer that is not of the standard form goes
+through autograd instead, on a private copy. The model that was handed in is only ever read, so that any
+number of threads may explain with it at once.
+
+What is explained is the number that is shown: z = (y_stroke - y_normal) / temperature, times -1 where the class
+explained is Normal; sigmoid(z) is the probability of that class.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Attention, LayerScale, Mlp  # type: ignore[attr-defined]  # no __all__ there
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from stroke_hub.errors import ModelFormatError
+from stroke_hub.models.resnet_vit import ResNetViT, copy_for_evaluation, get_evaluable
+
+__all__ = ["Relevance", "compute_relevance", "compute_rollout", "has_closed_form", "needs_autograd"]
+
+
+class Relevance(NamedTuple):
+    """What one forward tells of N inputs; float32, without graph. h, w: the CNN's grid; g, k: the ViT's.
+
+    logits : (N, 2), uncalibrated.
+    log_odds : (N,), z of the class explained.
+    sign : (N,), +1 where that class is Stroke, -1 where it is Normal.
+    cnn_map : (N, h, w), >= 0, Grad-CAM (Selvaraju et al., 2017).
+    vit_map : (N, g, k), signed attention relevance of the patches (after Chefer et al., 2021).
+    cnn_evidence : (N, h, w), signed, in log-odds, summing to `contributions[:, 0]`.
+    vit_evidence : (N, g, k), signed, in log-odds, summing to `contributions[:, 1]`: an allocation.
+    contributions : (N, 3), of the CNN, the ViT and the baseline, in log-odds, summing to `log_odds`.
+    interaction : (N,), two-player interaction in log-odds, split evenly; 0 for one hidden layer's exact form.
+    norms : (N, 2), Euclidean norms of the two branches' features: a diagnostic, not a contribution.
+    features : (N, F), both branches' features.
+    cls_relevance : (N,), the attention relevance of the CLS token itself.
+    """
+
+    logits: Tensor
+    log_odds: Tensor
+    sign: Tensor
+    cnn_map: Tensor
+    vit_map: Tensor
+    cnn_evidence: Tensor
+    vit_evidence: Tensor
+    contributions: Tensor
+    interaction: Tensor
+    norms: Tensor
+    features: Tensor
+    cls_relevance: Tensor
+
+
+class _HeadTerms(NamedTuple):
+    logits: Tensor  # (N, 2)
+    log_odds: Tensor  # (N,)
+    sign: Tensor  # (N,)
+    gradient: Tensor  # (N, F), dz/dh
+    beta: Tensor  # (N, F), average of dz/dh on the way from the baseline
+    contributions: Tensor  # (N, 3)
+    interaction: Tensor  # (N,)
+
+
+def _gelu_slope(x: Tensor) -> Tensor:
+    density = torch.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    return torch.addcmul(0.5 * (1 + torch.erf(x * math.sqrt(0.5))), x, density)
+
+
+def _relu_slope(x: Tensor) -> Tensor:
+    return (x > 0).to(x.dtype)
+
+
+def _find_slope(activation: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """The derivative of an elementwise activation, where it is written out here."""
+    if type(activation) is nn.ReLU:
+        return _relu_slope
+    exact_gelu = isinstance(activation, nn.GELU) and getattr(activation, "approximate", "none") == "none"
+    return _gelu_slope if exact_gelu else None
+
+
+def has_closed_form(vit: nn.Module) -> bool:
+    """Whether the last block is the standard pre-norm block that the written-out gradient is exact for."""
+    if not isinstance(vit, VisionTransformer):
+        return False
+    if type(vit).forward_features is not VisionTransformer.forward_features:
+        return False
+    block: Any = vit.blocks[-1]
+    if type(block) is not Block or type(block.attn) is not Attention or type(block.mlp) is not Mlp:
+        return False
+    attention, mlp = block.attn, block.mlp
+    return (
+        all(type(part) is nn.Identity for part in (attention.q_norm, attention.k_norm, attention.norm, mlp.norm))
+        and attention.gate is None
+        and all(type(part) in (nn.Identity, LayerScale) for part in (block.ls1, block.ls2))
+        and all(isinstance(part, nn.LayerNorm) for part in (block.norm1, block.norm2, vit.norm))
+        and all(type(part) is nn.Linear for part in (attention.qkv, attention.proj, mlp.fc1, mlp.fc2))
+        and _find_slope(mlp.act) is not None
+    )
+
+
+def needs_autograd(model: ResNetViT) -> bool:
+    """Whether an explanation of depth 1 takes a backward pass: transformer or head is not of the standard form."""
+    layers = [layer for layer in model.head if not isinstance(layer, nn.Dropout)]
+    return not has_closed_form(model.vit) or _find_hidden_slope(layers) is None
+
+
+def compute_relevance(model: ResNetViT, x: Tensor, sign: Tensor | None = None, *, depth: int = 1) -> Relevance:
+    """Explain N inputs.
+
+    Parameters
+    ----------
+    model : in any mode; it is not changed.
+    x : (N, 3, S, S), float pixels in [0, 1].
+    sign : (N,), +1 where Stroke is explained, -1 where Normal is, 0 where the class that the threshold predicts is;
+        None is all 0.
+    depth : how many of the last transformer blocks the ViT map looks through. 1 is the closed form; more adds
+        the recursion of Chefer et al. (2021), by autograd.
+
+    Raises
+    ------
+    ModelFormatError : the transformer keeps no attention probabilities that could be read.
+    """
+    model = get_evaluable(model)
+    with torch.no_grad():
+        maps = model.map_cnn(x).float()
+        pooled = maps.mean((2, 3))
+        if depth == 1 and has_closed_form(model.vit):
+            return _explain_in_closed_form(model, x, maps, pooled, sign)
+    return _explain_by_autograd(model, x, maps, pooled, sign, depth)
+
+
+def _explain_in_closed_form(
+    model: ResNetViT, x: Tensor, maps: Tensor, pooled: Tensor, sign: Tensor | None
+) -> Relevance:
+    vit = model.vit
+    tokens = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(model.normalise_vit(x)))))
+    for block in vit.blocks[:-1]:
+        tokens = block(tokens)
+    with torch.autocast(x.device.type, enabled=False):  # small and decisive: always in float32
+        last = _LastBlock(vit, tokens.float())
+        head = _weigh(model, pooled, last.cls, sign)
+        relevance = last.relevance(head.gradient[:, pooled.shape[1] :])
+        return _gather(model, maps, pooled, last.cls, head, relevance)
+
+
+def _explain_by_autograd(
+    model: ResNetViT, x: Tensor, maps: Tensor, pooled: Tensor, sign: Tensor | None, depth: int
+) -> Relevance:
+    private = copy_for_evaluation(model)
+    attentions = _record_attentions(private, depth)
+    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        cls = private.vit.forward_features(private.normalise_vit(x.float()))[:, 0].float()
+    if not attentions:
+        raise ModelFormatError(
+            f"{type(model.vit).__name__} keeps no attention probabilities that an explanation could read; "
+            "choose a standard timm ViT."
+        )
+    with torch.autocast(x.device.type, enabled=False):
+        with torch.no_grad():
+            head = _weigh(private, pooled, cls.detach(), sign)
+        # dz/dP = dz/dc * dc/dP: the head's part is known already
+        gradients = torch.autograd.grad(
+            cls, attentions, head.gradient[:, pooled.shape[1] :], materialize_grads=True
+        )
+        with torch.no_grad():
+            relevance = _chain_relevance([a.detach() for a in attentions], gradients)
+            return _gather(private, maps, pooled, cls.detach(), head, relevance)
+
+
+def _record_attentions(private: ResNetViT, depth: int) -> list[Tensor]:
+    """Have the last `depth` blocks of a private copy append their attention (N, heads, T, T) to a list."""
+    recorded: list[Tensor] = []
+
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        # the first one starts the graph; the rest hang on it through the tokens
+        kept = output if output.requires_grad or not torch.is_grad_enabled() else output.requires_grad_()
+        recorded.append(kept)
+        return kept
+
+    for block in list(private.vit.blocks)[-depth:]:
+        attention = getattr(block, "attn", None)
+        dropout = getattr(attention, "attn_drop", None)
+        if attention is not None and isinstance(dropout, nn.Module):
+            attention.fused_attn = False
+            dropout.register_forward_hook(record)
+    return recorded
+
+
+def _chain_relevance(attentions: list[Tensor], gradients: tuple[Tensor, ...]) -> Tensor:
+    """Relevance of every token to CLS, (N, T): signed for one block, Chefer et al. (2021) for several."""
+    if len(attentions) == 1:
+        return (attentions[0] * gradients[0])[:, :, 0].sum(1)
+    size = attentions[0].shape[-1]
+    chain = torch.eye(size, device=attentions[0].device).expand(len(attentions[0]), size, size)
+    for attention, gradient in zip(attentions, gradients, strict=True):
+        chain = chain + (attention * gradient).clamp_min(0).mean(1) @ chain
+    return chain[:, 0]
+
+
+def compute_rollout(model: ResNetViT, x: Tensor) -> Tensor:
+    """Attention rollout (Abnar and Zuidema, 2020) of the patches, (N, g, k), >= 0; it knows no class."""
+    private = copy_for_evaluation(model)
+    with torch.no_grad():
+        attentions = _record_attentions(private, len(private.vit.blocks))
+        private.vit.forward_features(private.normalise_vit(x))
+        if not attentions:
+            raise ModelFormatError(f"{type(model.vit).__name__} keeps no attention that rollout could read.")
+        size = attentions[0].shape[-1]
+        identity = torch.eye(size, device=x.device)
+        chain = identity.expand(len(x), size, size)
+        for attention in attentions:
+            chain = (0.5 * attention.float().mean(1) + 0.5 * identity) @ chain
+        return _as_grid(model, chain[:, 0])
+
+
+class _LastBlock:
+    """The last transformer block and final norm, computed at the CLS token alone, and the way back."""
+
+    def __init__(self, vit: Any, tokens: Tensor) -> None:
+        block = vit.blocks[-1]
+        attention, mlp = block.attn, block.mlp
+        self.vit, self.block = vit, block
+        count, length, _ = tokens.shape
+        heads = attention.num_heads
+        normed = _norm(block.norm1, tokens)
+        weight, bias = attention.qkv.weight.float(), _float(attention.qkv.bias)
+        inner = attention.attn_dim
+        query = F.linear(normed[:, 0], weight[:inner], None if bias is None else bias[:inner])
+        keys_values = F.linear(normed, weight[inner:], None if bias is None else bias[inner:])
+        keys, self.values = keys_values.view(count, length, 2, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        query = query.view(count, heads, 1, -1) * attention.scale
+        self.attention = (query @ keys.transpose(-2, -1)).softmax(-1)  # (N, heads, 1, T)
+        attended = (self.attention @ self.values).reshape(count, inner)
+        self.middle = tokens[:, 0] + _scale(block.ls1, _linear(attention.proj, attended))
+        self.before = _linear(mlp.fc1, _norm(block.norm2, self.middle))
+        self.after = self.middle + _scale(block.ls2, _linear(mlp.fc2, mlp.act(self.before)))
+        self.cls = _norm(vit.norm, self.after)  # (N, D)
+
+    def relevance(self, gradient: Tensor) -> Tensor:
+        """R_j = sum_h P_hj dz/dP_hj of every token, (N, T), from dz/dc (N, D): the product written out."""
+        block = self.block
+        slope = _find_slope(block.mlp.act)
+        assert slope is not None  # noqa: S101  has_closed_form has looked
+        after = _norm_back(self.vit.norm, self.after, gradient)
+        hidden = _scale(block.ls2, after) @ block.mlp.fc2.weight.float() * slope(self.before)
+        middle = after + _norm_back(block.norm2, self.middle, hidden @ block.mlp.fc1.weight.float())
+        attended = _scale(block.ls1, middle) @ block.attn.proj.weight.float()
+        by_head = attended.view(*self.values.shape[:2], 1, -1)
+        by_key = by_head @ self.values.transpose(-2, -1)
+        return cast(Tensor, (self.attention * by_key).sum((1, 2)))
+
+
+def _float(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.float()
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    return F.linear(x, layer.weight.float(), _float(layer.bias))
+
+
+def _scale(layer: nn.Module, x: Tensor) -> Tensor:
+    return x * layer.gamma.float() if isinstance(layer, LayerScale) else x
+
+
+def _norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
+    return F.layer_norm(x, layer.normalized_shape, layer.weight.float(), _float(layer.bias), layer.eps)
+
+
+def _norm_back(layer: nn.LayerNorm, x: Tensor, gradient: Tensor) -> Tensor:
+    """The vector-Jacobian product of layer normalisation at x (Ba et al., 2016)."""
+    variance, mean = torch.var_mean(x, dim=-1, keepdim=True, correction=0)
+    scale = torch.rsqrt(variance + layer.eps)
+    unit = (x - mean) * scale
+    inner = gradient * layer.weight.float()
+    spread = inner.mean(-1, keepdim=True) + unit * (inner * unit).mean(-1, keepdim=True)
+    return scale * (inner - spread)
+
+
+def _weigh(model: ResNetViT, pooled: Tensor, cls: Tensor, sign: Tensor | None) -> _HeadTerms:
+    """Logits, gradient and contributions of the features, at the head."""
+    layers = [layer for layer in model.head if not isinstance(layer, nn.Dropout)]
+    slope = _find_hidden_slope(layers)
+    features = torch.cat([pooled, cls], dim=1)
+    baseline = model.feature_mean.float()
+    if slope is None:
+        return _weigh_any_head(model, features, baseline, pooled.shape[1], sign)
+    return _weigh_two_layers(model, layers, slope, features, baseline, pooled.shape[1], sign)
+
+
+def _find_hidden_slope(layers: list[nn.Module]) -> Callable[[Tensor], Tensor] | None:
+    """That of the one hidden layer of a head, where it is written out; None for any other head."""
+    standard = len(layers) == 3 and type(layers[0]) is nn.Linear and type(layers[2]) is nn.Linear
+    return _find_slope(layers[1]) if standard else None
+
+
+def _predict_sign(model: ResNetViT, logits: Tensor, sign: Tensor | None) -> Tensor:
+    probability = ((logits[:, 1] - logits[:, 0]) / model.temperature.float()).sigmoid()
+    predicted = torch.where(probability >= model.threshold, 1.0, -1.0).to(logits)
+    return predicted if sign is None else torch.where(sign == 0, predicted, sign.to(logits))
+
+
+def _weigh_two_layers(
+    model: ResNetViT,
+    layers: list[nn.Module],
+    slope: Callable[[Tensor], Tensor],
+    features: Tensor,
+    baseline: Tensor,
+    split: int,
+    sign: Tensor | None,
+) -> _HeadTerms:
+    """Linear, activation, Linear: integrated gradients (Sundararajan et al., 2017) have a closed form.
+
+    On the straight way from the baseline every pre-activation moves from u0 to u at constant speed, so the mean
+    slope of each hidden unit is (act(u) - act(u0)) / (u - u0).
+    """
+    first, activation, last = cast(nn.Linear, layers[0]), layers[1], cast(nn.Linear, layers[2])
+    weight = first.weight.float()
+    both = _linear(first, torch.cat([features, baseline[None]]))
+    active = activation(both)
+    logits = _linear(last, active)
+    sign = _predict_sign(model, logits[:-1], sign)
+    difference = (logits[:, 1] - logits[:, 0]) / model.temperature.float()
+    output = (last.weight[1] - last.weight[0]).float() / model.temperature.float() * sign[:, None]
+    u, u0 = both[:-1], both[-1:]
+    step = u - u0
+    moves = step.abs() > 1e-6  # below, the quotient is rounding error; the slope is its limit
+    mean_slope = torch.where(
+        moves, (active[:-1] - active[-1:]) / torch.where(moves, step, torch.ones_like(step)), slope(u)
+    )
+    rows = torch.cat([output * slope(u), output * mean_slope]) @ weight  # one product for both
+    gradient, beta = rows[: u.shape[0]], rows[u.shape[0] :]
+    parts = beta * (features - baseline)
+    cnn, vit = parts[:, :split].sum(1), parts[:, split:].sum(1)
+    contributions = torch.stack([cnn, vit, difference[-1] * sign], dim=1)
+    return _HeadTerms(
+        logits[:-1], difference[:-1] * sign, sign, gradient, beta, contributions, torch.zeros_like(cnn)
+    )
+
+
+def _weigh_any_head(
+    model: ResNetViT, features: Tensor, baseline: Tensor, split: int, sign: Tensor | None
+) -> _HeadTerms:
+    """Any other head: its gradient by autograd, contributions as two-player Shapley values (Shapley, 1953)."""
+
+    def compute_logits(h: Tensor) -> Tensor:
+        for layer in model.head:
+            h = _linear(layer, h) if type(layer) is nn.Linear else layer(h)
+        return h
+
+    with torch.enable_grad():
+        leaf = features.detach().requires_grad_()
+        logits = compute_logits(leaf)
+        sign = _predict_sign(model, logits.detach(), sign)
+        z = (logits[:, 1] - logits[:, 0]) / model.temperature.float() * sign
+        (gradient,) = torch.autograd.grad(z.sum(), leaf)
+    base = baseline.expand_as(features)
+    only_cnn = torch.cat([features[:, :split], base[:, split:]], dim=1)
+    only_vit = torch.cat([base[:, :split], features[:, split:]], dim=1)
+    with torch.no_grad():
+        cornered = compute_logits(torch.cat([only_cnn, only_vit, base]))
+        corners = (cornered[:, 1] - cornered[:, 0]) / model.temperature.float()
+        v11 = z.detach()
+        v10, v01, v00 = (corner * sign for corner in corners.chunk(3))
+        cnn = ((v10 - v00) + (v11 - v01)) / 2
+        vit = ((v01 - v00) + (v11 - v10)) / 2
+        contributions = torch.stack([cnn, vit, v00], dim=1)
+        interaction = v11 - v10 - v01 + v00
+    return _HeadTerms(logits.detach(), v11, sign, gradient, gradient, contributions, interaction)
+
+
+def _as_grid(model: ResNetViT, relevance: Tensor) -> Tensor:
+    """Token relevance (N, T) without the prefix tokens, laid out as patches (N, g, k)."""
+    patches = relevance[:, model.vit.num_prefix_tokens :]
+    return patches.reshape(patches.shape[0], *model.vit.patch_embed.grid_size)
+
+
+def _gather(
+    model: ResNetViT, maps: Tensor, pooled: Tensor, cls: Tensor, head: _HeadTerms, relevance: Tensor
+) -> Relevance:
+    split, cells = pooled.shape[1], maps.shape[2] * maps.shape[3]
+    weights = torch.stack([head.gradient[:, :split], head.beta[:, :split]], dim=1) / cells
+    weighted = (weights @ maps.flatten(2)).unflatten(2, maps.shape[2:])  # (N, 2, h, w)
+    phi_cnn, phi_vit = head.contributions[:, 0], head.contributions[:, 1]
+    # what the maps do not carry is constant over the map: the baseline, and another head's curvature
+    rest = (phi_cnn - weighted[:, 1].sum((1, 2))) / cells
+    vit_map = _as_grid(model, relevance)
+    return Relevance(
+        logits=head.logits,
+        log_odds=head.log_odds,
+        sign=head.sign,
+        cnn_map=weighted[:, 0].clamp_min(0),
+        vit_map=vit_map,
+        cnn_evidence=weighted[:, 1] + rest[:, None, None],
+        vit_evidence=_allocate(vit_map, phi_vit),
+        contributions=head.contributions,
+        interaction=head.interaction,
+        norms=torch.stack([pooled.norm(dim=1), cls.norm(dim=1)], dim=1),
+        features=torch.cat([pooled, cls], dim=1),
+        cls_relevance=relevance[:, 0],
+    )
+
+
+def _allocate(relevance: Tensor, total: Tensor) -> Tensor:
+    """Spread `total` (N,) over patches by the relevance that points its way, evenly where there is none."""
+    direction = total.sign()[:, None, None]
+    share = (relevance * direction).clamp_min(0)
+    whole = share.sum((1, 2), keepdim=True)
+    even = torch.full_like(share, 1 / (share.shape[1] * share.shape[2]))
+    share = torch.where(whole > 0, share / whole.clamp_min(torch.finfo(share.dtype).tiny), even)
+    return share * total[:, None, None]

@@ -1,0 +1,313 @@
+"""What a model answers, and how it is made of the arrays that any runtime gives: numpy alone, no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stroke_hub.inference.ood import describe_unusual, find_unusual
+from stroke_hub.io.slices import Slice, fit_square
+from stroke_hub.models.presets import CLASSES
+
+__all__ = [
+    "Answering",
+    "Explanation",
+    "Layer",
+    "Prediction",
+    "Sight",
+    "Target",
+    "answer",
+    "check_target",
+    "describe",
+    "enlarge",
+    "spread",
+    "to_squares",
+]
+
+Target = Literal["Stroke", "Normal", "predicted"]
+Layer = Literal["cnn", "vit", "fused"]
+FloatMap = NDArray[np.float32]
+
+
+class Sight(Protocol):
+    """What a model wants a slice to look like; of models and of their exports."""
+
+    image_size: int
+    resize: Literal["pad", "stretch"]
+    interpolation: Literal["bilinear", "bicubic"]
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """What is asked for its answers itself, as a `Predictor` is; models are asked by predict() and explain()."""
+
+    def predict(self, slices: Any, *, batch_size: int = ..., contributions: bool = ...) -> "Prediction":
+        """As `inference.predict`."""
+
+    def explain(self, slices: Any, *, target: Target, depth: int, method: Any, batch_size: int) -> Any:
+        """As `explanation.explain`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model says of N slices.
+
+    probability : (N,) float64 in [0, 1], of Stroke, calibrated.
+    label : N class names, by the model's threshold.
+    logits : (N, 2) float32, of Normal and Stroke, uncalibrated.
+    distance : (N,) float64, >= 0, from the training slices (`novelty.measure_distance`); NaN where not measured.
+    unusual : (N,) bool, whether that is beyond the model's limit, or the slice blank: then the rest means little.
+        Always False of a model without a limit.
+    contributions : (N, 3) float32, log-odds of Stroke that CNN, ViT and baseline contribute, as in `Explanation`;
+        None where they were not asked for.
+    """
+
+    probability: NDArray[np.float64]
+    label: list[str]
+    logits: NDArray[np.float32]
+    distance: NDArray[np.float64]
+    unusual: NDArray[np.bool_]
+    contributions: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why the model says what it says of one slice; S is the model's image size.
+
+    target : the class explained, "Stroke" or "Normal"; every sign below is seen from it.
+    label : the class predicted, by the model's threshold.
+    probability : of `target`, calibrated, in [0, 1].
+    log_odds : the same as log-odds: sigmoid(log_odds) = probability.
+    cnn_map : float32 (S, S), >= 0, Grad-CAM of the CNN branch; a display map.
+    vit_map : float32 (S, S), >= 0, attention relevance of the ViT branch; a display map.
+    cnn_evidence : float32 (S, S), signed log-odds per pixel, summing to contributions["cnn"].
+    vit_evidence : float32 (S, S), the same for contributions["vit"]: that sum allocated over the patches.
+    fused_map : float32 (S, S), cnn_evidence + vit_evidence. It is not the sum of the two display maps.
+    contributions : log-odds of "cnn", "vit" and "baseline" (the training-mean features), summing to log_odds.
+    interaction : log-odds that neither branch carries alone, split evenly; 0 for a head of one hidden layer.
+    norms : Euclidean norms of the branches' features: a diagnostic, not a contribution.
+    method : how the maps were computed.
+    pixels : uint8 (S, S), the square that the model saw.
+    distance : from the training slices, as in `Prediction`, and distance_limit : the model's limit (or infinity).
+    unusual : whether the slice is beyond that, or blank: then all of the above means little.
+    """
+
+    target: str
+    label: str
+    probability: float
+    log_odds: float
+    cnn_map: FloatMap
+    vit_map: FloatMap
+    cnn_evidence: FloatMap
+    vit_evidence: FloatMap
+    fused_map: FloatMap
+    contributions: dict[str, float]
+    interaction: float
+    norms: dict[str, float]
+    method: str
+    pixels: NDArray[np.uint8]
+    distance: float
+    distance_limit: float
+    unusual: bool
+
+    def get_map(self, layer: Layer) -> FloatMap:
+        """The float32 (S, S) map that `layer` names: "cnn", "vit" (>= 0) or "fused" (signed)."""
+        maps = {"cnn": self.cnn_map, "vit": self.vit_map, "fused": self.fused_map}
+        if layer not in maps:
+            raise ValueError(f"layer is {layer!r}, but must be one of {list(maps)}.")
+        return maps[layer]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader must not miss: a slice unlike the training slices, and maps without positive evidence."""
+        warning = [describe_unusual(self.distance, self.distance_limit)] if self.unusual else []
+        names: dict[Layer, str] = {
+            "cnn": "Grad-CAM of the CNN",
+            "vit": "relevance of the ViT",
+            "fused": "fused map",
+        }
+        return warning + [
+            f"{name}: no positive evidence for {self.target}"
+            for layer, name in names.items()
+            if not (self.get_map(layer) > 0).any()
+        ]
+
+    def overlay(self, layer: Layer = "cnn", *, opacity: float = 0.5, colormap: str | None = None) -> Image.Image:
+        """The slice under one map, an RGB picture (S, S).
+
+        Colour and opacity grow with strength, each map scaled by its own largest absolute value; a map without
+        evidence leaves the slice as it is.
+
+        Parameters
+        ----------
+        layer : "cnn", "vit" or "fused". The first is the default because it places lesions best: on the masks of
+            the simulated slices its strongest pixel hits in 66 %, the fused map's in 36 %, the ViT map's in 11 %.
+        opacity : of the strongest pixel, 0 to 1.
+        colormap : a matplotlib name; by default "inferno", and "RdBu_r" for the signed fused map.
+        """
+        import matplotlib
+
+        values = self.get_map(layer)
+        strength = np.abs(values).max()
+        grey = np.repeat(self.pixels[..., None], 3, axis=2).astype(np.float32)
+        if strength > 0:
+            scaled = values / strength
+            # a diverging map is near white around zero: beginning half way out leaves no veil where nothing is
+            signed = 0.5 + np.sign(scaled) * (0.25 + 0.25 * np.abs(scaled))
+            position = signed if layer == "fused" else scaled
+            cmap = matplotlib.colormaps[colormap or ("RdBu_r" if layer == "fused" else "inferno")]
+            colour = cmap(position)[..., :3].astype(np.float32) * 255
+            cover = opacity * np.abs(scaled)[..., None] ** 0.7  # below 1, so that weaker regions stay visible
+            grey = grey * (1 - cover) + colour * cover
+        return Image.fromarray(grey.round().astype(np.uint8))
+
+
+def to_squares(model: Sight, slices: Sequence[Slice]) -> NDArray[np.uint8]:
+    """Slices as the model's squares, uint8 (N, S, S).
+
+    Raises
+    ------
+    TypeError : something else was given.
+    """
+    if strange := [type(one).__name__ for one in slices if not isinstance(one, Slice)]:
+        raise TypeError(f"slices are expected, not {strange[0]}; load_slices(...) makes them of files and images.")
+    squares = [
+        fit_square(s.pixels, model.image_size, resize=model.resize, interpolation=model.interpolation)
+        for s in slices
+    ]
+    return np.stack(squares)
+
+
+def check_target(target: str) -> None:
+    """Refuse what is no class to explain.
+
+    Raises
+    ------
+    ValueError : it is neither "Stroke" nor "Normal" nor "predicted".
+    """
+    if target not in (*CLASSES, "predicted"):
+        raise ValueError(f"target is {target!r}, but must be 'Stroke', 'Normal' or 'predicted'.")
+
+
+def answer(
+    logits: NDArray[np.float32],
+    *,
+    temperature: float,
+    threshold: float,
+    distance: NDArray[np.floating] | None = None,
+    limit: float = np.inf,
+    squares: NDArray[np.uint8] | None = None,
+    contributions: NDArray[np.float32] | None = None,
+) -> Prediction:
+    """Calibrated probabilities and labels of logits (N, 2), and whether their slices are unusual.
+
+    Parameters
+    ----------
+    temperature, threshold : the model's own.
+    distance : (N,), from the training slices; where it was not measured, nothing is unusual.
+    limit : the model's, for `distance`.
+    squares : uint8 (N, S, S), what the model saw; goes with `distance`.
+    contributions : (N, 3), passed on.
+    """
+    values = logits.astype(np.float64)
+    probability = 1 / (1 + np.exp((values[:, 0] - values[:, 1]) / temperature))
+    label = [CLASSES[int(p >= threshold)] for p in probability]
+    measured, unusual = np.full(len(logits), np.nan), np.zeros(len(logits), bool)
+    if distance is not None and squares is not None:
+        measured = distance.astype(np.float64)
+        unusual = find_unusual(measured, limit, squares)
+    return Prediction(probability, label, logits, measured, unusual, contributions)
+
+
+def describe(
+    found: Mapping[str, NDArray[Any]],
+    squares: NDArray[np.uint8],
+    *,
+    temperature: float,
+    threshold: float,
+    limit: float,
+    target: Target,
+    method: str,
+) -> list[Explanation]:
+    """The arrays of `relevance.Relevance` as explanations.
+
+    Parameters
+    ----------
+    found : arrays by the names of its fields, and `distance` (N,), from the training slices. `cnn_map` and
+        `vit_map` may be other grids, or maps of full size.
+    squares : uint8 (N, S, S), what the model saw.
+    temperature, threshold, limit : the model's own, the last for the distance.
+    target : the class that `found` is of.
+    method : how the maps were computed.
+    """
+    size = squares.shape[-1]
+    cnn_maps, vit_maps = enlarge(found["cnn_map"], size), enlarge(np.maximum(found["vit_map"], 0), size)
+    cnn_evidence, vit_evidence = spread(found["cnn_evidence"], size), spread(found["vit_evidence"], size)
+    fused = cnn_evidence + vit_evidence
+    prediction = answer(
+        found["logits"],
+        temperature=temperature,
+        threshold=threshold,
+        distance=found["distance"],
+        limit=limit,
+        squares=squares,
+    )
+    labels = prediction.label
+    log_odds = found["log_odds"].astype(np.float64)
+    probability = np.exp(-np.logaddexp(0, -log_odds))
+    contributions, norms = found["contributions"].tolist(), found["norms"].tolist()
+    return [
+        Explanation(
+            target=labels[i] if target == "predicted" else target,
+            label=labels[i],
+            probability=float(probability[i]),
+            log_odds=float(log_odds[i]),
+            cnn_map=cnn_maps[i],
+            vit_map=vit_maps[i],
+            cnn_evidence=cnn_evidence[i],
+            vit_evidence=vit_evidence[i],
+            fused_map=fused[i],
+            contributions=dict(zip(("cnn", "vit", "baseline"), contributions[i], strict=True)),
+            interaction=float(found["interaction"][i]),
+            norms=dict(zip(("cnn", "vit"), norms[i], strict=True)),
+            method=method,
+            pixels=squares[i],
+            distance=float(prediction.distance[i]),
+            distance_limit=limit,
+            unusual=bool(prediction.unusual[i]),
+        )
+        for i in range(len(labels))
+    ]
+
+
+def enlarge(grid: NDArray[Any], size: int) -> NDArray[Any]:
+    """Grids (N, h, w) as smooth maps (N, size, size), bilinear between the centres of the cells; type kept."""
+    for axis in (1, 2):
+        cells = grid.shape[axis]
+        # as torch's interpolate with align_corners=False: pixel centres, and the border cell beyond its centre
+        position = ((np.arange(size) + 0.5) * (cells / size) - 0.5).clip(0, cells - 1)
+        low = position.astype(np.intp)
+        share = (position - low).astype(grid.dtype).reshape((-1, 1) if axis == 1 else -1)
+        first, second = grid.take(low, axis), grid.take(np.minimum(low + 1, cells - 1), axis)
+        grid = first * (1 - share) + second * share
+    return grid
+
+
+def spread(grid: NDArray[Any], size: int) -> NDArray[Any]:
+    """Grids of sums (N, h, w) as densities (N, size, size) with the same sums.
+
+    Bilinear weights of every cell add up to its area where the factor is whole; otherwise each cell is spread
+    evenly over the pixels that it covers.
+    """
+    rows, columns = grid.shape[1:]
+    if size % rows == 0 and size % columns == 0:
+        smooth = enlarge(grid, size)
+        smooth /= (size // rows) * (size // columns)
+        return smooth
+    row, column = np.arange(size) * rows // size, np.arange(size) * columns // size
+    area = np.bincount(row, minlength=rows)[:, None] * np.bincount(column, minlength=columns)
+    density: NDArray[Any] = (grid / area.astype(grid.dtype)).take(row, 1).take(column, 2)
+    return density

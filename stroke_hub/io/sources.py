@@ -1,0 +1,322 @@
+"""Files, folders and zip archives -> slices, one file after another; nothing is written, a bad file is a row."""
+
+import io
+import os
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
+
+from stroke_hub.errors import UnreadableImage, printable
+from stroke_hub.io.dicom import Place, is_dicom, read_place
+from stroke_hub.io.images import IMAGE_SUFFIXES
+from stroke_hub.io.limits import MAX_PIXELS
+from stroke_hub.io.nifti import HEADER_SIZE
+from stroke_hub.io.slices import Slice, is_image, load_slices, name_source, read_whole
+from stroke_hub.io.windowing import Modality, Window
+
+__all__ = ["SCAN_SUFFIXES", "LoadedFile", "is_archive", "load_files", "may_hold_slices"]
+
+FileSource: TypeAlias = str | Path | bytes | BinaryIO
+
+MAX_MEMBERS = 2_000
+MAX_DIRECTORY = 1 << 21  # bytes of a zip's table of contents: 2,000 names of 1,000 characters
+MAX_MEMBER_BYTES = 1 << 29
+MAX_TOTAL_BYTES = 1 << 32  # of all members unpacked; one at a time is in memory
+MAX_RATIO = 200  # unpacked to packed, beyond FREE_BYTES: CT packs to 1/2 to 1/10, an empty slice to 1/1000
+FREE_BYTES = 1 << 26
+START_SIZE = 1 << 16  # bytes of a file that tell where in a series it belongs
+END_SIZE, LOCATOR_SIZE = 22, 20  # bytes of a zip's last record, and of what stands before it in a zip64
+ENCRYPTED, STRONGLY_ENCRYPTED = 1, 1 << 6  # flags
+LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "dicomdir"})
+NAME_LIMIT = 200  # characters of a name
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedFile:
+    """One file of what was given.
+
+    name : fit to print, at most 200 characters: the file's name, its path from the folder that was given, or
+        the archive's name and the path within, with "/" between.
+    slices : what it holds; empty where there is an error.
+    error : one sentence, "" where fine.
+    path : the file on disk (of a zip's member the zip), or None where bytes or a stream were given.
+    """
+
+    name: str
+    slices: list[Slice]
+    error: str
+    path: Path | None = None
+
+
+class _File(NamedTuple):
+    """A file that `load_slices` can be given, or why it cannot."""
+
+    name: str
+    get: Callable[[], Path | BinaryIO]
+    path: Path | None = None
+    error: str = ""
+
+
+def load_files(
+    sources: FileSource | Iterable[FileSource],
+    *,
+    modality: Modality | None = None,
+    window: Window | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[LoadedFile]:
+    """Decode files, all images below folders and all images in zip archives, lazily and one at a time.
+
+    Parameters
+    ----------
+    sources : files, folders or zip archives (told by content), as paths, bytes or binary streams; or one.
+    modality, window, max_pixels : as `load_slices` takes them.
+
+    Yields
+    ------
+    A `LoadedFile` for every file named, and for every file in a folder or archive that is named or recognised
+    as an image; other files there are passed over. In a folder and in an archive files come sorted by name,
+    but DICOM files of one series by their position, bottom to top. No more than one file's pixels are held.
+
+    Notes
+    -----
+    Members of an archive are read in memory and never extracted. Refused with a sentence: an archive that is
+    damaged, has more than 2,000 members or unpacks to more than 4 GiB, or to 64 MiB and 200 times its size; a
+    member that lies outside (``..``, absolute), is a link, an archive itself, encrypted, or packed otherwise
+    than by deflate.
+
+    Raises
+    ------
+    ValueError : when `modality` or `window` is none that `load_slices` knows.
+    """
+    if isinstance(sources, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(sources, "read"):
+        sources = [sources]  # type: ignore[list-item]
+    for source in sources:
+        for file in _list_files(source):
+            yield _load(file, modality=modality, window=window, max_pixels=max_pixels)
+
+
+def is_archive(start: bytes) -> bool:
+    """Whether a file that starts with these (at least 4) bytes is a zip archive."""
+    return start[:4] in (b"PK\3\4", b"PK\5\6")
+
+
+def may_hold_slices(name: str) -> bool:
+    """Whether a file of this name is read where slices to predict are looked for."""
+    return name.lower().endswith(tuple(IMAGE_SUFFIXES | SCAN_SUFFIXES))
+
+
+def _load(file: _File, **options: Any) -> LoadedFile:
+    error = file.error
+    if not error:
+        try:
+            return LoadedFile(file.name, load_slices(file.get(), **options), "", file.path)
+        except UnreadableImage as refusal:
+            return LoadedFile(file.name, [], str(refusal), file.path)
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+            error = "cannot be unpacked or read, it is damaged; copy or pack it again."
+    return LoadedFile(file.name, [], f"{printable(_cut_folders(file.name))}: {error}", file.path)
+
+
+def _cut_folders(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+# --- sources and folders ------------------------------------------------------------------------------------
+
+
+def _list_files(source: Any) -> Iterator[_File]:
+    """The files of one source, in their order."""
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if path.is_dir():
+            yield from _list_folder(path)
+        else:
+            yield from _list_file(path, path.name)
+        return
+    try:
+        content = source if isinstance(source, bytes | bytearray | memoryview) else read_whole(source)
+    except (UnreadableImage, AttributeError, OSError, ValueError):
+        yield _File(name_source(source), lambda: source)  # load_slices has the words for what it is
+        return
+    name = name_source(source)
+    if is_archive(bytes(content[:4])):
+        yield from _list_archive(io.BytesIO(content), name, None)
+    else:
+        yield _File(name, lambda: _name_bytes(bytes(content), name))
+
+
+def _list_folder(folder: Path) -> Iterator[_File]:
+    found = False
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _is_litter(name))
+        files, places = [], []
+        for name in sorted(name for name in names if not _is_litter(name)):
+            path = Path(place, name)
+            start = _read_start(path)
+            if is_archive(start) and name.lower().endswith(".zip"):
+                found = True
+                yield from _list_archive_file(path, path.relative_to(folder).as_posix())
+            elif may_hold_slices(name) or is_image(start):
+                shown = printable(path.relative_to(folder).as_posix(), limit=NAME_LIMIT)
+                files.append(_File(shown, partial(_same, path), path))
+                places.append(_find_place(start))
+        found = found or bool(files)
+        yield from _order(files, places)
+    if not found:
+        yield _File(printable(folder.name), _nothing, folder, "holds no image; pass a folder that holds slices.")
+
+
+def _list_file(path: Path, name: str) -> Iterator[_File]:
+    if is_archive(_read_start(path)):
+        yield from _list_archive_file(path, name)
+    else:
+        yield _File(printable(name, limit=NAME_LIMIT) or "image", partial(_same, path), path)
+
+
+def _read_start(path: Path) -> bytes:
+    """The first bytes of a regular file; none of anything else, on which reading might never end."""
+    try:
+        if not path.is_file():
+            return b""
+        with path.open("rb") as stream:
+            start = stream.read(HEADER_SIZE)
+            return start + stream.read(START_SIZE) if is_dicom(start) else start
+    except (OSError, ValueError):
+        return b""
+
+
+def _find_place(start: bytes) -> Place | None:
+    return read_place(io.BytesIO(start)) if is_dicom(start) else None
+
+
+def _order(files: list[_File], places: list[Place | None]) -> list[_File]:
+    """As they come, but the files of a series together, where its first stands, and by position."""
+    first: dict[str, int] = {}
+    keys = []
+    for index, place in enumerate(places):
+        series = place.series if place else ""
+        begin = first.setdefault(series, index) if place else index
+        keys.append((begin, place.position if place else 0.0, index))
+    return [files[index] for *_, index in sorted(keys)]
+
+
+def _is_litter(name: str) -> bool:
+    return (name.startswith(".") and not name.startswith("..")) or name.lower() in LITTER
+
+
+def _same(path: Path) -> Path:
+    return path
+
+
+def _nothing() -> Path:
+    raise AssertionError("there is nothing to read")
+
+
+def _name_bytes(content: bytes, name: str) -> BinaryIO:
+    """A stream with the name that messages shall call it by."""
+    stream = io.BytesIO(content)
+    stream.name = name
+    return stream
+
+
+# --- zip archives -------------------------------------------------------------------------------------------
+
+
+def _list_archive_file(path: Path, name: str) -> Iterator[_File]:
+    with path.open("rb") as stream:
+        yield from _list_archive(stream, name, path)
+
+
+def _list_archive(stream: BinaryIO, name: str, path: Path | None) -> Iterator[_File]:
+    """The images in a zip; the stream must stay open while they are read."""
+    shown = printable(name, limit=NAME_LIMIT) or "archive"
+    try:
+        size = _check_directory(stream)
+        archive = zipfile.ZipFile(stream)
+        members = archive.infolist()
+        _check_members(members, size)
+    except UnreadableImage as refusal:
+        yield _File(shown, _nothing, path, str(refusal))
+        return
+    except Exception:  # on damaged bytes zipfile may raise anything
+        yield _File(shown, _nothing, path, "is a damaged zip archive; pack or copy it again.")
+        return
+    files, places = [], []
+    for member in sorted(members, key=lambda one: one.filename):
+        if member.filename.endswith("/") or any(_is_litter(part) for part in member.filename.split("/")):
+            continue
+        error, start = _examine(archive, member)
+        if error or may_hold_slices(member.filename) or is_image(start):
+            row = printable(f"{name}/{member.filename}", limit=NAME_LIMIT)
+            files.append(_File(row, partial(_read_member, archive, member), path, error))
+            places.append(None if error else _find_place(start))
+    if not files:
+        yield _File(shown, _nothing, path, "holds no image; pack slices into it.")
+    yield from _order(files, places)
+
+
+def _check_directory(stream: BinaryIO) -> int:
+    """Refuse a table of contents that would fill the memory before anybody could count it; the archive's size."""
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(max(0, size - END_SIZE - 0xFFFF - LOCATOR_SIZE))
+    end = stream.read()
+    at = len(end) - END_SIZE  # where zipfile looks, in its order
+    if not (end[at : at + 4] == b"PK\5\6" and end[-2:] == b"\0\0"):
+        at = end.rfind(b"PK\5\6")
+    if at < 0 or at + END_SIZE > len(end):
+        raise UnreadableImage("is a damaged zip archive; pack or copy it again.")
+    count, directory = struct.unpack("<HL", end[at + 10 : at + 16])
+    if count > MAX_MEMBERS or directory > MAX_DIRECTORY or end[max(0, at - LOCATOR_SIZE) : at][:4] == b"PK\6\7":
+        raise UnreadableImage(
+            f"has more than {MAX_MEMBERS:,} members or is a zip64; split it into smaller archives."
+        )
+    return size
+
+
+def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
+    if len(members) > MAX_MEMBERS:
+        raise UnreadableImage(f"has more than {MAX_MEMBERS:,} members; split it into smaller archives.")
+    total = sum(member.file_size for member in members)
+    if total > MAX_TOTAL_BYTES or total > max(FREE_BYTES, MAX_RATIO * size):
+        raise UnreadableImage(
+            f"unpacks to {total / 2**20:,.0f} MiB, which is too much for an archive of its size; pack it again."
+        )
+
+
+def _examine(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, bytes]:
+    """What is wrong with a member before it is read, or "", and its first bytes."""
+    path = member.filename
+    if path.startswith(("/", "\\")) or ".." in re.split(r"[\\/]", path) or re.match("[A-Za-z]:", path):
+        return "lies outside its archive; pack it again without .. or absolute paths.", b""
+    if stat.S_ISLNK(member.external_attr >> 16):
+        return "is a link, not a file; pack the file itself.", b""
+    if member.flag_bits & (ENCRYPTED | STRONGLY_ENCRYPTED):
+        return "is encrypted; unpack the archive with its password first.", b""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "is packed in a way that is not read; pack it as an ordinary zip.", b""
+    if member.file_size > MAX_MEMBER_BYTES:
+        return f"unpacks to more than {MAX_MEMBER_BYTES >> 20:,} MiB; pass it by itself.", b""
+    try:
+        with archive.open(member) as stream:
+            start = stream.read(HEADER_SIZE)
+            if is_archive(start):
+                return "is an archive inside an archive; unpack it and pass it by itself.", b""
+            return "", start + stream.read(START_SIZE) if is_dicom(start) else start
+    except Exception:  # on damaged bytes zipfile may raise anything
+        return "cannot be unpacked, it is damaged; pack it again.", b""
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
+    with archive.open(member) as stream:
+        content = stream.read(member.file_size + 1)  # a number, or zipfile inflates all there is
+    return _name_bytes(content, _cut_folders(member.filename))
+
+
+SCAN_SUFFIXES = frozenset({".dcm", ".dicom", ".nii", ".nii.gz"})  # where slices to predict are looked for

@@ -1,0 +1,1 @@
+"""Probabilities -> figures and their intervals. Numbers only: no model, no file."""

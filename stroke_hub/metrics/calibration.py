@@ -1,0 +1,101 @@
+"""What a validation split decides behind the training: temperature, shift and threshold, stored in the model."""
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from stroke_hub.metrics.classification import choose_threshold
+
+__all__ = [
+    "OPERATING_POINTS",
+    "Calibration",
+    "Labels",
+    "OperatingPoint",
+    "choose_operating_points",
+    "fit_calibration",
+]
+
+Calibration = Literal["platt", "temperature", "none"]
+OperatingPoint = Literal["half", "youden", "sensitivity95", "specificity95"]
+OPERATING_POINTS: tuple[OperatingPoint, ...] = get_args(OperatingPoint)
+WORDS: dict[OperatingPoint, str] = {
+    "half": "a probability of 0.5: Stroke is as likely as not",
+    "youden": "the greatest sensitivity + specificity on the validation slices",
+    "sensitivity95": "at least 95 % sensitivity on the validation slices",
+    "specificity95": "at least 95 % specificity on the validation slices",
+}
+LIMITS = (0.05, 20.0)  # of a temperature
+
+Labels = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def fit_calibration(
+    log_odds: Floats, label: Labels, *, method: Calibration = "platt"
+) -> tuple[float, float] | None:
+    """Temperature T and shift b for which sigmoid((log_odds + b) / T) predicts the labels best.
+
+    Cross-entropy with Platt's targets (1999), (n + 1) / (n + 2) and 1 / (n + 2) instead of 1 and 0: with plain ones
+    a validation split without an error would ask for T = 0 and certainty. The temperature alone (Guo et al., 2017)
+    cannot mend a model that overstates strokes: of the quickstart's it made the expected calibration error on the
+    test slices worse, 0.115 to 0.149; with the shift it is 0.024.
+
+    Parameters
+    ----------
+    log_odds : (N,), uncalibrated, of Stroke. label : (N,), 1 or 0.
+    method : "platt" fits both, "temperature" leaves the shift at 0, "none" leaves T at 1 too.
+
+    Returns
+    -------
+    T in [0.05, 20], and b; None where only one class is present.
+    """
+    z, stroke = np.asarray(log_odds, np.float64), np.asarray(label) == 1
+    strokes, normals = int(stroke.sum()), int((~stroke).sum())
+    if not strokes or not normals:
+        return None
+    target = np.where(stroke, (strokes + 1) / (strokes + 2), 1 / (normals + 2))
+
+    def loss(line: Floats) -> tuple[float, Floats]:
+        scaled = line[0] * z + line[1]  # convex in slope and intercept
+        off = expit(scaled) - target
+        return float(np.mean(np.logaddexp(0, scaled) - target * scaled)), np.array([np.mean(off * z), np.mean(off)])
+
+    slopes = (1.0, 1.0) if method == "none" else (1 / LIMITS[1], 1 / LIMITS[0])
+    intercepts = (None, None) if method == "platt" else (0.0, 0.0)
+    exact = {"ftol": 1e-15, "gtol": 1e-10, "maxiter": 1000}
+    found = minimize(
+        loss, np.array([1.0, 0.0]), jac=True, bounds=[slopes, intercepts], method="L-BFGS-B", options=exact
+    )
+    slope, intercept = found.x
+    return float(1 / slope), float(intercept / slope)
+
+
+def choose_operating_points(label: Labels, probability: Floats) -> dict[str, dict[str, Any]]:
+    """A threshold by each rule of `OPERATING_POINTS`, from calibrated validation probabilities.
+
+    Returns
+    -------
+    By rule: "threshold" (float32 exactly, as a model stores it; None with "undefined" where no probability
+    serves), "chosen_on" ("val" or "fixed"), "words".
+    """
+    points: dict[str, dict[str, Any]] = {}
+    for rule in OPERATING_POINTS:
+        threshold = 0.5 if rule == "half" else choose_threshold(label, probability, rule=rule)
+        points[rule] = {
+            "threshold": None if threshold is None else _round_down(threshold),
+            "chosen_on": "fixed" if rule == "half" else "val",
+            "words": WORDS[rule],
+        }
+        if threshold is None:
+            points[rule]["undefined"] = "the validation slices hold one class only, or no threshold reaches it"
+    return points
+
+
+def _round_down(threshold: float) -> float:
+    """The greatest float32 that is not above: the slice that a threshold was taken from stays called Stroke."""
+    rounded = np.float32(threshold)
+    # as Python floats: numpy would round the other side of the comparison too
+    return float(rounded) if float(rounded) <= threshold else float(np.nextafter(rounded, np.float32(0)))

@@ -1,0 +1,66 @@
+"""Pretrained weights for one branch of a model."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from stroke_hub.errors import HubError, ModelFormatError
+from stroke_hub.models.resnet_vit import ResNetViT
+
+__all__ = ["load_backbone"]
+
+
+def load_backbone(model: ResNetViT, branch: Literal["cnn", "vit"], source: str) -> None:
+    """Give one branch pretrained weights, in place.
+
+    Parameters
+    ----------
+    branch : "cnn" or "vit".
+    source : "random" leaves it as it is, "imagenet" fetches timm's own weights, anything else is the path of
+        a safetensors file with them.
+
+    Raises
+    ------
+    HubError : the download failed.
+    ModelFormatError : the file is missing, not safetensors, or of another architecture.
+    """
+    if source == "random":
+        return
+    backbone = getattr(model, branch)
+    architecture = backbone.pretrained_cfg["architecture"]
+    tag = backbone.pretrained_cfg.get("tag")
+    options: dict[str, Any] = {"num_classes": 0, "pretrained": True}
+    if branch == "vit":
+        options |= {"img_size": model.image_size, "global_pool": "token"}
+    if source == "imagenet":
+        name = f"{architecture}.{tag}" if tag else architecture
+    else:
+        if Path(source).suffix != ".safetensors" or not Path(source).is_file():
+            raise ModelFormatError(f"{source}: is not a safetensors file; give imagenet, random or such a file.")
+        _check_backbone_file(backbone, source, architecture)
+        name, options["pretrained_cfg_overlay"] = architecture, {"file": source}
+    try:
+        pretrained = timm.create_model(name, **options)
+    except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise HubError(
+            f"The pretrained weights of {name} could not be downloaded ({type(error).__name__}); give "
+            f"--{branch}-weights a safetensors file, or random to train from nothing."
+        ) from error
+    except (RuntimeError, KeyError, SafetensorError) as error:
+        raise ModelFormatError(f"{source}: does not hold the weights of {architecture}.") from error
+    backbone.load_state_dict(pretrained.state_dict())
+
+
+def _check_backbone_file(backbone: nn.Module, source: str, architecture: str) -> None:
+    """timm loads what fits and is silent about the rest; a file of another architecture is an error here."""
+    try:
+        with safe_open(source, framework="pt") as file:
+            missing = {key for key, _ in backbone.named_parameters()} - set(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise ModelFormatError(f"{source}: is damaged or not safetensors.") from error
+    if missing:
+        raise ModelFormatError(f"{source}: does not hold the weights of {architecture} (no {min(missing)} in it).")

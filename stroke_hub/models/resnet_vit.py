@@ -1,0 +1,319 @@
+"""ResNetViT: a CNN beside a vision transformer, features concatenated, a small head; saved and loaded strictly.
+
+The model takes float pixels in [0, 1] and normalises inside, each branch with its own statistics, so that
+nobody downstream can get the preprocessing wrong. What a reader needs besides the weights (calibration,
+operating point, baseline of the explanation) travels in its buffers.
+"""
+
+import copy
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+import timm
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from safetensors.torch import save, save_file
+from torch import Tensor, nn
+
+from stroke_hub.errors import ModelFormatError
+from stroke_hub.files import replacing
+from stroke_hub.models.download import download
+from stroke_hub.models.presets import CLASSES
+from stroke_hub.models.weights import CONFIG_FILE, WEIGHTS_FILE, check_weights, read_config, read_weights
+
+__all__ = ["ResNetViT", "copy_for_evaluation", "get_evaluable", "hash_weights"]
+
+FORMAT_VERSION = 1
+CARD = """---
+{{ card_data }}
+---
+
+# Stroke or normal on brain CT (BT) and MR slices
+
+**Research software, not a medical device.**{% if note %} **Trained on: {{ note }}.**{% endif %}
+
+```python
+from stroke_hub import ResNetViT, explain, load_slices, predict
+
+model = ResNetViT.from_pretrained("{{ repo_id or 'FOLDER' }}")
+```
+
+What it was trained on and how it measured stands in report.json of its run folder.
+"""
+
+
+class ResNetViT(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="stroke-hub",
+    license="apache-2.0",
+    pipeline_tag="image-classification",
+    tags=["medical", "brain", "stroke", "ct", "mri", "explainable"],
+    model_card_template=CARD,
+):
+    """Two timm backbones and a head: brain slices in, two logits (Normal, Stroke) out.
+
+    Parameters
+    ----------
+    cnn : name of a timm model whose `forward_features` gives a spatial map (N, C, H, W).
+    vit : name of a timm model with square patches and a CLS token.
+    image_size : side S of the square input in pixels, 32 to 1024.
+    hidden : width of the head's hidden layer; a list for several.
+    dropout : probability behind each hidden layer, 0 <= dropout < 1.
+    classes : the two class names, fixed.
+    resize : how a slice becomes a square, by black margins ("pad") or distortion ("stretch").
+    interpolation : "bilinear" or "bicubic", for the same.
+    format_version : version of this description.
+
+    All are plain JSON and become `config.json`. Nothing is ever downloaded here: weights are random until
+    they are trained or loaded.
+
+    Buffers
+    -------
+    cnn_mean, cnn_std, vit_mean, vit_std : (3, 1, 1), statistics for pixels in [0, 1].
+    temperature : (), divides the difference of the logits (1 until calibrated).
+    threshold : (), probability from which a slice is called Stroke (0.5 until chosen).
+    feature_mean : (F,), mean features of the training set: the baseline of contributions.
+    feature_scale : (F,), standard deviations of the same, by which distances are measured; None before the end of
+        a training, and of models saved before there were distances.
+    feature_distance_limit : (), distance beyond which an input is unlike the training set (infinite until set).
+
+    Raises
+    ------
+    ModelFormatError : for a name, size or value that no model of ours has.
+    """
+
+    cnn_mean: Tensor
+    cnn_std: Tensor
+    vit_mean: Tensor
+    vit_std: Tensor
+    temperature: Tensor
+    threshold: Tensor
+    feature_mean: Tensor
+    feature_scale: Tensor | None
+    feature_distance_limit: Tensor
+    commit: str | None = None  # of the Hub repository that it was loaded from
+
+    def __init__(
+        self,
+        *,
+        cnn: str = "resnet50",
+        vit: str = "vit_base_patch16_224",
+        image_size: int = 224,
+        hidden: int | list[int] = 512,
+        dropout: float = 0.3,
+        classes: list[str] | tuple[str, ...] = CLASSES,
+        resize: Literal["pad", "stretch"] = "pad",
+        interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+        format_version: int = FORMAT_VERSION,
+    ) -> None:
+        super().__init__()
+        widths = list(hidden) if isinstance(hidden, (list, tuple)) else [hidden]
+        _check_config(cnn, vit, image_size, widths, dropout, classes, resize, interpolation, format_version)
+        self.image_size = image_size
+        self.resize: Literal["pad", "stretch"] = resize
+        self.interpolation: Literal["bilinear", "bicubic"] = interpolation
+        self.cnn = _create_cnn(cnn)
+        self.vit = _create_vit(vit, image_size)
+        features = self.cnn.num_features + self.vit.num_features
+        layers: list[nn.Module] = []
+        for fan_in, width in zip([features, *widths], widths, strict=False):
+            layers += [nn.Linear(fan_in, width), nn.ReLU(), nn.Dropout(dropout)]
+        self.head = nn.Sequential(*layers, nn.Linear(widths[-1], len(CLASSES)))
+        for branch in ("cnn", "vit"):
+            source = getattr(self, branch).pretrained_cfg
+            for name in ("mean", "std"):
+                self.register_buffer(f"{branch}_{name}", torch.tensor(source[name]).reshape(3, 1, 1))
+        self.register_buffer("temperature", torch.tensor(1.0))
+        self.register_buffer("threshold", torch.tensor(0.5))
+        self.register_buffer("feature_mean", torch.zeros(features))
+        self.register_buffer("feature_scale", None)
+        self.register_buffer("feature_distance_limit", torch.tensor(float("inf")))
+
+    def map_cnn(self, x: Tensor) -> Tensor:
+        """The CNN's last map, (N, C, H, W), of float pixels (N, 3, S, S) in [0, 1]."""
+        features = self.cnn.forward_features((x - self.cnn_mean) / self.cnn_std)
+        if features.ndim != 4 or features.shape[1] != self.cnn.num_features:
+            raise ModelFormatError(
+                f"{type(self.cnn).__name__} gives features of shape {tuple(features.shape)}, not a spatial "
+                "map (N, C, H, W); choose another timm CNN."
+            )
+        return cast(Tensor, features)
+
+    def normalise_vit(self, x: Tensor) -> Tensor:
+        """Pixels as the transformer's patch embedding wants them, (N, 3, S, S)."""
+        return (x - self.vit_mean) / self.vit_std
+
+    def features(self, x: Tensor) -> Tensor:
+        """Both branches' features, (N, F): the pooled map, then the CLS token."""
+        cls = self.vit.forward_features(self.normalise_vit(x))[:, 0]
+        return torch.cat([self.map_cnn(x).mean((2, 3)), cls], dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, 2), uncalibrated, of float pixels (N, 3, S, S) in [0, 1]."""
+        return cast(Tensor, self.head(self.features(x)))
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
+        with replacing(save_directory / WEIGHTS_FILE) as partial:
+            save_file(weights, partial, metadata={"format": "pt"})
+            partial.chmod(0o644)  # safetensors makes it private; weights are read by others like any file
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Load a model in evaluation mode from the Hub or from a local folder.
+
+        Strict where the mixin is lenient: configuration and weights come from one commit, safetensors only,
+        every key and shape must match, and what is missing is never replaced by a default.
+
+        Parameters
+        ----------
+        pretrained_model_name_or_path : ``"owner/name"``, or a folder with config.json and model.safetensors.
+        revision : commit, tag or branch on the Hub.
+        token, cache_dir, force_download, local_files_only : as in `huggingface_hub.hf_hub_download`.
+        device : where the weights go.
+
+        Raises
+        ------
+        ModelFormatError : the files do not describe one of our models exactly.
+        HubError : the repository cannot be reached or read.
+        """
+        name = str(pretrained_model_name_or_path)
+        commit = None
+        if Path(name).is_dir():
+            config_path, weights_path = Path(name) / CONFIG_FILE, Path(name) / WEIGHTS_FILE
+            for path in (config_path, weights_path):
+                if not path.is_file():
+                    raise ModelFormatError(f"{name}: has no {path.name}, so it is not a saved ResNetViT.")
+        else:
+            options: dict[str, Any] = {
+                "token": token,
+                "cache_dir": cache_dir,
+                "force_download": force_download,
+                "local_files_only": local_files_only,
+            }
+            config_path = download(name, CONFIG_FILE, revision, options)
+            commit = config_path.parent.name  # the cache files every download under snapshots/<commit>/
+            weights_path = download(name, WEIGHTS_FILE, commit, options)
+        config = read_config(config_path, name)
+        weights = read_weights(weights_path, name, device)
+        model = cls._assemble(config, weights, name, device)
+        model.commit = commit
+        return model
+
+    @classmethod
+    def _assemble(
+        cls, config: dict[str, Any], weights: dict[str, Tensor], name: str, device: str | torch.device
+    ) -> Self:
+        """Build without initialising, then take the loaded tensors as the parameters themselves."""
+        try:
+            with torch.device("meta"):
+                model = cls(**config)
+        except TypeError as error:
+            unknown = ascii(str(error).split("__init__() ")[-1][:100])[1:-1]  # a stranger's words
+            raise ModelFormatError(f"{name}: config.json {unknown}.") from None
+        except ModelFormatError as error:
+            raise ModelFormatError(f"{name}: {error}") from None
+        if "feature_scale" in weights:  # older models have none, and their files stay what they are
+            model.feature_scale = torch.ones_like(model.feature_mean)
+        check_weights(model, weights, name)
+        expected = dict(model.state_dict())
+        extra_buffers = {key for key, _ in model.named_buffers()} - set(expected)
+        if extra_buffers:  # rotary tables and the like are computed, not saved: meta would leave them empty
+            scale = model.feature_scale
+            model = cls(**config)
+            model.feature_scale = None if scale is None else torch.ones_like(scale, device="cpu")
+            model.to(device).load_state_dict(weights, strict=True)
+        else:
+            model.load_state_dict(weights, strict=True, assign=True)
+        return model.eval()
+
+
+def hash_weights(model: ResNetViT) -> str:
+    """SHA-256 of the model.safetensors that `save_pretrained` writes, as 64 hexadecimal digits."""
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    return hashlib.sha256(save(weights, metadata={"format": "pt"})).hexdigest()
+
+
+def copy_for_evaluation(model: ResNetViT) -> ResNetViT:
+    """A private copy in evaluation mode that shares every tensor with `model` and needs no gradients."""
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
+    shared |= {id(buffer): buffer for buffer in model.buffers()}
+    return copy.deepcopy(model, shared).eval()
+
+
+def get_evaluable(model: ResNetViT) -> ResNetViT:
+    """`model` itself in evaluation mode, otherwise a private copy: other threads may be using its mode."""
+    return copy_for_evaluation(model) if any(part.training for part in model.modules()) else model
+
+
+def _create_cnn(name: str) -> Any:
+    return timm.create_model(name, pretrained=False, num_classes=0)
+
+
+def _create_vit(name: str, image_size: int) -> Any:
+    try:
+        vit: Any = timm.create_model(
+            name, pretrained=False, num_classes=0, img_size=image_size, global_pool="token"
+        )
+    except (TypeError, AssertionError, ValueError) as error:
+        raise ModelFormatError(
+            f"{name} cannot be built for {image_size} pixels with a CLS token; choose another timm ViT or size."
+        ) from error
+    if getattr(vit, "cls_token", None) is None or not hasattr(vit, "blocks"):
+        raise ModelFormatError(f"{name} has no CLS token; choose a timm ViT that has one.")
+    patch = vit.patch_embed.patch_size[0]
+    if image_size % patch:
+        raise ModelFormatError(
+            f"image_size is {image_size}, but must be a multiple of {name}'s patches of {patch}."
+        )
+    return vit
+
+
+def _check_config(
+    cnn: Any,
+    vit: Any,
+    image_size: Any,
+    widths: list[Any],
+    dropout: Any,
+    classes: Any,
+    resize: Any,
+    interpolation: Any,
+    format_version: Any,
+) -> None:
+    """Refuse every value that a hostile or damaged config.json could hold, before anything is built."""
+
+    def require(fine: bool, name: str, value: Any, wanted: str) -> None:
+        if not fine:
+            raise ModelFormatError(f"{name} is {str(value)[:60]!r}, but must be {wanted}.")
+
+    require(format_version == FORMAT_VERSION, "format_version", format_version, f"{FORMAT_VERSION}")
+    for key, name in (("cnn", cnn), ("vit", vit)):
+        # a plain name: "hf-hub:", "local-dir:" and paths would make timm fetch or open something
+        plain = isinstance(name, str) and re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)?", name) is not None
+        require(plain and timm.is_model(name), key, name, "the name of a timm model")
+    size_fits = type(image_size) is int and 32 <= image_size <= 1024
+    require(size_fits, "image_size", image_size, "a whole number from 32 to 1024")
+    widths_fit = 1 <= len(widths) <= 4 and all(type(width) is int and 1 <= width <= 8192 for width in widths)
+    require(widths_fit, "hidden", widths, "1 to 4 whole numbers from 1 to 8192")
+    require(type(dropout) in (int, float) and 0 <= dropout < 1, "dropout", dropout, "from 0 to below 1")
+    require(
+        isinstance(classes, (list, tuple)) and tuple(classes) == CLASSES,
+        "classes",
+        classes,
+        f"{list(CLASSES)}",
+    )
+    require(resize in ("pad", "stretch"), "resize", resize, "pad or stretch")
+    require(interpolation in ("bilinear", "bicubic"), "interpolation", interpolation, "bilinear or bicubic")

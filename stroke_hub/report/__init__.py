@@ -1,0 +1,1 @@
+"""report.json -> page, card, figures and sentences."""

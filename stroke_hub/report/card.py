@@ -1,0 +1,391 @@
+"""report.json -> a model card for the Hub, by the template model_card.md; what a human edited in one is kept."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import yaml  # type: ignore[import-untyped]  # huggingface_hub brings it
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, UndefinedError
+from markupsafe import Markup
+
+from stroke_hub.data.kaggle import HANDLE
+from stroke_hub.errors import HubError, RunError
+from stroke_hub.inference.onnx_model import read_export
+from stroke_hub.report.command import build_command
+from stroke_hub.report.formatting import (
+    BASELINES,
+    CONTROLS,
+    LOCALISATION,
+    MEASURES,
+    METRICS,
+    PARTS,
+    list_parts,
+    list_points,
+    list_prevalences,
+    show_count,
+    show_digits,
+    show_interval,
+    show_number,
+    show_percent,
+)
+from stroke_hub.runs.report import SCHEMA_VERSION
+
+__all__ = ["is_untouched", "render_card", "renew_card"]
+
+TAGS = ["medical", "brain", "stroke", "ct", "mri", "explainable"]
+HUB_METRICS = {  # what the Hub calls those of a report
+    "auroc": "roc_auc",
+    "average_precision": "average_precision",
+    "accuracy": "accuracy",
+    "sensitivity": "recall",
+    "specificity": "specificity",
+    "ppv": "precision",
+    "npv": "npv",
+    "brier": "brier_score",
+}
+RANKING = {"auroc", "average_precision", "brier"}  # metrics without a threshold
+MAPS = {"cnn": "CNN", "vit": "transformer", "fused": "fused, signed", "attention": "attention rollout"}
+JUDGED = ("pointing", "mass", "road", "outside")
+SECTION = re.compile(r"(^<!-- generated: ([a-z]+) -->)(.*?)(^<!-- end: \2 -->)", re.MULTILINE | re.DOTALL)
+MARK = re.compile(r"^<!-- (?:generated|end): [a-z]+ -->", re.MULTILINE)
+HEADER = re.compile(r"\A\s*---\r?\n(.*?\r?\n)---[ \t]*\r?$", re.MULTILINE | re.DOTALL)  # YAML front matter
+INDEX = re.compile(r"^model-index:.*\n(?:[ \t\r-].*\n)*", re.MULTILINE)
+SEAL = "<!-- Made by stroke_hub. Edit at will: edits outlive the next publish. SHA-256 of what stands above: {} -->"
+SEALED = re.compile(re.escape(SEAL).replace(r"\{\}", "([0-9a-f]{64})") + r"\s*\Z")
+
+
+def render_card(
+    report: Mapping[str, Any], *, repo_id: str, run: str | Path, half: bool = False, with_onnx: bool = False
+) -> str:
+    """Write the model card of an evaluated run, as the text of a repository's README.md.
+
+    Parameters
+    ----------
+    report : as report.json has it, schema version 2 (docs/report.md). Every number comes from there, but
+        for those of how true the maps are.
+    repo_id : "owner/name" of the repository on the Hub.
+    run : the run's folder; figures/*.png are shown from there, and faithfulness.json where it has one.
+    half : the weights are published as float16: other bytes than those of the report's SHA-256.
+    with_onnx : the run's export is published too; its sizes and changes come from onnx/export.json.
+
+    Returns
+    -------
+    YAML front matter with the model-index, then Markdown, "\\n" between lines; `is_untouched` is true of it.
+
+    Raises
+    ------
+    RunError : the report is of another schema version or not whole, or faithfulness.json is damaged.
+    """
+    if report.get("schema_version") != SCHEMA_VERSION:
+        raise RunError(
+            f"The report is of schema version {report.get('schema_version')}, but a card is made of version "
+            f"{SCHEMA_VERSION}; evaluate the run again."
+        )
+    files = {
+        "faithfulness": _read_faithfulness(Path(run)),
+        "exported": _read_export(Path(run)) if with_onnx else None,
+        "figures": {file.stem for file in (Path(run) / "figures").glob("*.png")},
+    }
+    try:
+        text = _load_template().render(report, **_prepare(report, repo_id), **files, stored_half=half)
+    except (KeyError, UndefinedError) as error:
+        raise RunError(f"report.json is not whole ({error}); evaluate the run again.") from error
+    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return f"{text}\n{SEAL.format(_hash(text))}\n"
+
+
+def is_untouched(card: str) -> bool:
+    """Whether a card is as `render_card` wrote it, whatever its line ends and the space behind its last line."""
+    seal = SEALED.search(card)
+    return seal is not None and seal[1] == _hash(card[: seal.start()])
+
+
+def renew_card(existing: str, fresh: str) -> str:
+    """A card that a human edited, with the generated sections and the model-index of a fresh one.
+
+    All else is kept byte for byte. A section or model-index that was deleted stays away; one that is no longer
+    generated is emptied, so that no old number is left. A card that nobody edited is replaced as a whole.
+
+    Raises
+    ------
+    HubError : the card has no generated section, or a marker was lost, or its front matter cannot be read.
+    """
+    if is_untouched(existing):
+        return fresh
+    newline = "\r\n" if "\r\n" in existing else "\n"
+    found = list(SECTION.finditer(existing))
+    if not found or len(MARK.findall(existing)) != 2 * len(found):
+        raise HubError(
+            "README.md: has no whole generated section, or a marker of one was lost; put each line "
+            "'<!-- generated: NAME -->' and '<!-- end: NAME -->' back, or delete README.md to get a new one."
+        )
+    sections = {section[2]: section[3].replace("\n", newline) for section in SECTION.finditer(fresh)}
+    renewed = SECTION.sub(lambda section: f"{section[1]}{sections.get(section[2], newline)}{section[4]}", existing)
+    return _renew_index(renewed, fresh, newline)
+
+
+def _renew_index(card: str, fresh: str, newline: str) -> str:
+    """The card with the model-index of a fresh one, where it has one."""
+    before, other = HEADER.search(card), HEADER.search(fresh)
+    if before is None or other is None or not INDEX.search(before[1]):
+        return card
+    index = INDEX.search(other[1])
+    block = index[0].replace("\n", newline) if index else ""
+    header = INDEX.sub(lambda _: block, before[1])
+    kept, wanted = _read_header(before[1]), _read_header(other[1])
+    expected = {key: value for key, value in kept.items() if key != "model-index"}
+    expected |= {"model-index": wanted["model-index"]} if index else {}
+    if _read_header(header) != expected:  # the block was written in a way that its end was not found
+        raise HubError("README.md: its model-index could not be replaced; delete it from the front matter.")
+    return card[: before.start(1)] + header + card[before.end(1) :]
+
+
+def _read_header(text: str) -> dict[str, Any]:
+    try:
+        header = yaml.safe_load(text)
+    except yaml.YAMLError:
+        header = None
+    if not isinstance(header, dict):
+        raise HubError("README.md: its front matter is not YAML; mend it, or delete README.md to get a new one.")
+    return header
+
+
+def _hash(text: str) -> str:
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return hashlib.sha256(lines.rstrip().encode()).hexdigest()
+
+
+def _prepare(report: Mapping[str, Any], repo_id: str) -> dict[str, Any]:
+    """What the template needs besides the report itself, or instead of it."""
+    data, training = report["data"], _hide_folders(report["training"])
+    report = {**report, "training": training}
+    simulated = "simulated" in data["note"].lower()
+    kaggle = data["name"] == "kaggle" and not simulated and "stand-in" not in data["note"].lower()
+    parts = list_parts(report["test"])
+    return {
+        "repo_id": repo_id,
+        "owner": repo_id.partition("/")[0],
+        "name": repo_id.rpartition("/")[2],
+        "metadata": Markup(_describe_metadata(report, repo_id).to_yaml()),  # noqa: S704  YAML, quoted by its own rules
+        "training": training,
+        "weights": {branch: _tell_weights(training, branch) for branch in ("cnn", "vit")},
+        "simulated": simulated,
+        "kaggle": HANDLE if kaggle else "",
+        "parts": parts,
+        "worse": [title for title, part in parts if _is_worse(part["calibration"])],
+        "points": list_points(report),
+        "prevalences": list_prevalences(report["test"]["overall"]),
+        "metrics": [(title, name) for name, title in METRICS.items()],
+        "titles": BASELINES,
+        "command": " ".join(build_command(report, installed=True)),
+    }
+
+
+def _describe_metadata(report: Mapping[str, Any], repo_id: str) -> ModelCardData:
+    bases = [_find_base(report["training"], branch) for branch in ("cnn", "vit")]
+    results = [result for part in PARTS for result in _list_results(report, part)]
+    return ModelCardData(
+        license="apache-2.0",
+        library_name="stroke-hub",
+        pipeline_tag="image-classification",
+        tags=TAGS,
+        base_model=[base for base in bases if base] or None,
+        model_name=repo_id.rpartition("/")[2] if results else None,
+        eval_results=results or None,
+    )
+
+
+def _list_results(report: Mapping[str, Any], name: str) -> list[EvalResult]:
+    """What is defined of a part's figures, for the model-index."""
+    part, data = report["test"][name], report["data"]
+    if not part["n"]:
+        return []
+    intervals = {key: part["intervals"][key] for key in METRICS if part["intervals"][key]["value"] is not None}
+    dataset = _clean(data["name"]) or "unnamed dataset"
+    note = f" ({_clean(data['note'])})" if data["note"] else ""
+    return [
+        EvalResult(
+            task_type="image-classification",
+            task_name="Stroke or normal on brain CT and MR slices",
+            dataset_type="imagefolder",
+            dataset_name=f"{dataset}{note}, {PARTS[name]}",
+            dataset_config=name,
+            dataset_split=_clean(data["split"]),
+            dataset_args={key: part[key] for key in ("n", "n_stroke", "groups")} | {"sha256": data["sha256"]},
+            metric_type=HUB_METRICS[key],
+            metric_name=METRICS[key],
+            metric_value=interval["value"],
+            metric_args={"low": interval["low"], "high": interval["high"]}
+            | ({} if key in RANKING else {"threshold": part["threshold"]}),
+        )
+        for key, interval in intervals.items()
+    ]
+
+
+def _find_base(training: Mapping[str, Any] | None, branch: str) -> str | None:
+    """The Hub's name of the weights that a branch started from, where they are timm's."""
+    if not training or training.get(f"{branch}_weights") != "imagenet":
+        return None
+    source = timm.get_pretrained_cfg(training[branch])
+    return source.hf_hub_id if source and source.hf_hub_id else None
+
+
+def _tell_weights(training: Mapping[str, Any] | None, branch: str) -> str:
+    if training is None:
+        return "not known"
+    if training.get("init_from"):
+        return f"from the run {training['init_from']}"
+    base, given = _find_base(training, branch), training.get(f"{branch}_weights")
+    return f"pretrained on ImageNet, {base}" if base else str(given or "not recorded")
+
+
+def _is_worse(calibration: Mapping[str, Any]) -> bool:
+    """Whether the calibration error is larger after the calibration than before it."""
+    errors = [found and found["ece"] for found in (calibration["before"], calibration["after"])]
+    return None not in errors and errors[1] > errors[0]
+
+
+def _hide_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The configuration with files by their names alone: nobody is told where on a machine they lay."""
+    if training is None:
+        return None
+    files = {key for key in ("cnn_weights", "vit_weights", "init_from") if isinstance(training.get(key), str)}
+    return dict(training) | {key: re.split(r"[\\/]", training[key].rstrip("\\/"))[-1] for key in files}
+
+
+def _read_faithfulness(run: Path) -> dict[str, Any] | None:
+    """How true the maps are: a row a map and one of the best controls, by measures that a reader can picture."""
+    file = run / "faithfulness.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        controls = [
+            max(CONTROLS, key=lambda name: _rank(found["measures"][measure][name], MEASURES[measure][1]))
+            for measure in JUDGED
+        ]
+        rows = [(title, [_read_cell(found, measure, name) for measure in JUDGED]) for name, title in MAPS.items()]
+        best = [
+            _read_cell(found, measure, control, control) for measure, control in zip(JUDGED, controls, strict=True)
+        ]
+        counts = {key: found[key] for key in ("n", "n_masks", "groups")}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RunError(f"{file}: cannot be read; delete it, or judge the maps again (--faithfulness).") from None
+    direction = {1: "more is better", -1: "less is better"}
+    titles = [f"{MEASURES[measure][0]} ({direction[MEASURES[measure][1]]})" for measure in JUDGED]
+    return counts | {"titles": titles, "rows": [*rows, ("best control", best)]}
+
+
+def _read_export(run: Path) -> dict[str, Any] | None:
+    """A row a precision: its bytes, and the changes of probabilities, maps and AUROC against PyTorch."""
+    record = read_export(run)
+    if record is None:
+        return None
+    measured = record["measured"]
+    rows = [
+        (precision, [size, *(measured[precision][key] for key in ("probability", "map", "auroc"))])
+        for precision, size in record["bytes"].items()
+    ]
+    return {"rows": rows, "on": measured["on"], "n": measured["n"], "explains": record["explains"]}
+
+
+def _rank(cell: Mapping[str, Any] | None, sign: int) -> float:
+    return -float("inf") if cell is None else sign * float(cell["mean"])
+
+
+def _read_cell(found: Mapping[str, Any], measure: str, name: str, shown: str = "") -> dict[str, Any]:
+    """A measure of a map as an interval, with the name that is shown beside it."""
+    cell = found["measures"][measure][name]
+    if cell is not None:
+        interval = {"value": cell["mean"], "low": cell["low"], "high": cell["high"]}
+        return interval | {"name": shown, "undefined": "it needs two groups or more"}
+    unmasked = measure in LOCALISATION and not found["n_masks"]
+    reason = "no slice has a lesion mask" if unmasked else "no map has anything to measure"
+    return {"value": None, "undefined": reason, "name": ""}
+
+
+def _load_template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("stroke_hub.report"),
+        autoescape=True,  # what is printed and not marked as Markdown goes through `finalize`
+        finalize=_print,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    filters: dict[str, Callable[..., Markup]] = {"code": _code, "quoted": _quote, "show": _show, "verbatim": _keep}
+    environment.filters |= filters
+    return environment.get_template("model_card.md")
+
+
+def _print(value: object) -> object:
+    """Text becomes harmless Markdown; a number that did not go through `show` is an error in the template."""
+    if isinstance(value, Markup | Undefined):
+        return value
+    if isinstance(value, str):
+        return _escape(value)
+    raise TypeError(f"{value!r} is printed in model_card.md; give it to the filter show.")
+
+
+def _show(value: Any, form: str = "", *, reason: str | None = None) -> Markup:
+    """A number of the report as the card has it: the only way for one to get there.
+
+    Parameters
+    ----------
+    value : a number, an interval, or None, which is "not defined".
+    form : "" (counts in whole numbers, others to three decimals), "digits" (three significant), "percent",
+        "signed" (of an interval), or "plain" (as it is).
+    reason : why there is none, where `value` is None and not an interval.
+    """
+    if isinstance(value, Mapping):
+        shown = show_interval({**value, "undefined": _escape(value.get("undefined") or "")}, sign=form == "signed")
+    elif value is None:
+        shown = show_number(None, _escape(reason or ""))
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value} is not a number.")
+    elif form == "plain":
+        shown = str(value)
+    elif isinstance(value, int):
+        shown = show_count(value)
+    else:
+        shown = {"": show_number, "digits": show_digits, "percent": show_percent}[form](value)
+    return Markup(shown)  # noqa: S704  digits, and a reason that is escaped
+
+
+def _clean(text: str) -> str:
+    """One line, without what cannot be seen or turns the direction of writing."""
+    return "".join(sign for sign in " ".join(str(text).split()) if sign.isprintable())
+
+
+def _escape(text: str) -> Markup:
+    """Text as Markdown that says just that: no markup, no HTML, no link, wherever on a line it stands."""
+    text = _clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # brackets matter where a target follows: intervals stay as they are; a _ inside a word is only itself
+    text = re.sub(r"[\\`*~|$]|\](?=[(\[:])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", text)
+    text = re.sub(r"^[-+#=\[]|^\d+(?=[.)])", lambda found: _escape_start(found[0]), text)
+    return Markup(text.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;"))  # noqa: S704
+
+
+def _escape_start(mark: str) -> str:
+    """What would open a list, a heading or a numbered item at the start of a line."""
+    return f"&#{ord(mark[0])};{mark[1:]}"
+
+
+def _code(text: str) -> Markup:
+    plain = re.fullmatch(r"[A-Za-z0-9_.+-]+", text)
+    return Markup(f"`{text}`" if plain else f"<code>{_escape(text)}</code>")  # noqa: S704
+
+
+def _quote(text: str) -> Markup:
+    """A string of Python, or a word of a shell, in double quotes."""
+    return Markup(json.dumps(_clean(text)))  # noqa: S704  for a code block, where nothing is markup
+
+
+def _keep(text: str) -> Markup:
+    return Markup(_clean(text))  # noqa: S704  for a code block, where nothing is markup

@@ -1,0 +1,104 @@
+"""report.json and figures -> report.html: one file to read, print or send, that fetches and runs nothing."""
+
+import base64
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
+from PIL import Image
+
+from stroke_hub.errors import RunError
+from stroke_hub.files import write_text
+from stroke_hub.report.command import build_command
+from stroke_hub.report.formatting import BASELINES, NUMBER_FILTERS, list_parts, list_points, list_prevalences
+from stroke_hub.runs.report import SCHEMA_VERSION
+
+__all__ = ["write_page"]
+
+ERRORS_SHOWN = 40  # the most confident ones; a page of hundreds is read by nobody
+CSS_PX = 96  # to the inch
+PNG_DPI = 160  # as figures are saved
+NARROW = 450  # px: a wider figure gets the whole width of the page, and scrolls on a phone instead of shrinking
+
+
+def write_page(report: Mapping[str, Any], figures: Path, out: Path) -> Path:
+    """Write a report as one self-contained HTML page.
+
+    Parameters
+    ----------
+    report : as report.json has it, schema version 2 (docs/report.md).
+    figures : folder with <stem>.svg or <stem>.png; what is not there is left out.
+    out : the page's file.
+
+    Returns
+    -------
+    `out`.
+
+    Raises
+    ------
+    RunError : the report is of another schema version or not whole, or a figure is none of ours.
+    """
+    if report.get("schema_version") != SCHEMA_VERSION:
+        raise RunError(
+            f"The report is of schema version {report.get('schema_version')}, but a page is made of version "
+            f"{SCHEMA_VERSION}; evaluate the model again."
+        )
+    try:
+        page = _load_template().render(
+            report,
+            parts=list_parts(report["test"]),
+            points=list_points(report),
+            prevalences=list_prevalences(report["test"]["overall"]),
+            figures=_load_figures(figures),
+            command=build_command(report),
+            shown=ERRORS_SHOWN,
+            titles={name: words[0].upper() + words[1:] for name, words in BASELINES.items()},
+        )
+    except (KeyError, TypeError, UndefinedError) as error:
+        raise RunError(f"The report is not whole ({error}); evaluate the model again.") from error
+    write_text(out, page)
+    return out
+
+
+def _load_template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("stroke_hub.report"),
+        autoescape=True,  # names and notes come from anywhere
+        undefined=StrictUndefined,
+        finalize=lambda value: "not defined" if value is None else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= NUMBER_FILTERS
+    return environment.get_template("report.html")
+
+
+def _load_figures(folder: Path) -> dict[str, dict[str, Any]]:
+    """By stem: "uri" (a data URI), "width" and "height" (CSS pixels), "wide".
+
+    As pictures, not as markup: there a script does not run, nothing is fetched, and no id or style meets another's.
+    """
+    figures = {}
+    for file in sorted([*folder.glob("*.png"), *folder.glob("*.svg")], key=lambda file: file.suffix):
+        uri, width, height = (_read_svg if file.suffix == ".svg" else _read_png)(file)
+        figures[file.stem] = {"uri": uri, "width": width, "height": height, "wide": width > NARROW}
+    return figures
+
+
+def _read_svg(file: Path) -> tuple[str, int, int]:
+    text = file.read_text(encoding="utf-8")
+    size = re.search(r'<svg\b[^>]*\bviewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+    if size is None:
+        raise RunError(f"{file}: has no viewBox, so it is no figure of ours; evaluate the model again.")
+    width, height = (round(float(points) * CSS_PX / 72) for points in size.groups())
+    # percent-encoding keeps the pixels inside, which are base64 already, at their size
+    return f"data:image/svg+xml,{quote(text, safe=' /:;=,()+')}", width, height
+
+
+def _read_png(file: Path) -> tuple[str, int, int]:
+    with Image.open(file) as image:
+        width, height = (round(side * CSS_PX / PNG_DPI) for side in image.size)
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}", width, height

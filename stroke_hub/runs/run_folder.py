@@ -1,0 +1,50 @@
+"""What a run folder holds: its files by name, its split, its best epoch."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stroke_hub.models.weights import CONFIG_FILE, WEIGHTS_FILE
+
+__all__ = [
+    "AUDIT_FILE",
+    "CALIBRATION_FILE",
+    "PAIRS_FILE",
+    "RESULTS_FILE",
+    "SPLIT_FILE",
+    "SUMMARY_FILE",
+    "TRAIN_CONFIG_FILE",
+    "find_best_epoch",
+    "is_trained",
+    "read_split",
+]
+
+CALIBRATION_FILE = "calibration.json"
+TRAIN_CONFIG_FILE = "train_config.json"
+
+
+def read_split(run_dir: Path) -> pd.DataFrame:
+    """The table that the run was trained on: path, label, modality, group, split (train, val, test)."""
+    table = pd.read_csv(run_dir / "split.csv", dtype=str, keep_default_na=False).astype({"label": "int64"})
+    return table.assign(modality=table["modality"].where(table["modality"] != "", None).astype(object))
+
+
+def find_best_epoch(history: pd.DataFrame) -> int:
+    """The epoch (from 1) of the highest validation AUROC in a history; of equals, that of the lowest loss.
+
+    On easy data many epochs reach an AUROC of 1, the first of them with probabilities that are still poor.
+    """
+    return int(history.sort_values(["val_auroc", "val_loss"], ascending=[False, True])["epoch"].iloc[0])
+
+
+def is_trained(run_dir: Path) -> bool:
+    """Whether training in this run folder came to its end."""
+    return (run_dir / WEIGHTS_FILE).is_file() and (run_dir / CONFIG_FILE).is_file()
+
+
+AUDIT_FILE = "audit.json"
+PAIRS_FILE = "audit.csv"
+
+RESULTS_FILE = "stroke_classification_results.csv"
+SPLIT_FILE = "split.csv"
+SUMMARY_FILE = "summary_statistics.csv"

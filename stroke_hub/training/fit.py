@@ -1,0 +1,319 @@
+"""fit(config, records): a table of slices becomes a run folder. The test slices are not looked at here."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.special import expit
+from torch import Tensor
+
+from stroke_hub.data.loader import decode_squares
+from stroke_hub.data.records import Records, hash_records
+from stroke_hub.data.splits import assign_validation
+from stroke_hub.errors import DatasetError, RunError
+from stroke_hub.files import hash_file, write_text
+from stroke_hub.inference.ood import store_limit
+from stroke_hub.inference.predict import compute_features
+from stroke_hub.metrics.calibration import (
+    Calibration,
+    Labels,
+    OperatingPoint,
+    choose_operating_points,
+    fit_calibration,
+)
+from stroke_hub.models.backbones import load_backbone
+from stroke_hub.models.presets import PRESETS
+from stroke_hub.models.resnet_vit import ResNetViT
+from stroke_hub.models.weights import WEIGHTS_FILE
+from stroke_hub.progress import is_first, say
+from stroke_hub.runs.run_folder import CALIBRATION_FILE, TRAIN_CONFIG_FILE, find_best_epoch, is_trained
+from stroke_hub.runs.train_config import TrainConfig, describe_variant
+from stroke_hub.training.checkpoint import save_model, tidy, warm_start
+from stroke_hub.training.distributed import Tracker, start_accelerator
+from stroke_hub.training.loop import Parts, measure_epoch, train_epochs
+from stroke_hub.training.probe import train_probe
+
+__all__ = ["calibrate", "fit", "shuffle_labels"]
+
+
+def fit(
+    config: TrainConfig,
+    records: Records,
+    run_dir: str | Path,
+    *,
+    tracker: Tracker | None = None,
+    checkpoint_minutes: float = 10.0,
+) -> Path:
+    """Train, or go on with a run that was interrupted, or leave a finished one as it is.
+
+    On the CPU, a run that was interrupted at whatever moment ends with the weights, to the bit, of one that was
+    not. Started by torchrun, several processes share every batch; they all need to see the run folder.
+
+    Parameters
+    ----------
+    records : as `read_records` gives them; validation groups are taken from their training part, unless it has
+        rows of the split "val" already.
+    run_dir : the run folder; made here.
+    tracker : passes the figures of every epoch on, besides history.csv; kept in the run folder.
+    checkpoint_minutes : how much work a crash may cost; there is a checkpoint after every epoch too.
+
+    Returns
+    -------
+    The run folder with config.json, model.safetensors (the best epoch by validation AUROC), train_config.json,
+    split.csv, history.csv and checkpoints/model_epoch_*.pth (state dictionaries).
+
+    Raises
+    ------
+    RunError : the folder holds a run of other settings or other data, or something else; or no room is left.
+    DatasetError : a slice cannot be read, or a class is missing in a part.
+    """
+    run_dir, config = Path(run_dir), config.resolve()
+    described = _describe(config) | {"data_sha256": hash_records(records)}
+    _check_folder(run_dir, described)
+    if is_trained(run_dir):
+        if is_first():
+            tidy(run_dir)
+        say(f"{run_dir}: training is finished already.")
+        return run_dir
+    accelerator = start_accelerator(tracker, run_dir / "tracker" if tracker else None)
+    _check_processes(config, accelerator.num_processes)
+    torch.manual_seed(config.seed)
+    table = records.table
+    if not (table["split"] == "val").any():
+        table = assign_validation(table, fraction=config.validation_fraction, seed=config.seed)
+    table = _take(table, config)
+    if config.shuffle_labels:
+        table = shuffle_labels(table, seed=config.seed)
+    model = _build_model(config)
+    parts = _decode_parts(model, records.root, table)
+    accelerator.wait_for_everyone()  # all have looked at the folder before the first fills it
+    if is_first():
+        run_dir.mkdir(parents=True, exist_ok=True)
+        tidy(run_dir)
+        known = described | {"threads": torch.get_num_threads()}  # sums are rounded in their order
+        write_text(run_dir / TRAIN_CONFIG_FILE, json.dumps(known, indent=2, sort_keys=True) + "\n")
+        write_text(run_dir / "split.csv", table.to_csv(index=False))
+        (run_dir / "checkpoints").mkdir(exist_ok=True)
+    if words := describe_variant(config):
+        say(f"note: {words}")
+    model.to(accelerator.device)
+    if config.probe:
+        history, logits = train_probe(config, model, parts)
+    else:
+        with _tracking(accelerator, tracker, config, run_dir):
+            history, logits = train_epochs(
+                config, accelerator, model, parts, run_dir, checkpoint_minutes=checkpoint_minutes
+            )
+        if is_first():
+            _describe_features(model, parts)
+    if is_first():
+        _finish(config, model, history, logits, parts["val"][1], run_dir)
+    accelerator.wait_for_everyone()
+    return run_dir
+
+
+def shuffle_labels(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Return a copy with a column "shuffled_label", in which train and val have their labels dealt out anew.
+
+    Each group counts with the label of most of its slices (of equals, stroke); within train and within val,
+    these are permuted among the groups, and all slices of a group get what it drew. So the number of stroke groups
+    stays as it is, that of stroke slices nearly, and nothing that slices of one patient share tells their label.
+    Slices of test keep theirs.
+
+    Raises
+    ------
+    DatasetError : a part is left with one class.
+    """
+    generator = np.random.default_rng(seed)
+    shuffled = table["label"].copy()
+    for split in ("train", "val"):
+        part = table[table["split"] == split]
+        labels = (part.groupby("group")["label"].mean() >= 0.5).astype(int).sort_index()
+        dealt = pd.Series(generator.permutation(labels.to_numpy()), index=labels.index)
+        shuffled[part.index] = part["group"].map(dealt)
+        if labels.nunique() < 2:
+            raise DatasetError(f"The {split} split has groups of one class only, so there is nothing to shuffle.")
+    return table.assign(shuffled_label=shuffled)
+
+
+def _finish(
+    config: TrainConfig, model: ResNetViT, history: pd.DataFrame, logits: Tensor, labels: Tensor, run_dir: Path
+) -> None:
+    """Calibrate a model and write its files; `logits` (N, 2) and `labels` are of the validation slices."""
+    write_text(run_dir / "history.csv", history.to_csv(index=False))
+    found = calibrate(
+        model,
+        logits.float().cpu().numpy(),
+        labels.numpy(),
+        method=config.calibration or "platt",
+        operating_point=config.operating_point,
+    )
+    write_text(run_dir / CALIBRATION_FILE, json.dumps({"method": config.calibration} | found, indent=2) + "\n")
+    say(f"best epoch {find_best_epoch(history)}: validation AUROC {measure_epoch(logits, labels)['val_auroc']:.4f}")
+    save_model(model.cpu().eval(), run_dir)
+    tidy(run_dir)
+
+
+def _check_folder(run_dir: Path, described: dict[str, Any]) -> None:
+    file = run_dir / TRAIN_CONFIG_FILE
+    if not file.is_file():
+        # what a killed process left half written is ours
+        if run_dir.exists() and (
+            not run_dir.is_dir() or any(not path.name.endswith(".partial") for path in run_dir.iterdir())
+        ):
+            raise RunError(f"{run_dir}: exists and is not a run folder; choose another --run-dir.")
+        return
+    try:
+        before = json.loads(file.read_text())
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        raise RunError(f"{file}: is damaged; choose another --run-dir, or delete this one.")
+    before = _fill_in(before)
+    changed = [key for key in described if before.get(key) != described[key]]
+    if changed:
+        words = ", ".join(f"{key}: {before.get(key)} -> {described[key]}" for key in changed)
+        raise RunError(
+            f"{run_dir}: holds a run of other settings ({words}); choose another --run-dir, or delete this one."
+        )
+
+
+def _fill_in(before: dict[str, Any]) -> dict[str, Any]:
+    """What a run of an earlier version did where it had no such setting yet is what None means now."""
+    known = {field.name for field in fields(TrainConfig)}
+    try:
+        resolved = TrainConfig(**{key: value for key, value in before.items() if key in known}).resolve()
+    except (RunError, TypeError):
+        return before
+    return asdict(resolved) | before
+
+
+def _check_processes(config: TrainConfig, count: int) -> None:
+    if config.probe and count > 1:
+        raise RunError("A probe takes seconds; start it without torchrun.")
+    if config.batch_size < 2 * count:
+        raise RunError(f"batch_size is {config.batch_size}, but must be at least 2 for each of {count} processes.")
+
+
+def _take(table: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
+    """`limit` slices of each split, spread evenly over each class, so that none is lost."""
+    if config.limit is None:
+        return table
+    taken = []
+    for split, part in table.groupby("split", sort=True):
+        share = min(1.0, config.limit / len(part))
+        for _, members in part.groupby("label", sort=True):
+            count = max(1, round(share * len(members)))
+            taken.append(members.iloc[[i * len(members) // count for i in range(count)]])
+        if len(part["label"].unique()) < 2:
+            raise DatasetError(f"The {split} split holds one class only; give more slices.")
+    return pd.concat(taken).sort_values("path", ignore_index=True)
+
+
+def _decode_parts(model: ResNetViT, root: Path, table: pd.DataFrame) -> Parts:
+    """The squares of train and val, and the labels that are learned."""
+    column = "shuffled_label" if "shuffled_label" in table else "label"
+    parts = {}
+    for split in ("train", "val"):
+        part = table[table["split"] == split]
+        parts[split] = (decode_squares(model, root, part["path"]), torch.tensor(part[column].to_numpy()))
+    # a broken test slice must show now, not after the training
+    decode_squares(model, root, table.loc[table["split"] == "test", "path"])
+    return parts
+
+
+def _build_model(config: TrainConfig) -> ResNetViT:
+    preset = PRESETS[config.preset]
+    model = ResNetViT(
+        cnn=config.cnn or preset["cnn"],
+        vit=config.vit or preset["vit"],
+        image_size=config.image_size or preset["image_size"],
+        dropout=config.dropout,
+        resize="stretch" if config.recipe == "seed" else "pad",
+    )
+    if config.init_from:
+        warm_start(model, config.init_from)
+    else:
+        load_backbone(model, "cnn", config.cnn_weights or "random")
+        load_backbone(model, "vit", config.vit_weights or "random")
+    if config.recipe == "seed":
+        for name in ("cnn_mean", "cnn_std", "vit_mean", "vit_std"):
+            getattr(model, name).fill_(0.5)
+    with torch.no_grad():  # backbones that do not fit must show now, before anything is written
+        model.eval()(torch.zeros(1, 3, model.image_size, model.image_size))
+    return model
+
+
+def _describe_features(model: ResNetViT, parts: Parts) -> None:
+    """Store what the model was trained on, as features: their mean (contributions' baseline), scale and limit."""
+    model.eval()
+    train, val = (compute_features(model, parts[name][0], name=f"{name} slices") for name in ("train", "val"))
+    total = sum(batch.double().sum(0) for batch in train.split(32))  # in doubles, but never all of them at once
+    model.feature_mean.copy_(total / len(train))
+    store_limit(model, train, val)
+
+
+def _describe(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as the run folder keeps it: files by name and SHA-256, as a path is of one machine only."""
+    described: dict[str, Any] = asdict(config)
+    for name in ("cnn_weights", "vit_weights", "init_from"):
+        value = described[name]
+        file = Path(value or "") / WEIGHTS_FILE if name == "init_from" else Path(value or "")
+        if value and file.is_file():
+            described |= {name: Path(value).name, f"{name}_sha256": hash_file(file)}
+        elif value and name == "init_from":
+            raise RunError(f"--init-from {value}: is not the folder of a finished run.")
+    return described
+
+
+@contextmanager
+def _tracking(accelerator: Any, tracker: Tracker | None, config: TrainConfig, run_dir: Path) -> Iterator[None]:
+    if tracker is None:
+        yield
+        return
+    settings = {key: value for key, value in asdict(config).items() if value is not None}
+    named = {} if tracker == "tensorboard" else {tracker: {"name": run_dir.name}}
+    accelerator.init_trackers("stroke_hub", config=settings, init_kwargs=named)
+    try:
+        yield
+    finally:
+        for one in accelerator.trackers:
+            one.finish()
+
+
+def calibrate(
+    model: ResNetViT,
+    logits: NDArray[np.float32],
+    label: Labels,
+    *,
+    method: Calibration = "platt",
+    operating_point: OperatingPoint = "half",
+) -> dict[str, float]:
+    """Store what validation logits (N, 2) ask for in the model, in place.
+
+    The temperature and the threshold go into their buffers, the shift into the bias of the head's last layer, half
+    to each class: the probability stays the sigmoid of the difference of the logits over the temperature. Where the
+    labels give none (one class), the model keeps what it has.
+
+    Returns
+    -------
+    "temperature" and "shift", in log-odds.
+    """
+    log_odds = np.diff(logits.astype(np.float64), axis=1)[:, 0]
+    temperature, shift = fit_calibration(log_odds, label, method=method) or (float(model.temperature), 0.0)
+    model.temperature.fill_(temperature)
+    last: Any = model.head[-1]
+    with torch.no_grad():
+        last.bias += torch.tensor([-shift / 2, shift / 2]).to(last.bias)
+    probability = expit((log_odds + shift) / float(model.temperature))
+    threshold = choose_operating_points(label, probability)[operating_point]["threshold"]
+    if threshold is not None:
+        model.threshold.fill_(threshold)
+    return {"temperature": float(model.temperature), "shift": shift}

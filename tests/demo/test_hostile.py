@@ -1,0 +1,239 @@
+"""The live demo survives what the internet sends: hostile files, and paths that are nobody's business."""
+
+import hashlib
+import http.client
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import httpx
+import pytest
+from PIL import Image
+
+from stroke_hub import Records, ResNetViT, load_slices, predict
+from tests.fakes.demo_server import ROOT, Visitor, serve
+from tests.hostile import RAMP, Hostile, encode, list_hostile
+from tests.inference.test_ood import KINDS
+
+HOSTILE = list_hostile()
+PICTURE = encode(Image.fromarray(RAMP), "PNG")
+SECRETS = ("SENTINEL", "These are notes", "root:", "Traceback", 'File \\"')  # the last: of a stack trace
+UNEXPECTED = "Something went wrong"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hostile")
+
+
+@pytest.fixture(scope="module")
+def app(run_dir: Path, sample: Records, folder: Path) -> Iterator[str]:
+    """The demo, in a folder that is its working folder, its home and its place for temporary files."""
+    homes = {name: str(folder / name.lower()) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    for home in homes.values():
+        Path(home).mkdir()
+    named = {"STROKE_HUB_MODEL": str(run_dir), "STROKE_HUB_EXAMPLES": str(sample.root)}
+    with serve(folder, **named, **homes) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def visitor(app: str) -> Iterator[Visitor]:
+    with httpx.Client(base_url=f"{app}gradio_api/", timeout=60) as http:
+        yield Visitor(http)
+
+
+def list_files(*roots: Path) -> set[str]:
+    found = (file for root in roots for file in root.rglob("*"))
+    return {str(file) for file in found if "__pycache__" not in file.parts}
+
+
+def check_sentence(words: str, folder: Path) -> None:
+    """One sentence, fit for a page: no markup, no place of the machine, nothing that an unreadable file says."""
+    assert words.endswith("."), words
+    assert "\n" not in words
+    assert len(words) < 400, words
+    assert "<" not in words, words
+    assert str(folder) not in words
+    assert UNEXPECTED not in words, words
+
+
+def test_hostile_files(visitor: Visitor, folder: Path, trained: ResNetViT, tmp_path: Path) -> None:
+    (tmp_path / "good.png").write_bytes(PICTURE)
+    wanted = float(predict(trained, load_slices(tmp_path / "good.png")).probability[0])
+    good = visitor.upload("good.png", PICTURE)
+    visitor.ask("predict", file=good)
+    visitor.ask("explain", file=good)
+    places = (folder, ROOT / "space", ROOT / "stroke_hub")
+    before, log = list_files(*places), (folder / "log").read_text()
+
+    def attack(one: Hostile) -> None:
+        file = visitor.upload(one.name, one.content)
+        kind, answer, raw = visitor.ask("predict", file=file)
+        if one.slices and not is_archive(one.content):
+            assert kind == "complete", (one.name, answer)
+            assert len(answer[0]["slices"]) == one.slices
+            kind, answer, explained = visitor.ask("explain", file=file)
+            assert kind == "complete", (one.name, answer)
+            raw += explained
+        else:
+            assert kind == "error", one.name
+            check_sentence(answer["error"], folder)
+        assert not any(words in raw for words in (*SECRETS, "alert(")), raw[:500]
+        kind, answer, raw = visitor.ask("batch", files=[file, good])
+        assert kind == "complete", (one.name, answer)
+        assert not any(words in raw for words in SECRETS), raw[:500]
+        *rows, last = answer[0]
+        assert sum(bool(row["label"]) for row in rows) == one.slices, one.name
+        assert sum(bool(row["error"]) for row in rows) == one.errors, one.name
+        for row in rows:
+            assert bool(row["label"]) != bool(row["error"])
+            assert row["file"].isprintable()
+            check_sentence(row["error"] or "None.", folder)
+        assert last["probability_of_stroke"] == pytest.approx(wanted, abs=1e-6), one.name
+        _, answer, _ = visitor.ask("predict", file=good)
+        assert answer[0]["slices"][0]["probability_of_stroke"] == pytest.approx(wanted, abs=1e-6), one.name
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(attack, HOSTILE))
+    assert (folder / "log").read_text() == log  # not a word
+    added = {Path(file) for file in list_files(*places) - before if Path(file).is_file()}
+    assert {file.parent.parent for file in added} == {folder / "uploads"}  # of archives nothing is unpacked
+    assert sorted(file.read_bytes() for file in added) == sorted(one.content for one in HOSTILE)
+
+
+def is_archive(content: bytes) -> bool:
+    return content.startswith(b"PK")
+
+
+def test_what_is_nobodys_business_is_refused(
+    app: str, visitor: Visitor, folder: Path, run_dir: Path, sample: Records
+) -> None:
+    mine = visitor.upload("mine.png", PICTURE)["path"]
+    uploads, scan = folder / "uploads", sample.root / sample.part("test")["path"].iloc[0]
+    assert fetch(app, quote(mine))[0] == 200  # so this is how a file is asked for
+    here = ("/etc/passwd", "/etc/hostname", "/proc/self/environ", "/proc/self/cmdline", ROOT / "README.md", scan)
+    own = (*(ROOT / "space").iterdir(), folder / "log", folder / "pid", run_dir / "model.safetensors", run_dir)
+    guesses = (
+        uploads,
+        uploads / ("0" * 64),
+        Path(mine).parent,
+        Path(mine).parent.parent / "..",
+        f"{mine}.",
+    )
+    others = (f"{uploads}/{hashlib.sha256(PICTURE).hexdigest()}/mine.png", f"{uploads}/*/mine.png")
+    for path in map(str, (*here, *own, *guesses, *others)):
+        up = os.path.relpath(path, uploads)
+        around = {
+            path,
+            f"/{path}",
+            quote(path, safe=""),
+            f"{mine}/../../{up}",
+            f"{uploads}/{up}",
+            f"{uploads}/./{up}",
+        }
+        around |= {up, os.path.relpath(path, folder), f"file://{path}", path.replace("/", "\\"), f"{path}%00.png"}
+        for way in around:
+            status, body = fetch(app, way if "%" in way else quote(way))
+            assert status in (400, 403, 404), (way, status)
+            check_body(body)
+    for link in (
+        "/gradio_api/upload",
+        "/gradio_api/file/etc/passwd",
+        "/static/../../../../etc/passwd",
+        "/assets/../log",
+    ):
+        status, body = fetch(app, link, base="")
+        assert status in (400, 403, 404, 405, 422), link
+        check_body(body)
+    assert "Traceback" not in (folder / "log").read_text()
+
+
+def fetch(app: str, path: str, *, base: str = "/gradio_api/file=") -> tuple[int, bytes]:
+    """As it stands: most clients would tidy up `..` first."""
+    where = urlsplit(app)
+    connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=30)
+    try:
+        connection.request("GET", base + path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def check_body(body: bytes) -> None:
+    assert len(body) < 2000
+    for secret in (b"root:", b"import ", b"GRADIO_TEMP_DIR", b"Traceback", b"PNG"):
+        assert secret not in body
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window": "SENTINEL<b>"},
+        {"target": "SENTINEL<b>"},
+        {"method": ["SENTINEL"]},
+        {"depth": "SENTINEL"},
+        {"slice": "SENTINEL"},
+        {"slice": {"SENTINEL": 1}},
+        {"file": "SENTINEL"},
+        {"file": {"SENTINEL": 1}},
+    ],
+    ids=str,
+)
+def test_options_that_are_none_are_refused_and_not_logged(
+    visitor: Visitor, folder: Path, options: dict[str, object]
+) -> None:
+    log, good = (folder / "log").read_text(), visitor.upload("good.png", PICTURE)
+    kind, answer, raw = visitor.ask("explain", **{"file": good} | options)
+    assert kind == "error"
+    assert "Traceback" not in raw
+    assert "<b>" not in answer["error"]
+    assert "SENTINEL" not in (folder / "log").read_text().removeprefix(log)
+    assert "Traceback" not in (folder / "log").read_text()
+    event, answer, _ = visitor.ask("model_info")
+    assert event == "complete", answer
+
+
+def test_uploads_go_with_the_demo_and_with_the_next(run_dir: Path, tmp_path: Path) -> None:
+    uploads = tmp_path / f"stroke_hub_demo{os.getuid()}"
+    old, young = uploads / "killed" / "old.png", uploads / "running" / "young.png"
+    for file in (old, young):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(PICTURE)
+    os.utime(old, (0, 0))
+    with serve(tmp_path, STROKE_HUB_MODEL=str(run_dir), GRADIO_TEMP_DIR="", TMPDIR=str(tmp_path)) as url:
+        assert list(uploads.iterdir()) == [young.parent]  # which another demo may be at work with
+        with httpx.Client(base_url=f"{url}gradio_api/", timeout=60) as http:
+            path = Path(Visitor(http).upload("mine.png", PICTURE)["path"])
+        assert path.is_relative_to(uploads)
+        assert path.is_file()
+    assert not path.exists()  # stopped by SIGTERM
+    assert young.is_file()
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:9/a.png", "https://example.org/a.png", "HTTP://EXAMPLE.org/a"]
+)
+def test_the_server_fetches_no_address(app: str, address: str) -> None:
+    """Gradio would hand on what it finds at a public address: an open proxy."""
+    for base in ("/gradio_api/file=", "/gradio_api/proxy="):
+        for way in (address, quote(address, safe="")):
+            status, body = fetch(app, way, base=base)
+            assert status == 403
+            assert b"Addresses are not fetched" in body
+
+
+@pytest.mark.parametrize("kind", ["photo", "text", "chest", "noise"])
+def test_what_is_no_brain_slice_is_answered_with_a_warning(visitor: Visitor, kind: str) -> None:
+    for seed in range(3):
+        content = encode(Image.fromarray(KINDS[kind](seed)), "PNG")
+        file = visitor.upload(f"{kind}{seed}.png", content)
+        row = visitor.ask("predict", file=file)[1][0]["slices"][0]
+        facts = visitor.ask("explain", file=file)[1][0]
+        assert row["unusual"]
+        assert facts["unusual"]
+        assert "nlike the training slices" in facts["remarks"][0]
+        assert row["label"] == facts["label"] in ("Normal", "Stroke")

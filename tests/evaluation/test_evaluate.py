@@ -1,0 +1,299 @@
+"""Every number of the CSVs, the report and the metrics' references agree."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss, roc_curve
+from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
+
+from stroke_hub import Records, ResNetViT, RunError, evaluate, load_slices, predict
+from stroke_hub.evaluation.report_json import measure_subgroups
+from stroke_hub.evaluation.samples import choose_samples
+from stroke_hub.metrics.calibration import choose_operating_points
+from stroke_hub.metrics.classification import measure
+from stroke_hub.report.html import write_page
+from stroke_hub.report.sentences import describe, warn
+from stroke_hub.runs.report import find_report, read_report
+from stroke_hub.runs.run_folder import read_split
+
+COLUMNS = [
+    "image_path", "filename", "true_label", "predicted_label", "stroke_probability", "correct_prediction",
+    "confidence", "image_type", "true_class", "predicted_class",
+]  # fmt: skip
+ROWS = [
+    "Total Images", "Overall Accuracy", "AUROC", "Average Precision",
+    "True Positives", "True Negatives", "False Positives", "False Negatives",
+]  # fmt: skip
+
+
+@pytest.fixture
+def results(run_dir: Path) -> pd.DataFrame:
+    return pd.read_csv(run_dir / "stroke_classification_results.csv")
+
+
+@pytest.fixture
+def report(run_dir: Path) -> dict:
+    return json.loads((run_dir / "report.json").read_text())
+
+
+def test_csvs_have_the_seeds_columns_and_rows(run_dir: Path, results: pd.DataFrame, sample: Records) -> None:
+    assert list(results.columns) == COLUMNS
+    assert sorted(results["image_path"]) == sorted(sample.part("test")["path"])
+    summary = pd.read_csv(run_dir / "summary_statistics.csv")
+    assert list(summary.columns) == ["metric", "value"]
+    assert summary["metric"].tolist() == ROWS
+
+
+def test_csvs_and_report_agree(run_dir: Path, results: pd.DataFrame, report: dict) -> None:
+    summary = pd.read_csv(run_dir / "summary_statistics.csv").set_index("metric")["value"]
+    overall = report["test"]["overall"]
+    names = ["n", "accuracy", "auroc", "average_precision"]
+    assert summary.iloc[:4].tolist() == [overall[name] for name in names]
+    assert summary.iloc[4:].tolist() == [overall["confusion"][name] for name in ("tp", "tn", "fp", "fn")]
+    assert results["correct_prediction"].mean() == pytest.approx(overall["accuracy"], abs=1e-12)
+    right = (results["true_label"] == results["predicted_label"]) == results["correct_prediction"]
+    assert right.all()
+    assert (results["predicted_label"] == (results["stroke_probability"] >= overall["threshold"])).all()
+    for part in ("BT", "MR"):
+        rows = results[results["image_type"] == part]
+        assert report["test"][part]["n"] == len(rows)
+        score, label = (
+            torch.tensor(rows["stroke_probability"].to_numpy()),
+            torch.tensor(rows["true_label"].to_numpy()),
+        )
+        assert report["test"][part]["auroc"] == pytest.approx(float(BinaryAUROC()(score, label)), abs=1e-6)
+        precision = float(BinaryAveragePrecision()(score, label))
+        assert report["test"][part]["average_precision"] == pytest.approx(precision, abs=1e-6)
+
+
+def test_report_says_what_was_measured_on_what(report: dict, sample: Records) -> None:
+    assert report["data"]["note"] == "simulated slices, not patients"
+    assert len(report["data"]["sha256"]) == 64
+    assert sum(report["data"]["slices"]["test"].values()) == len(sample.part("test"))
+    assert report["training"]["epochs"] == 2
+    overall = report["test"]["overall"]
+    assert overall["groups"] == sample.part("test")["group"].nunique()
+    for name in ("accuracy", "auroc", "average_precision"):
+        interval = overall["intervals"][name]
+        assert interval["value"] == pytest.approx(overall[name], abs=1e-12)
+        assert interval["low"] <= interval["value"] <= interval["high"]
+
+
+def test_operating_points_come_from_validation_and_are_measured_on_test(
+    report: dict, run_dir: Path, sample: Records, trained: ResNetViT, results: pd.DataFrame
+) -> None:
+    split = read_split(run_dir)
+    val = split[split["split"] == "val"]
+    slices = [load_slices(sample.root / path)[0] for path in val["path"]]
+    points = choose_operating_points(val["label"].to_numpy(), predict(trained, slices).probability)
+    label, score = results["true_label"], results["stroke_probability"]
+    assert set(report["operating_points"]) == set(points)
+    for name, point in report["operating_points"].items():
+        assert point["threshold"] == pytest.approx(points[name]["threshold"], abs=1e-6)
+        if point["threshold"] is None:
+            assert point["undefined"]
+            continue
+        measured = report["test"]["overall"]["operating_points"][name]
+        (tn, fp), (fn, tp) = confusion_matrix(label, score >= point["threshold"])
+        assert measured["sensitivity"]["value"] == pytest.approx(tp / (tp + fn), abs=1e-12)
+        assert measured["specificity"]["value"] == pytest.approx(tn / (tn + fp), abs=1e-12)
+        bayes = 0.05 * tp / (tp + fn) + 0.95 * fp / (tn + fp)
+        ppv = measured["at_prevalence"]["0.05"]["ppv"]["value"]
+        assert ppv is None if bayes == 0 else ppv == pytest.approx(0.05 * tp / (tp + fn) / bayes, abs=1e-12)
+    assert report["model"]["operating_point"] == "half"
+    assert report["model"]["threshold"] == 0.5
+
+
+def test_calibration_before_and_after(report: dict, results: pd.DataFrame, trained: ResNetViT) -> None:
+    label, score = results["true_label"], results["stroke_probability"]
+    found = report["test"]["overall"]["calibration"]
+    temperature = float(trained.temperature)
+    assert temperature == report["calibration"]["temperature"] != 1
+    log_odds = np.log(score / (1 - score)) * temperature - report["calibration"]["shift"]
+    assert report["calibration"]["shift"] != 0
+    for name, probability in (("after", score), ("before", 1 / (1 + np.exp(-log_odds)))):
+        assert found[name]["log_loss"] == pytest.approx(log_loss(label, probability), abs=1e-9)
+        assert found[name]["brier"]["score"] == pytest.approx(brier_score_loss(label, probability), abs=1e-9)
+        assert sum(row["n"] for row in found[name]["bins"]) == len(label)
+
+
+def test_curves_subgroups_and_errors_are_those_of_the_csv(report: dict, results: pd.DataFrame) -> None:
+    label, score = results["true_label"], results["stroke_probability"]
+    fpr, tpr, _ = roc_curve(label, score)
+    assert report["curves"]["overall"]["fpr"] == pytest.approx(fpr, abs=1e-12)
+    assert report["curves"]["overall"]["tpr"] == pytest.approx(tpr, abs=1e-12)
+    by_modality = {row["value"]: row for row in report["subgroups"] if row["column"] == "modality"}
+    for part in ("BT", "MR"):
+        assert by_modality[part]["auroc"]["value"] == report["test"][part]["auroc"]
+    assert {"sequence", "lesion", "slices of the group"} <= {row["column"] for row in report["subgroups"]}
+    for column in {row["column"] for row in report["subgroups"]}:
+        assert sum(row["n"] for row in report["subgroups"] if row["column"] == column) == len(results)
+    wrong = results[~results["correct_prediction"]]
+    assert {error["path"] for error in report["errors"]} == set(wrong["image_path"])
+    confidence = [error["confidence"] for error in report["errors"]]
+    assert confidence == sorted(confidence, reverse=True)
+
+
+def test_baselines_stand_beside_the_model(report: dict) -> None:
+    names = [row["name"] for row in report["baselines"]]
+    expected = {"majority", "modality", "trivial_logistic", "trivial_boosted", "cnn_alone", "vit_alone", "probe"}
+    assert set(names) == expected
+    own = report["test"]["overall"]["auroc"]
+    for row in report["baselines"]:
+        gap = row["difference"]["auroc"]["value"]
+        assert gap == pytest.approx(own - row["auroc"]["value"], abs=1e-12)
+    assert report["random_labels"]["shuffles"] == 20
+
+
+def test_every_figure_is_there_as_png_and_svg(run_dir: Path, report: dict) -> None:
+    names = {
+        "training_curves", "confusion_matrix", "roc_curve", "precision_recall_curve", "probability_histograms",
+        "explanations", "component_summary", "reliability", "net_benefit", "forest_subgroups", "forest_baselines",
+    }  # fmt: skip
+    names |= {"errors"} if report["errors"] else set()
+    files = {path.name for path in (run_dir / "figures").iterdir()}
+    assert files == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    for name in names:
+        with Image.open(run_dir / "figures" / f"{name}.png") as picture:
+            assert min(picture.size) > 300
+
+
+def test_evaluating_again_gives_the_same_bytes_and_other_batches_the_same_numbers(
+    trained: ResNetViT, sample: Records, tmp_path: Path
+) -> None:
+    test = sample.part("test")
+    for name, batch_size in (("a", 32), ("b", 32), ("c", 5)):
+        evaluate(trained, test, sample.root, tmp_path / name, batch_size=batch_size)
+    for file in ("report.json", "report.html", "stroke_classification_results.csv", "figures/roc_curve.svg"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    a, c = (list(_flatten(read_report(tmp_path / name))) for name in "ac")
+    assert len(a) == len(c) > 500
+    for (key_a, value_a), (key_c, value_c) in zip(a, c, strict=True):
+        assert key_a == key_c
+        if isinstance(value_a, float):
+            assert value_a == pytest.approx(value_c, abs=1e-6), key_a
+        elif not key_a.startswith(("words", "warnings", "baselines")):
+            assert value_a == value_c, key_a
+
+
+def _flatten(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _flatten(part, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _flatten(part, f"{key}[{index}]")
+    else:
+        yield key, value
+
+
+def test_one_modality_and_one_class_leave_gaps_not_zeros(
+    trained: ResNetViT, sample: Records, tmp_path: Path
+) -> None:
+    table = sample.part("test")
+    table = table[(table["modality"] == "MR") & (table["label"] == 0)]
+    report = evaluate(trained, table, sample.root, tmp_path)
+    assert report["test"]["BT"]["n"] == 0
+    assert report["test"]["overall"]["auroc"] is None
+    assert "one class" in report["test"]["overall"]["undefined"]
+    assert report["calibration"] is None
+    assert any("no BT slices" in sentence for sentence in report["words"])
+    json.dumps(report, allow_nan=False)
+
+
+def test_measure_by_hand() -> None:
+    label = np.array([0, 0, 1, 1, 1])
+    found = measure(label, np.array([0.1, 0.6, 0.4, 0.8, 0.9]), threshold=0.5)
+    assert found["confusion"] == {"tp": 2, "tn": 1, "fp": 1, "fn": 1}
+    assert found["accuracy"] == 0.6
+    assert found["auroc"] == pytest.approx(5 / 6)
+    assert found["classes"]["Stroke"]["precision"] == pytest.approx(2 / 3)
+    assert measure(np.array([0, 0]), np.array([0.1, 0.2]), threshold=0.5)["classes"]["Stroke"]["precision"] is None
+
+
+def test_samples_shown_are_spread_evenly(results: pd.DataFrame) -> None:
+    chosen = choose_samples(results)
+    assert len(chosen) == 8
+    assert set(zip(chosen["image_type"], chosen["true_class"], strict=True)) == {
+        (modality, name) for modality in ("BT", "MR") for name in ("Normal", "Stroke")
+    }
+
+
+def test_a_perfect_score_is_suspected(report: dict) -> None:
+    assert not any("leak" in sentence for sentence in warn(report))
+    report["test"]["overall"]["accuracy"] = 0.99
+    assert any("leak" in sentence for sentence in warn(report))
+    report["test"]["overall"]["groups"] = report["test"]["overall"]["n"]
+    assert any("intervals are too narrow" in sentence for sentence in warn(report))
+
+
+def test_words_say_how_well_a_rate_is_known(report: dict) -> None:
+    overall = report["test"]["overall"]
+    overall["n_stroke"] = 119
+    overall["intervals"]["sensitivity"] = {"value": 0.9, "low": 0.85, "high": 0.95, "groups": 60}
+    words = " ".join(describe(report))
+    assert "Of 100 stroke slices, 90 are found (sensitivity 0.900 [0.850, 0.950])" in words
+    assert "with 119 stroke slices of 60 patients that is known to about ±5 points" in words
+
+
+def test_a_damaged_report_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no report\.json"):
+        read_report(tmp_path)
+    for content in ("{", "[]", '{"schema_version": 1}'):
+        (tmp_path / "report.json").write_text(content)
+        with pytest.raises(RunError, match=r"report\.json"):
+            read_report(tmp_path)
+
+
+def test_what_speaks_against_a_report_is_a_warning(report: dict) -> None:
+    leak = "3 training slices stand in test too."
+    report["audit"] = {"findings": [{"level": "error", "sentence": leak}, {"level": "note", "sentence": "fine"}]}
+    report["trained_on"] = {"name": "here", "note": "", "sha256": report["data"]["sha256"]}
+    report["data"]["split"] = "train"
+    report["calibration"]["temperature"] = 20.0
+    report["test"]["overall"]["calibration"]["after"]["log_loss"] = 9.0
+    report["test"]["overall"]["confusion"] = {"tp": 0, "fp": 0, "tn": 18, "fn": 4}
+    warnings = warn(report)
+    assert leak in warnings
+    assert "fine" not in warnings
+    for word in (
+        "very slices",
+        "next to nothing",
+        "9.000 after",
+        "No slice is called Stroke",
+        "come from 2 patients",
+    ):
+        assert any(word in sentence for sentence in warnings), word
+
+
+def test_a_report_that_is_not_whole_is_refused_in_a_sentence(report: dict, run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps({"schema_version": 2, "data": {}}))
+    with pytest.raises(RunError, match="not whole"):
+        read_report(tmp_path)
+    assert find_report(tmp_path) is None
+    del report["test"]["overall"]["delong"]
+    with pytest.raises(RunError, match="not whole"):
+        write_page(report, run_dir / "figures", tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_what_the_package_writes_into_a_split_is_no_subgroup(results: pd.DataFrame) -> None:
+    table = pd.DataFrame(
+        {
+            "path": results["image_path"],
+            "label": results["true_label"],
+            "modality": results["image_type"],
+            "group": results["image_path"],
+            "shuffled_label": results["true_label"],
+            "fold": -1,
+            "scanner": "A",
+        }
+    )
+    rows = measure_subgroups(table, results["stroke_probability"].to_numpy(), threshold=0.5)
+    assert {row["column"] for row in rows} == {"modality", "slices of the group", "scanner"}

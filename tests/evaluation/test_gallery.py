@@ -1,0 +1,47 @@
+"""The gallery shows every slice, worst errors first, and lets no file name speak HTML."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stroke_hub import Records, ResNetViT, explain, load_slices
+from stroke_hub.evaluation.gallery import _draw_card, write_gallery
+
+
+def test_every_slice_is_there_and_the_worst_come_first(trained: ResNetViT, sample: Records, tmp_path: Path) -> None:
+    table = sample.part("test")
+    page = write_gallery(trained, table, sample.root, tmp_path, note="simulated slices, not patients")
+    results = pd.read_csv(tmp_path / "explanations.csv")
+    assert sorted(results["path"]) == sorted(table["path"])
+    assert results["error"].is_monotonic_decreasing
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"<code>(.*?)</code>", text) == results["path"].tolist()
+    assert "simulated slices, not patients" in text
+    assert "not a medical device" in text
+    assert "://" not in text  # nothing is fetched from elsewhere
+    assert all((tmp_path / picture).is_file() for picture in re.findall(r'src="(.*?)"', text))
+
+
+def test_maps_and_numbers_are_explains(trained: ResNetViT, sample: Records, tmp_path: Path) -> None:
+    table = sample.part("test").head(3)
+    write_gallery(trained, table, sample.root, tmp_path)
+    for row in pd.read_csv(tmp_path / "explanations.csv").itertuples():
+        e = explain(trained, load_slices(sample.root / row.path)[0])
+        assert abs(e.probability - row.probability) < 1e-5
+        assert abs(row.cnn + row.vit + row.baseline - e.log_odds) < 1e-4
+        with np.load(tmp_path / row.maps) as maps:
+            np.testing.assert_allclose(maps["cnn_map"], e.cnn_map, atol=1e-5)
+            np.testing.assert_allclose(maps["vit_evidence"], e.vit_evidence, atol=1e-6)
+
+
+def test_file_names_are_text() -> None:
+    row = {
+        "path": "<script>alert(1)</script>.png", "truth": "Stroke", "label": "Normal", "probability": 0.2,
+        "cnn": 0.1, "vit": 0.1, "baseline": 0.1, "remarks": "<b>", "picture": "p.png", "width": 4, "height": 1,
+    }  # fmt: skip
+    card = _draw_card(row)
+    assert "<script>" not in card
+    assert "<b>" not in card
+    assert 'class="wrong"' in card

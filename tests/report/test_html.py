@@ -1,0 +1,509 @@
+"""The page says what report.json says, in a real browser, on a phone and on paper, and fetches nothing."""
+
+import copy
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+from matplotlib.figure import Figure
+from playwright.sync_api import Browser, Page
+
+from stroke_hub.errors import RunError
+from stroke_hub.report.html import write_page
+from stroke_hub.runs.train_config import TrainConfig
+
+NOTE = "simulated slices, not patients"
+HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'&{{ 7 * 7 }}"
+STEMS = {  # inches, as the figures have them
+    "training_curves": (8.4, 2.9),
+    "confusion_matrix": (4.2, 3.6),
+    "roc_curve": (4.2, 3.6),
+    "precision_recall_curve": (4.2, 3.6),
+    "probability_histograms": (4.2, 3.6),
+    "reliability": (4.2, 4.2),
+    "net_benefit": (4.2, 3.6),
+    "forest_subgroups": (7.5, 4.0),
+    "forest_baselines": (7.5, 3.2),
+    "explanations": (6.8, 12.0),
+    "component_summary": (8.2, 12.3),
+    "errors": (6.8, 12.0),
+    "faithfulness": (9.6, 10.8),
+}
+A4 = 794  # CSS pixels
+PRINTED = (680, 994)  # what the margins leave of A4's 794 x 1123
+RATES = ("sensitivity", "specificity", "ppv", "npv")
+METRICS = ("accuracy", *RATES, "auroc", "average_precision", "brier")
+REASON = "no slices of a class that it needs"
+
+
+def interval(value: float | None, reach: float = 0.05, *, reason: str = REASON) -> dict[str, Any]:
+    method = {"method": "expanded-bca bootstrap of groups", "groups": 46, "replicates": 10_000, "left_out": 0}
+    if value is None:
+        return {"value": None, "low": None, "high": None, **method, "undefined": reason}
+    return {"value": value, "low": value - reach, "high": min(1.0, value + reach), **method}
+
+
+def part(n: int, strokes: int, groups: int) -> dict[str, Any]:
+    values = (0.9125, 0.9565, 0.9038, 0.6617, 0.9906, 0.9801, 0.9441, 0.0612)
+    brier = {"score": 0.061, "reliability": 0.004, "resolution": 0.081, "uncertainty": 0.137}
+    brier |= {"within_bin_variance": 0.001, "within_bin_covariance": 0.0}
+    bins = [
+        {"low": k / 10, "high": (k + 1) / 10, "n": 7 * k + 3, "mean_probability": k / 10 + 0.04}
+        | {"stroke_share": k / 10, "share_low": k / 12, "share_high": (k + 1) / 11}
+        for k in range(10)
+    ]
+    point = {name: interval(value) for name, value in zip(RATES, (0.9565, 0.9038, 0.6617, 0.9906), strict=True)}
+    point["at_prevalence"] = {p: {"ppv": interval(0.34), "npv": interval(0.9975)} for p in ("0.05", "0.2", "0.5")}
+    return {
+        "n": n,
+        "n_stroke": strokes,
+        "groups": groups,
+        "threshold": 0.3123,
+        "accuracy": 0.9125,
+        "auroc": 0.9801,
+        "average_precision": 0.9441,
+        "confusion": {"tp": strokes - 4, "tn": n - strokes - 45, "fp": 45, "fn": 4},
+        "classes": {
+            "Normal": {"precision": 0.9906, "recall": 0.9038, "f1-score": 0.9453, "support": n - strokes},
+            "Stroke": {"precision": 0.6617, "recall": 0.9565, "f1-score": 0.7822, "support": strokes},
+        },
+        "intervals": {name: interval(value) for name, value in zip(METRICS, values, strict=True)},
+        "delong": {"value": 0.9801, "low": 0.968, "high": 0.99964, "method": "DeLong, logit"},
+        "operating_points": {name: {"threshold": 0.3} | point for name in ("half", "youden", "sensitivity95")},
+        "calibration": {
+            "before": {"ece": 0.0712, "log_loss": 0.243, "brier": brier, "bins": bins},
+            "after": {"ece": 0.0312, "log_loss": 0.201, "brier": brier, "bins": bins},
+        },
+        "net_benefit": {"threshold": [0.1, 0.5, 0.9], "model": [0.1, 0.08, -0.2], "treat_all": [0.05, -0.6, -7.0]},
+    }
+
+
+def whole_report() -> dict[str, Any]:
+    """Everything that docs/report.md names, of a run."""
+    sizes = {"train": (800, 160, 480), "val": (200, 40, 120), "test": (468, 92, 280)}
+    return {
+        "schema_version": 2,
+        "stroke_hub": "0.1.0",
+        "data": {
+            "name": "sample",
+            "note": NOTE,
+            "sha256": "5563bce7d8c4cebe38abd507d4aab2cdb2554898c1047cae8f8f6b2817e57b27",
+            "notes": ["Patients are known from the file names."],
+            "split": "test",
+            "slices": {name: {"normal": normal, "stroke": stroke} for name, (normal, stroke, _) in sizes.items()},
+            "groups": {name: groups for name, (_, _, groups) in sizes.items()},
+        },
+        "model": {
+            "source": "quickstart",
+            "revision": None,
+            "weights_sha256": "0a" * 32,
+            "cnn": "test_resnet",
+            "vit": "test_vit",
+            "image_size": 128,
+            "resize": "pad",
+            "parameters": 765_432,
+            "temperature": 1.2345,
+            "threshold": 0.3123,
+            "operating_point": "sensitivity95",
+        },
+        "training": {
+            "preset": "tiny",
+            "recipe": "plain",
+            "cnn": "test_resnet",
+            "vit": "test_vit",
+            "epochs": 20,
+            "batch_size": 32,
+            "learning_rate": 0.001,
+            "limit": None,
+            "seed": 0,
+            "best_epoch": 16,
+            "best_val_auroc": 0.98913,
+        },
+        "history": [
+            {"epoch": epoch, "train_loss": 0.5, "val_loss": 0.4, "val_accuracy": 0.9, "val_auroc": 0.95}
+            for epoch in range(1, 21)
+        ],
+        "unit": "slice",
+        "calibration": {
+            "fitted_on": "val",
+            "n": 240,
+            "n_stroke": 40,
+            "groups": 120,
+            "temperature": 1.23,
+            "shift": -0.5,
+        }
+        | {"bins": 10},
+        "operating_points": {
+            "half": {"threshold": 0.5, "chosen_on": "fixed", "words": "a probability of 0.5"},
+            "youden": {"threshold": 0.41, "chosen_on": "val", "words": "the greatest sensitivity + specificity"},
+            "sensitivity95": {"threshold": 0.3123, "chosen_on": "val", "words": "at least 95 % sensitivity"},
+            "specificity95": {"threshold": None, "chosen_on": "val", "words": "at least 95 % specificity"}
+            | {"undefined": "no threshold reaches it"},
+        },
+        "test": {"overall": part(560, 92, 280), "BT": part(280, 46, 140), "MR": part(280, 46, 140)},
+        "subgroups": [
+            {"column": "modality", "value": name, "n": 280, "n_stroke": 46, "groups": 140}
+            | {metric: interval(0.95) for metric in ("auroc", "sensitivity", "specificity")}
+            for name in ("BT", "MR")
+        ]
+        + [
+            {"column": "slices of the group", "value": "1", "n": 3, "n_stroke": 0, "groups": 3}
+            | {"auroc": interval(None), "sensitivity": interval(None), "specificity": interval(0.9, 0.09)}
+        ],
+        "baselines": [
+            {"name": "majority", "words": "Every slice is called what most training slices are."}
+            | {"auroc": interval(0.5, 0), "accuracy": interval(0.8357)}
+            | {"difference": {"auroc": interval(0.48), "accuracy": interval(0.077, 0.09)}},
+            {"name": "trivial_boosted", "words": "Brain area, mean and standard deviation of grey."}
+            | {"auroc": None, "accuracy": None, "difference": None, "undefined": "no training slices"},
+        ],
+        "random_labels": {"shuffles": 20, "aurocs": [0.5] * 20, "mean": 0.503, "low": 0.47, "high": 0.53}
+        | {"true_labels": 0.961, "words": "A head was fitted to shuffled labels."},
+        "audit": {"findings": [{"level": "warning", "sentence": "2 slices stand in train and test.", "count": 2}]},
+        "errors": [
+            {"path": f"deep/test/1- Stroke/StrokeBT/p{k:03d}_s02.png", "group": f"p{k:03d}", "modality": "BT"}
+            | {
+                "truth": "Stroke",
+                "predicted": "Normal",
+                "probability": 0.01 + k / 999,
+                "confidence": 0.99 - k / 999,
+            }
+            for k in range(49)
+        ],
+        "curves": {name: {"fpr": [], "tpr": [], "precision": [], "recall": []} for name in ("overall", "BT", "MR")},
+        "words": [
+            "Measured on 560 slices of sample, 92 of them with stroke, of 280 patients or groups.",
+            "Of 100 strokes, 96 are found; with 92 strokes of 46 patients that is known to about ±5 points.",
+        ],
+        "warnings": [
+            f"Every figure here is of: {NOTE}.",
+            "The model is not shown to be better than this: brain area, mean and standard deviation of grey.",
+        ],
+    }
+
+
+def bare_report() -> dict[str, Any]:
+    """A model from elsewhere on a folder of normal MR slices: everything that may be null is."""
+    report = whole_report()
+    point = {name: interval(None) for name in RATES}
+    point["at_prevalence"] = {p: {"ppv": interval(None), "npv": interval(None)} for p in ("0.05", "0.2", "0.5")}
+    nothing = dict.fromkeys(("score", "reliability", "resolution", "uncertainty"))
+    found = {"ece": None, "log_loss": None, "brier": nothing, "bins": []}
+    only = part(5, 0, 5) | {
+        "auroc": None,
+        "average_precision": None,
+        "confusion": {"tp": 0, "tn": 5, "fp": 0, "fn": 0},
+        "classes": {
+            "Normal": {"precision": 1.0, "recall": 1.0, "f1-score": 1.0, "support": 5},
+            "Stroke": {"precision": None, "recall": None, "f1-score": None, "support": 0},
+        },
+        "intervals": {name: interval(None) for name in METRICS},
+        "delong": {"value": None, "low": None, "high": None, "method": "DeLong, logit", "undefined": "one class"},
+        "operating_points": {"half": {"threshold": 0.5} | point},
+        "calibration": {"before": found, "after": None},
+        "net_benefit": {"threshold": [], "model": [], "treat_all": []},
+        "undefined": "only one class is present",
+    }
+    empty = {"n": 0, "n_stroke": 0, "groups": 0, "threshold": 0.5, "accuracy": None, "undefined": "no images"}
+    report["data"] = {"name": "", "note": "", "sha256": None, "notes": [], "split": "test"}
+    report["model"] |= {"source": None, "weights_sha256": None, "operating_point": None}
+    for name in ("half", "youden", "sensitivity95"):
+        report["operating_points"][name] |= {"threshold": None, "undefined": "one class only"}
+    report["operating_points"]["half"]["threshold"] = 0.5
+    report |= dict.fromkeys(("training", "history", "calibration", "random_labels", "audit"))
+    report["test"] = {"overall": only, "BT": empty, "MR": only}
+    report |= {"subgroups": [], "baselines": [], "errors": [], "words": ["Nothing."], "warnings": []}
+    return report
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stand-in for every figure, of the size that the real ones have."""
+    folder = tmp_path_factory.mktemp("figures")
+    for stem, size in STEMS.items():
+        figure = Figure(figsize=size)
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1])
+        axes.set(title=stem, xlabel="<&\"'")
+        figure.savefig(folder / f"{stem}.svg", metadata={"Date": None})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(figures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_page(whole_report(), figures, tmp_path_factory.mktemp("whole") / "report.html")
+
+
+class Outline(HTMLParser):
+    """What a page is made of: its text, and the attributes of every element."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.elements and self.elements[-1][0] != "style":
+            self.words.append(data)
+
+    def get(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def read(page: Path) -> Outline:
+    return Outline(page.read_text(encoding="utf-8"))
+
+
+def read_command(page: Path) -> str:
+    """The command as a reader copies it."""
+    found = re.search(r"<pre>(.*?)</pre>", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    return "".join(Outline(found[1]).words)
+
+
+def test_numbers_words_and_warnings_are_the_reports(whole: Path) -> None:
+    report, outline = whole_report(), read(whole)
+    text = outline.text
+    assert text.index(NOTE) < text.index("Research software, not a medical device") < text.index("Summary")
+    for sentence in (*report["words"], *report["warnings"], *report["data"]["notes"]):
+        assert sentence in text
+    assert "0.980 [0.930, 1.000]" in text  # AUROC
+    assert "0.980 [0.968, >0.999]" in text  # DeLong's: 0.99964 is not 1
+    assert "560 slices, 92 with stroke, 280 groups" in text
+    assert "are called Stroke by mistake" in text
+    assert "Of 100 slices with stroke, 96 are found (95 % interval: 91 to 100) and 4 are missed." in text
+    assert "+0.480 [+0.430, +0.530] +0.077 [−0.013, +0.167] yes" in text  # a baseline's difference
+    assert "not defined: no training slices" in text
+    assert "at least 95 % specificity. Not defined: no threshold reaches it" in text
+    assert "At 2 of 3 thresholds" in text  # 0.9: worth less than acting on none
+    assert "0.503 [0.470, 0.530]; with the true labels: 0.961" in text
+    assert "Warning: 2 slices stand in train and test." in text
+    assert "p039_s02.png" in text
+    assert "p040_s02.png" not in text  # 40 of 49, and that is said
+    assert "The 40 most confident stand here" in text
+    for value in (report["data"]["sha256"], report["model"]["weights_sha256"], "0.1.0"):
+        assert value in text
+
+
+def test_every_figure_is_inside_once_and_none_is_missed(whole: Path, figures: Path, tmp_path: Path) -> None:
+    images = read(whole).get("img")
+    assert len(images) == len(STEMS)
+    assert all(image["src"].startswith("data:image/svg+xml,") for image in images)
+    assert all(len(image["alt"]) > 20 for image in images)
+    alone = tmp_path / "figures"
+    alone.mkdir()
+    (alone / "roc_curve.svg").write_bytes((figures / "roc_curve.svg").read_bytes())
+    Figure(figsize=(4.2, 3.6)).savefig(alone / "reliability.png", dpi=160)
+    images = read(write_page(whole_report(), alone, tmp_path / "few.html")).get("img")
+    assert [(image["src"][:15], image["width"]) for image in images] == [
+        ("data:image/svg+", "403"),
+        ("data:image/png;", "403"),
+    ]
+    assert read(write_page(whole_report(), tmp_path / "nowhere", tmp_path / "none.html")).get("img") == []
+
+
+def test_null_is_not_defined_with_its_reason(figures: Path, tmp_path: Path) -> None:
+    text = read(write_page(bare_report(), figures, tmp_path / "bare.html")).text
+    assert not re.search(r"\b(None|nan|NaN|null|undefined)\b", text)
+    assert f"not defined: {REASON}" in text
+    assert "not defined: one class" in text
+    assert "not defined: no slice is Stroke" in text
+    assert "All slices, MR" in text  # one modality is the whole test, and is not shown twice
+    assert "CT (BT)" not in text
+    assert "was trained elsewhere" in text
+    assert "No leakage audit" in text
+    assert "not recorded" in text
+
+
+def test_a_part_without_slices_has_no_column(tmp_path: Path) -> None:
+    report = whole_report()
+    report["test"]["MR"] = {"n": 0, "n_stroke": 0, "groups": 0, "threshold": 0.5, "accuracy": None}
+    report["test"]["BT"] = part(100, 20, 30)  # the others are of no known modality
+    report["subgroups"] = []
+    text = read(write_page(report, tmp_path, tmp_path / "report.html")).text
+    assert "All slices" in text
+    assert "CT (BT)" in text
+    assert " MR " not in text.replace("CT and MR", "")
+
+
+@pytest.mark.parametrize("build", [whole_report, bare_report])
+def test_names_and_notes_are_text(build: Any, tmp_path: Path) -> None:
+    def poison(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: poison(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [poison(item) for item in value]
+        return HOSTILE if isinstance(value, str) and value else value
+
+    report = poison(build())
+    report["data"] |= {"name": HOSTILE, "note": HOSTILE, "split": HOSTILE}
+    report["model"]["operating_point"] = "half"
+    page = write_page(report, tmp_path, tmp_path / "report.html")
+    outline = read(page)
+    assert outline.get("script") == []
+    assert outline.get("img") == []
+    assert not [name for _, attributes in outline.elements for name in attributes if name.startswith("on")]
+    assert HOSTILE in outline.text
+
+
+def test_command_gives_the_training_again(tmp_path: Path) -> None:
+    config = TrainConfig(preset="tiny", epochs=20, learning_rate=1e-3, limit=7, cnn_weights="a b.safetensors")
+    report = whole_report()
+    resolved = json.loads(json.dumps(vars(config.resolve())))
+    report["training"] = resolved | {"best_epoch": 3, "best_val_auroc": 0.9, "data_sha256": "0a"}
+    report["data"]["options"] = ["--drop-leaks", "--split-file", "split.csv"]
+    words = shlex.split(read_command(write_page(report, tmp_path, tmp_path / "report.html")))
+    assert words[:4] == ["python", "scripts/train_and_push.py", "--data", "sample"]
+    assert words[-5:] == ["--drop-leaks", "--split-file", "split.csv", "--data-note", NOTE]
+    assert tyro.cli(TrainConfig, args=words[4:-5]).resolve() == config.resolve()
+
+
+def test_command_of_a_model_from_elsewhere(tmp_path: Path) -> None:
+    report = bare_report()
+    report["model"] |= {"source": "owner/name", "revision": "abc"}
+    report["data"] |= {"split": "train", "note": "it's $HOME"}
+    assert read_command(write_page(report, tmp_path, tmp_path / "report.html")) == (
+        "python scripts/evaluate.py --model owner/name --revision abc --data-dir FOLDER --out OUT --split train "
+        "--data-note 'it'\"'\"'s $HOME'"
+    )
+
+
+def test_another_schema_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"schema version 1.*evaluate the model again"):
+        write_page(whole_report() | {"schema_version": 1}, tmp_path, tmp_path / "report.html")
+    broken = whole_report()
+    del broken["test"]["overall"]["delong"]
+    with pytest.raises(Exception, match="delong"):
+        write_page(broken, tmp_path, tmp_path / "report.html")
+    (tmp_path / "roc_curve.svg").write_text("<svg>")
+    with pytest.raises(RunError, match=r"roc_curve\.svg: has no viewBox"):
+        write_page(whole_report(), tmp_path, tmp_path / "report.html")
+    assert [file.name for file in tmp_path.iterdir()] == ["roc_curve.svg"]
+
+
+def test_same_report_same_bytes(whole: Path, figures: Path, tmp_path: Path) -> None:
+    again = write_page(copy.deepcopy(whole_report()), figures, tmp_path / "report.html")
+    assert again.read_bytes() == whole.read_bytes()
+
+
+def test_tables_figures_and_headings_are_labelled(whole: Path) -> None:
+    outline = read(whole)
+    ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [link["href"] for link in outline.get("a")]
+    assert len(targets) == 10
+    assert {target[1:] for target in targets} <= set(ids)
+    assert {attributes.get("aria-labelledby", "caption-points") for _, attributes in outline.elements} <= set(ids)
+    assert all(header.get("scope") in {"col", "row", "colgroup", "rowgroup"} for header in outline.get("th"))
+    assert len(outline.get("caption")) == len(outline.get("table"))
+    assert len(outline.get("h1")) == len(outline.get("main")) == 1
+    levels = [int(tag[1]) for tag, _ in outline.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+@pytest.fixture
+def page(browser: Browser, whole: Path) -> Iterator[Page]:
+    """The page, whose requests are all for itself and whose console stays free of errors."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    requests: list[str] = []
+    errors: list[str] = []
+    context.on("request", lambda request: requests.append(request.url))
+    context.on("requestfailed", lambda request: errors.append(request.url))
+    page = context.new_page()
+    page.on("console", lambda message: errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(whole.as_uri())
+    yield page
+    context.close()
+    assert requests[0] == whole.as_uri()
+    assert [url for url in requests[1:] if not url.startswith("data:")] == []
+    assert errors == []
+
+
+def test_pictures_are_drawn(page: Page) -> None:
+    drawn = "images => images.map(image => image.complete && image.naturalWidth > 0 && image.clientWidth > 100)"
+    assert page.locator("img").evaluate_all(drawn) == [True] * len(STEMS)
+
+
+# every text against the first background behind it, by WCAG 2.2's formula
+CONTRAST = """() => {
+  const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = c => { const [r, g, b] = c.map(v => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b };
+  const parse = text => text.match(/[\\d.]+/g).map(Number);
+  const behind = element => { for (; element; element = element.parentElement) {
+    const c = parse(getComputedStyle(element).backgroundColor); if (c.length < 4 || c[3] > 0) return c } };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim()) continue;
+    const pair = [parse(getComputedStyle(element).color), behind(element)].map(c => light(c.slice(0, 3)));
+    found.push((Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05));
+  }
+  return [found.length, Math.min(...found)];
+}"""
+
+
+@pytest.mark.parametrize(("scheme", "background"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 23, 26)")])
+def test_themes_have_contrast(page: Page, scheme: Any, background: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    assert page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor") == background
+    texts, contrast = page.evaluate(CONTRAST)
+    assert texts > 300
+    assert contrast >= 4.5  # WCAG AA
+    card = "images => images.map(image => getComputedStyle(image.parentElement).backgroundColor)"
+    assert set(page.locator("img").evaluate_all(card)) == {"rgb(255, 255, 255)"}
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_nothing_sticks_out(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    edges = "parts => Math.max(...parts.map(part => part.getBoundingClientRect().right))"
+    assert page.locator("body > *, section > *, .scroll, figure, caption span").evaluate_all(edges) <= width
+    wide = "boxes => boxes.filter(box => box.scrollWidth > box.clientWidth).length"
+    assert (page.locator(".scroll").evaluate_all(wide) == 0) == (width == 1280)
+
+
+def test_a_wide_table_scrolls_by_keyboard(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    box = page.get_by_role("region", name="Performance on the test slices")
+    box.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
+
+
+def test_paper(page: Page) -> None:
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": PRINTED[0], "height": PRINTED[1]})
+    assert page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= PRINTED[0]
+    boxes = page.locator("figure, table, pre, .tiles, .alert").evaluate_all(
+        "parts => parts.map(part => [part.tagName, part.getBoundingClientRect().right, "
+        "part.getBoundingClientRect().height, getComputedStyle(part).breakInside])"
+    )
+    assert len(boxes) > 20
+    for tag, right, height, breaks in boxes:
+        assert right <= PRINTED[0], tag
+        assert (breaks == "avoid" and height <= PRINTED[1]) or (tag == "TABLE" and breaks == "auto"), tag
+    pdf = page.pdf(prefer_css_page_size=True)
+    pages = len(re.findall(rb"/Type\s*/Page\b", pdf))
+    sheet = {tuple(map(float, box)) for box in re.findall(rb"/MediaBox\s*\[0 0 ([\d.]+) ([\d.]+)\]", pdf)}
+    assert 8 <= pages <= 20
+    assert {(round(width / 72 * 25.4), round(height / 72 * 25.4)) for width, height in sheet} == {(210, 297)}
