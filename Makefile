@@ -25,8 +25,8 @@ demo: quickstart  ## the quickstart's model in the browser, on http://127.0.0.1:
 screenshot: quickstart  ## draw docs/demo*.png again (needs Chromium)
 	$(BIN)/python scripts/screenshot.py
 
-test: .venv/ready  ## every test that takes seconds
-	$(BIN)/python -m pytest
+test: .venv/ready  ## every test that takes seconds, a file a core
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-all: .venv/ready  ## the proofs that take minutes too
 	$(BIN)/python -m pytest -m ''

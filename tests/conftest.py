@@ -1,4 +1,4 @@
-"""What several test modules share: a small simulated dataset and a run trained on it, made once a session."""
+"""Fixtures of several rooms: a small simulated dataset and a run trained on it, made once for all workers."""
 
 import os
 import shutil
@@ -6,13 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports it
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # else every worker starts threads for all cores, and they wait
+    SHARE = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(SHARE))
 
 import pytest
 import torch
+from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
 
 from stroke_hub import PRESETS, Records, ResNetViT, TrainConfig, fit, read_records, write_sample
 from stroke_hub.evaluation.evaluate import evaluate_run
+from stroke_hub.runs.report import REPORT_FILE
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
@@ -44,17 +49,27 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Records:
-    """Simulated slices of 36 patients."""
-    return read_records(write_sample(tmp_path_factory.mktemp("data") / "sample", patients=36))
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this session share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
-def run_dir(sample: Records, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model trained for two epochs, and evaluated."""
-    run = tmp_path_factory.mktemp("runs") / "tiny"
-    fit(TrainConfig(preset="tiny", epochs=2, validation_fraction=0.3), sample, run)
-    evaluate_run(run, sample, name="sample", note="simulated slices, not patients")
+def sample(shared_folder: Path) -> Records:
+    """Simulated slices of 36 patients; no test writes into their folder."""
+    with FileLock(shared_folder / "sample.lock"):  # the first worker makes it
+        return read_records(write_sample(shared_folder / "sample", patients=36))
+
+
+@pytest.fixture(scope="session")
+def run_dir(sample: Records, shared_folder: Path) -> Path:
+    """A tiny model trained for two epochs, and evaluated; no test writes into its folder."""
+    run = shared_folder / "tiny"
+    with FileLock(shared_folder / "tiny.lock"):
+        if not (run / REPORT_FILE).is_file():
+            fit(TrainConfig(preset="tiny", epochs=2, validation_fraction=0.3), sample, run)
+            evaluate_run(run, sample, name="sample", note="simulated slices, not patients")
     return run
 
 
