@@ -56,14 +56,23 @@ def test_python_runs(
     exec(compile(block, "README.md", "exec"), {})  # noqa: S102
 
 
+def test_every_block_is_of_a_kind_that_a_test_looks_at() -> None:
+    kinds = {
+        (page.name, info) for page in PAGES for info in re.findall(r"^```(.+)", page.read_text(), re.MULTILINE)
+    }
+    assert {info for _, info in kinds} <= {"python", "python demo", "bash", "sh", "sh demo", "text"}
+    assert {name for name, info in kinds if info.endswith("demo")} == {"call-the-api.md"}
+
+
 @functools.cache
 def read_help(program: str, *words: str) -> str:
     """Read the help of a program, in this process: an interpreter that imports torch takes seconds."""
     text = io.StringIO()
-    with pytest.MonkeyPatch.context() as patched, redirect_stdout(text), pytest.raises(SystemExit) as left:
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(text):
         patched.syspath_prepend(str((ROOT / program).parent))
         patched.setattr(sys, "argv", [program, *words, "--help"])
-        runpy.run_path(str(ROOT / program), run_name="__main__")
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(ROOT / program), run_name="__main__")
     assert not left.value.code
     return text.getvalue()
 
@@ -127,7 +136,7 @@ def split_sentences(text: str) -> list[str]:
     text = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"`[^`]*`", "code", text)
     blocks = re.split(r"\n\s*\n|\n\s*(?=(?:[-*]|\d+\.) )", text)
-    return [s for block in blocks for s in re.split(r"(?<=[.!?:])[*)\"]*\s+", " ".join(block.split())) if s]
+    return [s for block in blocks for s in re.split(r"(?<=[.!?])[*)\"]*\s+", " ".join(block.split())) if s]
 
 
 def count_words(sentence: str) -> int:
@@ -144,6 +153,16 @@ def test_a_long_sentence_is_found() -> None:
     long = " ".join(["word"] * 26)
     page = f"# {long}\n\n| {long} |\n\n- One two. {long},\n  [{long}](x.md).\n- Three.\n\n```sh\n{long}\n```\n"
     assert [count_words(sentence) for sentence in split_sentences(page)] == [2, 52, 1]
+
+
+def test_architecture_names_files_and_names_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("\n## The tree")[0]
+    named = re.findall(r"((?:\w+/)+\w+\.(?:py|html|css|json))`?(?:: ((?:`?\w+`?(?:, )?)+))?", text)
+    files = [(ROOT / f if (ROOT / f).is_file() else ROOT / "stroke_hub" / f, names) for f, names in named]
+    assert [str(file) for file, _ in files if not file.is_file()] == []
+    names = [(file, name) for file, names in files for name in re.findall(r"\w+", names)]
+    assert len(names) > 10
+    assert [(f.name, n) for f, n in names if not re.search(rf"\b{n}\b", f.read_text(encoding="utf-8"))] == []
 
 
 def test_pages_made_from_the_code_are_up_to_date() -> None:
