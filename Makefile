@@ -14,7 +14,7 @@ help:  ## this list
 
 setup: .venv/ready  ## make .venv and install the package into it
 
-# one thread: sums are rounded in its order, so that the README's figures come out again
+# one thread: sums are rounded in its order, so that the figures of docs/how-well-it-works.md come out again
 quickstart: .venv/ready  ## sample data -> trained, evaluated, explained tiny model in runs/quickstart
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/train_and_push.py --data sample --preset tiny --epochs 20 --learning-rate 1e-3 \
 		--run-dir runs/quickstart

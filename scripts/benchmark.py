@@ -1,4 +1,4 @@
-"""Measure what the README claims: a table, and one JSON document as the last line.
+"""Measure what docs/benchmarks.md claims: a table, and one JSON document as the last line.
 
     python scripts/benchmark.py all        # everything but recipe: --out FOLDER keeps the table
     python scripts/benchmark.py explain    # the price of an explanation, against forwards and grad-cam

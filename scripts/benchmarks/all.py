@@ -1,4 +1,4 @@
-"""Every performance claim of the README in one run: each benchmark in a process of its own, one after another."""
+"""Measure every claim of docs/benchmarks.md in one run, each benchmark in a process of its own."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ PROGRAM = Path(__file__).parent.parent / "benchmark.py"
 TABLE_FILE, NUMBERS_FILE = "benchmarks.md", "benchmarks.json"
 
 Name = Literal["explain", "load", "report", "runtime", "scale", "space", "train"]
-# what the README measured is measured again: where it gives options, with those
+# what docs/benchmarks.md measured is measured again: where it gives options, with those
 OPTIONS: dict[str, tuple[str, ...]] = {
     "machine": (),
     "report": (),
@@ -32,7 +32,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 PREFACE = """# Benchmarks
 
-The performance claims of the README, measured in one run of `python scripts/benchmark.py all`: every benchmark in
+The claims of docs/benchmarks.md, measured in one run of `python scripts/benchmark.py all`: every benchmark in
 a process of its own, one after another; what is compared runs in turns within one process. Stated is the middle
 round, with the extremes in brackets. Models have random weights, pictures are simulated or noise: these are
 times, not results.
@@ -44,7 +44,7 @@ measured anew by each benchmark, with the clock of the row. The rates under `mac
 time, of all by the clock on the wall.
 
 Not in here: `recipe`, which trains for hours; a GPU's figures, which the same command measures where there is
-one; the training of the quickstart and the audit of real slices, which the README times by hand.
+one; the training of the quickstart and the audit of real slices, which were timed by hand.
 """
 
 
@@ -53,7 +53,7 @@ def benchmark_all(
     only: tuple[Name, ...] = (),
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
 ) -> list[Row]:
-    """Measure every performance claim of the README in half an hour, but for `recipe`, which takes many.
+    """Measure every claim of docs/benchmarks.md in half an hour, but for `recipe`, which takes many.
 
     A benchmark that fails, or lacks a package, is a row with its error, and the others go on.
 

@@ -33,7 +33,7 @@ from stroke_hub.runs.train_config import TrainConfig
 Group = Literal["main", "ablation", "control"]
 
 SHUFFLES = 5  # at least, of the random-label control
-SIMULATED_SEED = 2  # 0 is the quickstart's dataset, 1 the README's fresh one
+SIMULATED_SEED = 2  # 0 is the quickstart's dataset, 1 the fresh one of docs/how-well-it-works.md
 PREDICTIONS_FILE, SECONDS_FILE = "recipe_predictions.csv", "recipe_seconds.txt"
 
 

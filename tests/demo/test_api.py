@@ -28,7 +28,7 @@ from stroke_hub.deploy.export import export
 from tests.fakes.demo_server import ROOT, serve
 from tests.hostile import pack
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "call-the-api.md").read_text(encoding="utf-8")
 LOCAL = "http://127.0.0.1:7860"
 # put before everything else on the path: leaves a file when torch is imported
 SPY = """
@@ -160,25 +160,25 @@ def test_nothing_is_fetched_and_nothing_outside_is_read(app: str, path: str) -> 
     refused.value.close()
 
 
-def find_block(language: str, words: str) -> str:
-    blocks = re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-    return str(next(block for block in blocks if words in block))
+def find_block(info: str) -> str:
+    (block,) = re.findall(rf"^```{info}\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    return str(block)
 
 
-def test_the_readmes_python_runs(
+def test_the_pages_python_runs(
     app: str, scans: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "scan.png").symlink_to(scans[0])
     monkeypatch.chdir(tmp_path)
     space: dict[str, Any] = {}
-    exec(compile(find_block("python", "gradio_client").replace(LOCAL, app), "README.md", "exec"), space)  # noqa: S102
+    exec(compile(find_block("python demo").replace(LOCAL, app), "call-the-api.md", "exec"), space)  # noqa: S102
     space["demo"].close()
     assert "probability_of_stroke" in capsys.readouterr().out
 
 
-def test_the_readmes_curl_runs(app: str, scans: list[Path], trained: ResNetViT, tmp_path: Path) -> None:
+def test_the_pages_curl_runs(app: str, scans: list[Path], trained: ResNetViT, tmp_path: Path) -> None:
     (tmp_path / "scan.png").symlink_to(scans[0])
-    script = find_block("sh", "curl").replace(LOCAL, app.rstrip("/"))
+    script = find_block("sh demo").replace(LOCAL, app.rstrip("/"))
     done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     data = json.loads(done.stdout.split("data: ", 1)[1].split("\n")[0])
     wanted = float(predict(trained, load_slices(scans[0])).probability[0])

@@ -261,9 +261,9 @@ predict_files()
 """
 
 
-def test_what_the_readme_installs_without_pytorch_is_enough(run: Path, sample: Records, tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    kept = re.search(r"^pip install --no-deps \.\npip install (.+)$", readme, flags=re.MULTILINE)
+def test_what_docs_install_without_pytorch_is_enough(run: Path, sample: Records, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "run-without-pytorch.md").read_text(encoding="utf-8")
+    kept = re.search(r"^pip install --no-deps \.\npip install (.+)$", page, flags=re.MULTILINE)
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert kept
     words = [kept[1], " ".join(ours), str(run), str(sample.root / sample.part("test")["path"].iloc[0])]
