@@ -35,7 +35,7 @@ from stroke_hub.inference.onnx_model import (
 )
 from stroke_hub.inference.predict import to_float_pixels
 from stroke_hub.inference.relevance import compute_relevance, needs_autograd
-from stroke_hub.inference.results import answer
+from stroke_hub.inference.results import make_prediction
 from stroke_hub.models.resnet_vit import ResNetViT, copy_for_evaluation, hash_weights
 from stroke_hub.models.weights import WEIGHTS_FILE, is_stored_halved
 from stroke_hub.progress import say, track
@@ -309,7 +309,9 @@ def _compare(
     labels: NDArray[np.int64] | None,
 ) -> dict[str, float | None]:
     before, after = (
-        answer(found["logits"], temperature=float(model.temperature), threshold=float(model.threshold)).probability
+        make_prediction(
+            found["logits"], temperature=float(model.temperature), threshold=float(model.threshold)
+        ).probability
         for found in (ours, theirs)
     )
     result = {

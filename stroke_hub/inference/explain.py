@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, overload
 
 from stroke_hub.inference.predict import compute_distance, to_float_pixels, to_pixels
-from stroke_hub.inference.results import Answering, Explanation, Target, check_target, describe
+from stroke_hub.inference.results import Answering, Explanation, Target, check_target, make_explanations
 from stroke_hub.io.slices import Slice
 from stroke_hub.progress import track
 
@@ -125,7 +125,7 @@ def _explain_batch(
             relevance = relevance._replace(cnn_map=cnn_map, vit_map=vit_map)
             words = f"{method}, by the grad-cam package"
     found = {name: values.cpu().numpy() for name, values in relevance._asdict().items()}
-    return describe(
+    return make_explanations(
         found | {"distance": compute_distance(model, relevance.features)},
         pixels.cpu().numpy(),
         temperature=float(model.temperature),

@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from stroke_hub.errors import ModelFormatError, RunError
 from stroke_hub.files import hash_file
-from stroke_hub.inference.results import Explanation, Prediction, Target, answer, check_target, describe, to_squares
+from stroke_hub.inference.results import (
+    Explanation,
+    Prediction,
+    Target,
+    check_target,
+    make_explanations,
+    make_prediction,
+    to_squares,
+)
 from stroke_hub.io.slices import Slice
 from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES
@@ -70,7 +78,7 @@ EXPLAINED = (
 
 
 @dataclass(frozen=True)
-class Settings:
+class ExportSettings:
     """What a graph's metadata says of it: `Sight` of the model, its calibration, and whose weights these are."""
 
     format_version: int
@@ -206,11 +214,11 @@ class ExportedModel:
             raise RunError(PREDICTS_ONLY)
         squares = self._to_squares(slices)
         if not len(squares):
-            return answer(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
+            return make_prediction(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
         names = (*PREDICTED, "contributions") if contributions else PREDICTED
         found = [self.run(batch, 1.0, names) for batch in _split(squares, batch_size, "predicting")]
         logits, distance, *parts = (np.concatenate([part[name] for part in found]) for name in names)
-        return answer(
+        return make_prediction(
             logits,
             temperature=self.temperature,
             threshold=self.threshold,
@@ -235,7 +243,7 @@ class ExportedModel:
         sign = {"Stroke": 1.0, "Normal": -1.0, "predicted": 0.0}[target]
         explained: list[Explanation] = []
         for batch in _split(self._to_squares(slices), batch_size, "explaining"):
-            explained += describe(
+            explained += make_explanations(
                 self.run(batch, sign, EXPLAINED),
                 batch,
                 temperature=self.temperature,
@@ -349,10 +357,10 @@ def _start(file: Path, name: str, threads: int) -> "InferenceSession":
         ) from None
 
 
-def _read_settings(session: "InferenceSession", name: str, file: str) -> Settings:
+def _read_settings(session: "InferenceSession", name: str, file: str) -> ExportSettings:
     """The graph's metadata, where it and the graph's inputs and outputs are as ours."""
     try:
-        settings = Settings(**json.loads(session.get_modelmeta().custom_metadata_map[KEY]))
+        settings = ExportSettings(**json.loads(session.get_modelmeta().custom_metadata_map[KEY]))
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ModelFormatError(f"{name}: {file} has other metadata than our exports; {AGAIN}.") from None
     wanted = {"pixels": ["tensor(uint8)", settings.image_size, settings.image_size]}

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stroke_hub.inference.ood import measure_distance
-from stroke_hub.inference.results import Answering, Prediction, Sight, answer, to_squares
-from stroke_hub.io.slices import Slice
+from stroke_hub.inference.results import Answering, Prediction, make_prediction, to_squares
+from stroke_hub.io.slices import Sight, Slice
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.progress import track
 
@@ -61,7 +61,7 @@ def predict(
     if isinstance(slices, Slice):
         slices = [slices]
     if not len(slices):
-        return answer(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
+        return make_prediction(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
     pixels = slices if isinstance(slices, torch.Tensor) else to_pixels(model, slices)
     device = model.temperature.device
     evaluable = get_evaluable(model)
@@ -80,7 +80,7 @@ def predict(
                 found = evaluable.head(features)
             logits.append(found.float().cpu())
             distance.append(compute_distance(model, features))
-    return answer(
+    return make_prediction(
         torch.cat(logits).numpy(),
         temperature=float(model.temperature),
         threshold=float(model.threshold),
@@ -115,4 +115,4 @@ def compute_distance(model: "ResNetViT", features: "Tensor") -> NDArray[np.float
 
 def read_logits(model: "ResNetViT", logits: "Tensor") -> Prediction:
     """Calibrated probabilities and labels of logits (N, 2), of slices whose features nobody measured."""
-    return answer(logits.numpy(), temperature=float(model.temperature), threshold=float(model.threshold))
+    return make_prediction(logits.numpy(), temperature=float(model.temperature), threshold=float(model.threshold))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stroke_hub.inference.ood import describe_unusual, find_unusual
-from stroke_hub.io.slices import Slice, fit_square
+from stroke_hub.io.slices import Sight, Slice, fit_square
 from stroke_hub.models.presets import CLASSES
 
 __all__ = [
@@ -17,27 +17,18 @@ __all__ = [
     "Explanation",
     "Layer",
     "Prediction",
-    "Sight",
     "Target",
-    "answer",
     "check_target",
-    "describe",
-    "enlarge",
-    "spread",
+    "make_explanations",
+    "make_prediction",
+    "spread_sums",
     "to_squares",
+    "upsample",
 ]
 
 Target = Literal["Stroke", "Normal", "predicted"]
 Layer = Literal["cnn", "vit", "fused"]
 FloatMap = NDArray[np.float32]
-
-
-class Sight(Protocol):
-    """What a model wants a slice to look like; of models and of their exports."""
-
-    image_size: int
-    resize: Literal["pad", "stretch"]
-    interpolation: Literal["bilinear", "bicubic"]
 
 
 @runtime_checkable
@@ -192,7 +183,7 @@ def check_target(target: str) -> None:
         raise ValueError(f"target is {target!r}, but must be 'Stroke', 'Normal' or 'predicted'.")
 
 
-def answer(
+def make_prediction(
     logits: NDArray[np.float32],
     *,
     temperature: float,
@@ -222,7 +213,7 @@ def answer(
     return Prediction(probability, label, logits, measured, unusual, contributions)
 
 
-def describe(
+def make_explanations(
     found: Mapping[str, NDArray[Any]],
     squares: NDArray[np.uint8],
     *,
@@ -244,10 +235,10 @@ def describe(
     method : how the maps were computed.
     """
     size = squares.shape[-1]
-    cnn_maps, vit_maps = enlarge(found["cnn_map"], size), enlarge(np.maximum(found["vit_map"], 0), size)
-    cnn_evidence, vit_evidence = spread(found["cnn_evidence"], size), spread(found["vit_evidence"], size)
+    cnn_maps, vit_maps = upsample(found["cnn_map"], size), upsample(np.maximum(found["vit_map"], 0), size)
+    cnn_evidence, vit_evidence = spread_sums(found["cnn_evidence"], size), spread_sums(found["vit_evidence"], size)
     fused = cnn_evidence + vit_evidence
-    prediction = answer(
+    prediction = make_prediction(
         found["logits"],
         temperature=temperature,
         threshold=threshold,
@@ -283,7 +274,7 @@ def describe(
     ]
 
 
-def enlarge(grid: NDArray[Any], size: int) -> NDArray[Any]:
+def upsample(grid: NDArray[Any], size: int) -> NDArray[Any]:
     """Grids (N, h, w) as smooth maps (N, size, size), bilinear between the centres of the cells; type kept."""
     for axis in (1, 2):
         cells = grid.shape[axis]
@@ -296,7 +287,7 @@ def enlarge(grid: NDArray[Any], size: int) -> NDArray[Any]:
     return grid
 
 
-def spread(grid: NDArray[Any], size: int) -> NDArray[Any]:
+def spread_sums(grid: NDArray[Any], size: int) -> NDArray[Any]:
     """Grids of sums (N, h, w) as densities (N, size, size) with the same sums.
 
     Bilinear weights of every cell add up to its area where the factor is whole; otherwise each cell is spread
@@ -304,7 +295,7 @@ def spread(grid: NDArray[Any], size: int) -> NDArray[Any]:
     """
     rows, columns = grid.shape[1:]
     if size % rows == 0 and size % columns == 0:
-        smooth = enlarge(grid, size)
+        smooth = upsample(grid, size)
         smooth /= (size // rows) * (size // columns)
         return smooth
     row, column = np.arange(size) * rows // size, np.arange(size) * columns // size
