@@ -3,17 +3,13 @@
 HiResCAM and XGrad-CAM are missing on purpose: behind global average pooling they are Grad-CAM.
 """
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor, nn
 
+from stroke_hub.inference.results import Cam
 from stroke_hub.models.resnet_vit import ResNetViT, copy_for_evaluation
 
-__all__ = ["CAMS", "Cam", "compute_cams"]
-
-Cam = Literal["gradcam++", "layercam", "eigencam", "eigengradcam", "scorecam"]
-CAMS: tuple[Cam, ...] = get_args(Cam)
+__all__ = ["compute_cams"]
 
 
 class _Exposed(nn.Module):

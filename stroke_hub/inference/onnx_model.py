@@ -204,7 +204,7 @@ class ExportedModel:
     def predict(
         self, slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int = 32, contributions: bool = False
     ) -> Prediction:
-        """As `inference.predict`.
+        """As `predict.predict`.
 
         Raises
         ------
@@ -231,7 +231,7 @@ class ExportedModel:
     def explain(
         self, slices: "Sequence[Slice] | Tensor", *, target: Target = "Stroke", batch_size: int = 16
     ) -> list[Explanation]:
-        """As `explanation.explain` of several slices, by the closed form.
+        """As `explain.explain` of several slices, by the closed form.
 
         Raises
         ------

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stroke_hub.inference.ood import measure_distance
-from stroke_hub.inference.results import Answering, Prediction, make_prediction, to_squares
+from stroke_hub.inference.predictor import Predictor, _as_predictor
+from stroke_hub.inference.results import Prediction, make_prediction, to_squares
 from stroke_hub.io.slices import Sight, Slice
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.progress import track
@@ -16,9 +17,18 @@ if TYPE_CHECKING:  # torch is imported where it is used: an exported model answe
     import torch
     from torch import Tensor
 
+    from stroke_hub.inference.onnx_model import ExportedModel
     from stroke_hub.models.resnet_vit import ResNetViT
 
-__all__ = ["compute_distance", "compute_features", "predict", "read_logits", "to_float_pixels", "to_pixels"]
+__all__ = [
+    "compute_distance",
+    "compute_features",
+    "predict",
+    "predict_with_torch",
+    "read_logits",
+    "to_float_pixels",
+    "to_pixels",
+]
 
 
 def to_pixels(model: Sight, slices: Sequence[Slice]) -> "Tensor":
@@ -35,7 +45,7 @@ def to_float_pixels(pixels: "Tensor", device: "torch.device | str") -> "Tensor":
 
 
 def predict(
-    model: "ResNetViT | Answering",
+    model: "ResNetViT | ExportedModel | Predictor",
     slices: "Slice | Sequence[Slice] | Tensor",
     *,
     batch_size: int = 32,
@@ -45,14 +55,24 @@ def predict(
 
     Parameters
     ----------
-    model : a model on any device, or a `Predictor`.
+    model : a `ResNetViT` on any device, an `ExportedModel`, or a `Predictor` of either.
     slices : one slice, several, or uint8 squares (N, S, S) as `to_pixels` gives them.
     batch_size : how many go through the model at once.
     contributions : tell what each branch contributed, too: of a standard transformer for the same price, of others
         for that of a backward pass. Logits may differ by rounding from those without.
+
+    Raises
+    ------
+    RunError : an export has no contributions.
+    TypeError : `model` is none of the three, or `slices` holds something else.
     """
-    if isinstance(model, Answering):
-        return model.predict(slices, batch_size=batch_size, contributions=contributions)
+    return _as_predictor(model).predict(slices, batch_size=batch_size, contributions=contributions)
+
+
+def predict_with_torch(
+    model: "ResNetViT", slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int, contributions: bool
+) -> Prediction:
+    """Predict with a model in PyTorch: `predict` without the choice of a backend."""
     import torch
 
     from stroke_hub.inference.relevance import compute_relevance

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stroke_hub.errors import HubError, ModelFormatError, RunError
 from stroke_hub.inference.onnx_model import ExportedModel, Precision, read_export
-from stroke_hub.inference.results import Explanation, Prediction, Target
+from stroke_hub.inference.results import Explanation, Method, Prediction, Target
 from stroke_hub.io.slices import Slice
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stroke_hub.inference.explain import Method
     from stroke_hub.models.resnet_vit import ResNetViT
 
     Slices = Sequence[Slice] | Tensor
@@ -117,12 +116,12 @@ class Predictor:
         return cls(ResNetViT.from_pretrained(name, revision=revision, device=device, **options))
 
     def predict(self, slices: "Slice | Slices", *, batch_size: int = 32, contributions: bool = False) -> Prediction:
-        """As `inference.predict`."""
+        """As `predict.predict`."""
         if isinstance(self.model, ExportedModel):
             return self.model.predict(slices, batch_size=batch_size, contributions=contributions)
-        from stroke_hub.inference.predict import predict
+        from stroke_hub.inference.predict import predict_with_torch
 
-        return predict(self.model, slices, batch_size=batch_size, contributions=contributions)
+        return predict_with_torch(self.model, slices, batch_size=batch_size, contributions=contributions)
 
     def hash_weights(self) -> str:
         """SHA-256 of the weights that answer: of model.safetensors as it was trained, whatever computes."""
@@ -139,7 +138,7 @@ class Predictor:
         *,
         target: Target = ...,
         depth: int = ...,
-        method: "Method" = ...,
+        method: Method = ...,
         batch_size: int = ...,
     ) -> Explanation: ...
     @overload
@@ -149,7 +148,7 @@ class Predictor:
         *,
         target: Target = ...,
         depth: int = ...,
-        method: "Method" = ...,
+        method: Method = ...,
         batch_size: int = ...,
     ) -> list[Explanation]: ...
     def explain(
@@ -158,27 +157,50 @@ class Predictor:
         *,
         target: Target = "Stroke",
         depth: int = 1,
-        method: "Method" = "relevance",
+        method: Method = "relevance",
         batch_size: int = 16,
     ) -> Explanation | list[Explanation]:
-        """As `explanation.explain`; the ONNX backend knows its closed form alone.
+        """As `explain.explain`; the ONNX backend knows its closed form alone.
 
         Raises
         ------
         RunError : the ONNX backend is asked for another method or depth, or its export predicts only.
         """
+        many = [slices] if isinstance(slices, Slice) else slices
         if isinstance(self.model, ExportedModel):
             if depth != 1 or method != "relevance":
                 raise RunError(
                     "The ONNX backend explains with depth=1 and method='relevance' only; "
                     "load the model with backend='torch' for others."
                 )
-            many = [slices] if isinstance(slices, Slice) else slices
             explained = self.model.explain(many, target=target, batch_size=batch_size)
-            return explained[0] if isinstance(slices, Slice) else explained
-        from stroke_hub.inference.explain import explain
+        else:
+            from stroke_hub.inference.explain import explain_with_torch
 
-        return explain(self.model, slices, target=target, depth=depth, method=method, batch_size=batch_size)
+            explained = explain_with_torch(
+                self.model, many, target=target, depth=depth, method=method, batch_size=batch_size
+            )
+        return explained[0] if isinstance(slices, Slice) else explained
+
+
+def _as_predictor(model: "ResNetViT | ExportedModel | Predictor") -> Predictor:
+    """Give a predictor of any model that `predict` and `explain` accept.
+
+    Raises
+    ------
+    TypeError : it is something else.
+    """
+    if isinstance(model, Predictor):
+        return model
+    if not isinstance(model, ExportedModel):
+        from stroke_hub.models.resnet_vit import ResNetViT
+
+        if not isinstance(model, ResNetViT):
+            raise TypeError(
+                f"model is a {type(model).__name__}, but must be a ResNetViT, an ExportedModel or a Predictor; "
+                "load one with Predictor.from_pretrained."
+            )
+    return Predictor(model, precision=model.precision if isinstance(model, ExportedModel) else "fp32")
 
 
 def _prefers_export(name: str | Path, revision: str | None, precision: Precision, options: dict[str, Any]) -> bool:

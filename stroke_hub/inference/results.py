@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,13 @@ from stroke_hub.io.slices import Sight, Slice, fit_square
 from stroke_hub.models.presets import CLASSES
 
 __all__ = [
-    "Answering",
+    "CAMS",
+    "METHODS",
+    "TARGETS",
+    "Cam",
     "Explanation",
     "Layer",
+    "Method",
     "Prediction",
     "Target",
     "check_target",
@@ -28,18 +32,12 @@ __all__ = [
 
 Target = Literal["Stroke", "Normal", "predicted"]
 Layer = Literal["cnn", "vit", "fused"]
+Cam = Literal["gradcam++", "layercam", "eigencam", "eigengradcam", "scorecam"]
+Method = Literal["relevance", "attention", Cam]
+TARGETS: tuple[Target, ...] = get_args(Target)
+CAMS: tuple[Cam, ...] = get_args(Cam)
+METHODS: tuple[Method, ...] = get_args(Method)
 FloatMap = NDArray[np.float32]
-
-
-@runtime_checkable
-class Answering(Protocol):
-    """What is asked for its answers itself, as a `Predictor` is; models are asked by predict() and explain()."""
-
-    def predict(self, slices: Any, *, batch_size: int = ..., contributions: bool = ...) -> "Prediction":
-        """As `inference.predict`."""
-
-    def explain(self, slices: Any, *, target: Target, depth: int, method: Any, batch_size: int) -> Any:
-        """As `explanation.explain`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +177,7 @@ def check_target(target: str) -> None:
     ------
     ValueError : it is neither "Stroke" nor "Normal" nor "predicted".
     """
-    if target not in (*CLASSES, "predicted"):
+    if target not in TARGETS:
         raise ValueError(f"target is {target!r}, but must be 'Stroke', 'Normal' or 'predicted'.")
 
 

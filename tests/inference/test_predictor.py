@@ -319,6 +319,19 @@ def test_a_model_without_closed_form_is_exported_to_predict(
     assert Predictor.from_pretrained(tmp_path).backend == "torch"
 
 
+def test_predict_and_explain_take_an_export_itself(run: Path, predictor: Predictor, slices: list[Slice]) -> None:
+    exported = ExportedModel.from_pretrained(run, precision="int8")
+    assert predict(exported, slices[:2]).label == Predictor(exported, precision="int8").predict(slices[:2]).label
+    one = explain(exported, slices[0], target="Normal")
+    (same,) = exported.explain(slices[:1], target="Normal")
+    np.testing.assert_array_equal(one.fused_map, same.fused_map)
+    with pytest.raises(RunError, match="depth=1 and method='relevance' only"):
+        explain(exported, slices, depth=2)
+    for ask in (predict, explain):
+        with pytest.raises(TypeError, match="model is a str, but must be a ResNetViT, an ExportedModel or a Pred"):
+            ask("runs/quickstart", slices)  # type: ignore[operator]
+
+
 def edit(folder: Path, change: Callable[[onnx.ModelProto], None]) -> None:
     """Change the graph, and export.json so that it describes the changed file."""
     file, record = folder / "onnx" / FILES["fp32"], folder / "onnx" / "export.json"
