@@ -34,7 +34,7 @@ from stroke_hub.inference.onnx_model import (
     Precision,
 )
 from stroke_hub.inference.predict import to_float_pixels
-from stroke_hub.inference.relevance import compute_relevance, needs_autograd
+from stroke_hub.inference.relevance import compute_relevance, has_closed_form
 from stroke_hub.inference.results import make_prediction
 from stroke_hub.models.resnet_vit import ResNetViT, copy_for_evaluation, hash_weights
 from stroke_hub.models.weights import WEIGHTS_FILE, is_stored_halved
@@ -88,8 +88,7 @@ def export(
 ) -> dict[str, Any]:
     """Write the ONNX files of a run's model into its folder `onnx/`, taking the place of an earlier export.
 
-    A model whose explanation needs autograd (another transformer, or a head of several hidden layers) is exported
-    for prediction only.
+    A model whose transformer has no closed form of the explanation is exported for prediction only.
 
     Parameters
     ----------
@@ -118,7 +117,7 @@ def export(
     if (run / WEIGHTS_FILE).is_file() and is_stored_halved(run / WEIGHTS_FILE):
         raise RunError(f"{run}: holds weights rounded to float16; export the run that they were published from.")
     model = ResNetViT.from_pretrained(run)
-    explains = not needs_autograd(model)
+    explains = has_closed_form(model.vit)
     if not explains:
         say(f"{run}: its explanation has no closed form; the export predicts only.")
     pixels, labels, on = _choose_squares(model, records, split, name)

@@ -57,7 +57,7 @@ Precision = Literal["fp32", "int8"]
 FOLDER = "onnx"
 EXPORT_FILE = "export.json"
 FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 EXPORT_LIMIT = 100_000  # bytes; ours are of some hundred
 AGAIN = "export it again with scripts/export.py, or use backend='torch'"
 PREDICTS_ONLY = "This export predicts only, as its model has no closed form; explain with backend='torch'."
@@ -72,7 +72,6 @@ EXPLAINED = (
     "cnn_evidence",
     "vit_evidence",
     "contributions",
-    "interaction",
     "norms",
 )
 
@@ -85,7 +84,7 @@ class ExportSettings:
     weights_sha256: str
     image_size: int
     resize: Literal["pad", "stretch"]
-    interpolation: Literal["bilinear", "bicubic"]
+    interpolation: Literal["bilinear"]
     temperature: float
     threshold: float
     distance_limit: float | None
@@ -99,7 +98,7 @@ class ExportSettings:
             and type(self.image_size) is int
             and 32 <= self.image_size <= 1024
             and self.resize in ("pad", "stretch")
-            and self.interpolation in ("bilinear", "bicubic")
+            and self.interpolation == "bilinear"
             and all(type(number) is float and np.isfinite(number) for number in numbers)
             and self.temperature > 0
             and type(self.distance_limit) in (float, type(None))
@@ -304,9 +303,14 @@ def read_export(
         record = json.loads(file.read_text(encoding="utf-8")) if file.stat().st_size <= EXPORT_LIMIT else None
     except (ValueError, RecursionError):
         record = None
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if type(version) is int and version != EXPORT_VERSION:
+        raise ModelFormatError(
+            f"{name}: {FOLDER}/{EXPORT_FILE} is of format {version}, not {EXPORT_VERSION}; {AGAIN}."
+        )
     if not (
         isinstance(record, dict)
-        and record.get("format_version") == EXPORT_VERSION
+        and version == EXPORT_VERSION
         and isinstance(record.get("files"), dict)
         and all(key in FILES and isinstance(value, str) for key, value in record["files"].items())
         and record.keys() >= {"weights_sha256", "explains", "bytes", "measured"}

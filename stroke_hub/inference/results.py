@@ -76,7 +76,6 @@ class Explanation:
     vit_evidence : float32 (S, S), the same for contributions["vit"]: that sum allocated over the patches.
     fused_map : float32 (S, S), cnn_evidence + vit_evidence. It is not the sum of the two display maps.
     contributions : log-odds of "cnn", "vit" and "baseline" (the training-mean features), summing to log_odds.
-    interaction : log-odds that neither branch carries alone, split evenly; 0 for a head of one hidden layer.
     norms : Euclidean norms of the branches' features: a diagnostic, not a contribution.
     method : how the maps were computed.
     pixels : uint8 (S, S), the square that the model saw.
@@ -94,7 +93,6 @@ class Explanation:
     vit_evidence: FloatMap
     fused_map: FloatMap
     contributions: dict[str, float]
-    interaction: float
     norms: dict[str, float]
     method: str
     pixels: NDArray[np.uint8]
@@ -260,7 +258,6 @@ def make_explanations(
             vit_evidence=vit_evidence[i],
             fused_map=fused[i],
             contributions=dict(zip(("cnn", "vit", "baseline"), contributions[i], strict=True)),
-            interaction=float(found["interaction"][i]),
             norms=dict(zip(("cnn", "vit"), norms[i], strict=True)),
             method=method,
             pixels=squares[i],

@@ -57,7 +57,7 @@ class Sight(Protocol):
 
     image_size: int
     resize: Literal["pad", "stretch"]
-    interpolation: Literal["bilinear", "bicubic"]
+    interpolation: Literal["bilinear"]
 
 
 def load_slices(

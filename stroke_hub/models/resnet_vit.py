@@ -60,11 +60,11 @@ class ResNetViT(
     cnn : name of a timm model whose `forward_features` gives a spatial map (N, C, H, W).
     vit : name of a timm model with square patches and a CLS token.
     image_size : side S of the square input in pixels, 32 to 1024.
-    hidden : width of the head's hidden layer; a list for several.
-    dropout : probability behind each hidden layer, 0 <= dropout < 1.
+    hidden : width of the head's hidden layer, 1 to 8192.
+    dropout : probability behind the hidden layer, 0 <= dropout < 1.
     classes : the two class names, fixed.
     resize : how a slice becomes a square, by black margins ("pad") or distortion ("stretch").
-    interpolation : "bilinear" or "bicubic", for the same.
+    interpolation : of the pixels of that square, fixed.
     format_version : version of this description.
 
     All are plain JSON and become `config.json`. Nothing is ever downloaded here: weights are random until
@@ -102,26 +102,24 @@ class ResNetViT(
         cnn: str = "resnet50",
         vit: str = "vit_base_patch16_224",
         image_size: int = 224,
-        hidden: int | list[int] = 512,
+        hidden: int = 512,
         dropout: float = 0.3,
         classes: list[str] | tuple[str, ...] = CLASSES,
         resize: Literal["pad", "stretch"] = "pad",
-        interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+        interpolation: Literal["bilinear"] = "bilinear",
         format_version: int = FORMAT_VERSION,
     ) -> None:
         super().__init__()
-        widths = list(hidden) if isinstance(hidden, (list, tuple)) else [hidden]
-        _check_config(cnn, vit, image_size, widths, dropout, classes, resize, interpolation, format_version)
+        _check_config(cnn, vit, image_size, hidden, dropout, classes, resize, interpolation, format_version)
         self.image_size = image_size
         self.resize: Literal["pad", "stretch"] = resize
-        self.interpolation: Literal["bilinear", "bicubic"] = interpolation
+        self.interpolation: Literal["bilinear"] = interpolation
         self.cnn = _create_cnn(cnn)
         self.vit = _create_vit(vit, image_size)
         features = self.cnn.num_features + self.vit.num_features
-        layers: list[nn.Module] = []
-        for fan_in, width in zip([features, *widths], widths, strict=False):
-            layers += [nn.Linear(fan_in, width), nn.ReLU(), nn.Dropout(dropout)]
-        self.head = nn.Sequential(*layers, nn.Linear(widths[-1], len(CLASSES)))
+        self.head = nn.Sequential(
+            nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(CLASSES))
+        )
         for branch in ("cnn", "vit"):
             source = getattr(self, branch).pretrained_cfg
             for name in ("mean", "std"):
@@ -286,7 +284,7 @@ def _check_config(
     cnn: Any,
     vit: Any,
     image_size: Any,
-    widths: list[Any],
+    hidden: Any,
     dropout: Any,
     classes: Any,
     resize: Any,
@@ -306,8 +304,8 @@ def _check_config(
         require(plain and timm.is_model(name), key, name, "the name of a timm model")
     size_fits = type(image_size) is int and 32 <= image_size <= 1024
     require(size_fits, "image_size", image_size, "a whole number from 32 to 1024")
-    widths_fit = 1 <= len(widths) <= 4 and all(type(width) is int and 1 <= width <= 8192 for width in widths)
-    require(widths_fit, "hidden", widths, "1 to 4 whole numbers from 1 to 8192")
+    hidden_fits = type(hidden) is int and 1 <= hidden <= 8192
+    require(hidden_fits, "hidden", hidden, "one whole number from 1 to 8192, for one hidden layer")
     require(type(dropout) in (int, float) and 0 <= dropout < 1, "dropout", dropout, "from 0 to below 1")
     require(
         isinstance(classes, (list, tuple)) and tuple(classes) == CLASSES,
@@ -316,4 +314,4 @@ def _check_config(
         f"{list(CLASSES)}",
     )
     require(resize in ("pad", "stretch"), "resize", resize, "pad or stretch")
-    require(interpolation in ("bilinear", "bicubic"), "interpolation", interpolation, "bilinear or bicubic")
+    require(interpolation == "bilinear", "interpolation", interpolation, "bilinear")
