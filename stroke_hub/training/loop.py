@@ -19,7 +19,7 @@ from stroke_hub.inference.predict import predict, to_float_pixels
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.progress import is_first, say, track
 from stroke_hub.runs.run_folder import find_best_epoch
-from stroke_hub.runs.train_config import TrainConfig
+from stroke_hub.runs.train_config import ResolvedConfig
 from stroke_hub.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from stroke_hub.training.distributed import gather_rows, share_buffers
 from stroke_hub.training.optim import (
@@ -41,7 +41,7 @@ Parts = dict[str, tuple[Tensor, Tensor]]
 class _Run:
     """A training on its way. A checkpoint holds all of it that steps change."""
 
-    config: TrainConfig
+    config: ResolvedConfig
     accelerator: Any
     model: ResNetViT
     view: nn.Module
@@ -69,7 +69,7 @@ class _Run:
 
 
 def train_epochs(
-    config: TrainConfig,
+    config: ResolvedConfig,
     accelerator: Any,
     model: ResNetViT,
     parts: Parts,
@@ -83,7 +83,6 @@ def train_epochs(
 
     Parameters
     ----------
-    config : resolved.
     accelerator : of `start_accelerator`; the model is on its device.
     parts : "train" and "val", each with uint8 squares (N, S, S) and labels (N,).
     run_dir : where checkpoints/ and history.csv are written.
@@ -102,7 +101,7 @@ def train_epochs(
     accelerator.wait_for_everyone()  # all have read the checkpoint before the first writes the next
     squares, labels = parts["train"]
     # a whole dataset is small beside a GPU's memory (150 MB for Kaggle's), and there it is augmented in batches
-    dataset = AugmentedSlices(squares.to(accelerator.device), labels, augmentation=config.augmentation or "seed")
+    dataset = AugmentedSlices(squares.to(accelerator.device), labels, augmentation=config.augmentation)
     for epoch in range(len(run.history) + 1, config.epochs + 1):
         loss = train_epoch(run, dataset, epoch)
         _end_epoch(run, parts["val"], epoch, loss, run_dir / "history.csv")
@@ -111,7 +110,7 @@ def train_epochs(
 
 
 def prepare_run(
-    config: TrainConfig, accelerator: Any, model: ResNetViT, labels: Tensor, folder: Path, minutes: float
+    config: ResolvedConfig, accelerator: Any, model: ResNetViT, labels: Tensor, folder: Path, minutes: float
 ) -> _Run:
     """The state of a training on labels (N,) before its first step; checkpoints go to `folder` every `minutes`."""
     view: nn.Module = model
@@ -142,7 +141,7 @@ def train_epoch(run: _Run, dataset: AugmentedSlices, epoch: int) -> float:
     config, accelerator = run.config, run.accelerator
     seed = config.seed * 100_003 + epoch
     hold_still(run.model, run.optimizer, config, epoch)
-    if run.forward is None or epoch == (config.head_epochs or 0) + 1:
+    if run.forward is None or epoch == config.head_epochs + 1:
         # DistributedDataParallel takes note of what needs gradients when it is made
         run.forward = accelerator.prepare_model(run.view)
     # one seed an epoch, so that a continued run draws what an uninterrupted one would have drawn

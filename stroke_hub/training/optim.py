@@ -10,7 +10,7 @@ from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from stroke_hub.models.resnet_vit import ResNetViT
-from stroke_hub.runs.train_config import TrainConfig
+from stroke_hub.runs.train_config import ResolvedConfig
 
 __all__ = [
     "BranchView",
@@ -25,14 +25,14 @@ __all__ = [
 BRANCHES: tuple[Literal["cnn", "vit"], ...] = ("cnn", "vit")
 
 
-def build_optimizer(model: ResNetViT, config: TrainConfig) -> torch.optim.AdamW:
+def build_optimizer(model: ResNetViT, config: ResolvedConfig) -> torch.optim.AdamW:
     """AdamW over whatever of the model requires gradients now.
 
     Without layer decay, and with weight decay on every parameter, there is one group; otherwise timm's: each
     backbone by its own `group_matcher`, with "lr_scale" = layer_decay^(layers above it), the head at 1.
     """
-    rate, decay = config.learning_rate or 3e-4, config.weight_decay or 0.0
-    scales = {"cnn": config.cnn_layer_decay or 1.0, "vit": config.vit_layer_decay or 1.0}
+    rate, decay = config.learning_rate, config.weight_decay
+    scales = {"cnn": config.cnn_layer_decay, "vit": config.vit_layer_decay}
     groups: list[Any] = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not config.decay_norms or set(scales.values()) != {1.0}:
         groups = []
@@ -56,7 +56,7 @@ def build_optimizer(model: ResNetViT, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=config.fused or None)
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int) -> Callable[[int], None]:
+def build_schedule(optimizer: torch.optim.Optimizer, config: ResolvedConfig, steps: int) -> Callable[[int], None]:
     """A function that sets the optimiser's learning rates for update number `step`, from 0.
 
     They follow from `step` alone: a constant, or (Loshchilov and Hutter, 2017) a linear warm-up from a hundredth
@@ -68,8 +68,8 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps:
     """
     if config.schedule != "cosine":
         return lambda step: None
-    rate = config.learning_rate or 3e-4
-    head, warmup = (config.head_epochs or 0) * steps, round((config.warmup_epochs or 0.0) * steps)
+    rate = config.learning_rate
+    head, warmup = config.head_epochs * steps, round(config.warmup_epochs * steps)
     for group in optimizer.param_groups:
         group["lr"] = rate  # what timm takes as the highest, and scales by each group's lr_scale
     cosine = CosineLRScheduler(
@@ -90,7 +90,7 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps:
     return set_rates
 
 
-def hold_still(model: ResNetViT, optimizer: torch.optim.Optimizer, config: TrainConfig, epoch: int) -> None:
+def hold_still(model: ResNetViT, optimizer: torch.optim.Optimizer, config: ResolvedConfig, epoch: int) -> None:
     """Put the model into training mode for an epoch (from 1), but for what this epoch holds still.
 
     Backbones of given weights in the head's epochs, and a branch that an ablation does without, get no
@@ -102,7 +102,7 @@ def hold_still(model: ResNetViT, optimizer: torch.optim.Optimizer, config: Train
             parameter.requires_grad_(True)
     for branch in BRANCHES:
         absent = config.branches not in ("both", branch)
-        if absent or (epoch <= (config.head_epochs or 0) and config.is_given(branch)):
+        if absent or (epoch <= config.head_epochs and config.is_given(branch)):
             getattr(model, branch).eval().requires_grad_(False)
     if config.freeze_batch_norm:
         for module in model.cnn.modules():
@@ -142,7 +142,7 @@ class BranchView(nn.Module):
         return cast(Tensor, model.head(torch.cat([cnn, vit], dim=1)))
 
 
-def build_average(model: ResNetViT, config: TrainConfig) -> Any:
+def build_average(model: ResNetViT, config: ResolvedConfig) -> Any:
     """timm's moving average of the weights (buffers are copied), or None where the configuration has none."""
     if not config.ema_decay:
         return None

@@ -13,7 +13,7 @@ from stroke_hub.inference.predict import compute_features
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.progress import track
 from stroke_hub.runs.run_folder import find_best_epoch
-from stroke_hub.runs.train_config import TrainConfig
+from stroke_hub.runs.train_config import ResolvedConfig
 from stroke_hub.training.loop import measure_epoch
 from stroke_hub.training.optim import silence_branch, weigh_classes
 
@@ -21,7 +21,7 @@ __all__ = ["train_probe"]
 
 
 def train_probe(
-    config: TrainConfig, model: ResNetViT, parts: dict[str, tuple[Tensor, Tensor]]
+    config: ResolvedConfig, model: ResNetViT, parts: dict[str, tuple[Tensor, Tensor]]
 ) -> tuple[pd.DataFrame, Tensor]:
     """Train the head of `model` in place on its backbones' features of slices that are not augmented.
 
@@ -54,9 +54,7 @@ def train_probe(
     train, val = (torch.where(heard, (x - mean) / deviation, 0.0) for x in (train, val))
     head = model.head.cpu()
     weights = weigh_classes(labels) if config.class_weights else None
-    optimizer = torch.optim.AdamW(
-        head.parameters(), lr=config.learning_rate or 1e-3, weight_decay=config.weight_decay or 0.0
-    )
+    optimizer = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     history: list[dict[str, float]] = []
     best: tuple[dict[str, Tensor], Tensor] = ({}, torch.empty(0, 2))
     for epoch in track(range(1, config.epochs + 1), "training the head"):
