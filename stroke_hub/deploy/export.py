@@ -36,6 +36,7 @@ from stroke_hub.inference.onnx_model import (
 from stroke_hub.inference.predict import to_float_pixels
 from stroke_hub.inference.relevance import compute_relevance, has_closed_form
 from stroke_hub.inference.results import make_prediction
+from stroke_hub.metrics.classification import auroc
 from stroke_hub.models.resnet_vit import ResNetViT, copy_for_evaluation, hash_weights
 from stroke_hub.models.weights import WEIGHTS_FILE, is_stored_halved
 from stroke_hub.progress import say, track
@@ -322,10 +323,10 @@ def _compare(
     if "contributions" in ours:
         result["contribution"] = float(np.abs(theirs["contributions"] - ours["contributions"]).max(initial=0))
         result["map"] = max(_compare_maps(ours[name], theirs[name]) for name in GRIDS)
-    if labels is not None and len(set(labels.tolist())) == 2:
-        from sklearn.metrics import roc_auc_score
-
-        result["auroc"] = float(roc_auc_score(labels, after) - roc_auc_score(labels, before))
+    if labels is not None:
+        areas = auroc(labels, after), auroc(labels, before)
+        if areas[0] is not None and areas[1] is not None:
+            result["auroc"] = areas[0] - areas[1]
     return result
 
 

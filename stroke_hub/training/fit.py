@@ -23,11 +23,11 @@ from stroke_hub.inference.ood import store_limit
 from stroke_hub.inference.predict import compute_features
 from stroke_hub.metrics.calibration import (
     Calibration,
-    Labels,
     OperatingPoint,
     choose_operating_points,
     fit_calibration,
 )
+from stroke_hub.metrics.classification import Labels
 from stroke_hub.models.backbones import load_backbone
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.models.weights import WEIGHTS_FILE
