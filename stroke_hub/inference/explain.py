@@ -1,6 +1,6 @@
-"""explain(): one forward -> probability, CNN map, ViT map, fused map and what each branch contributed.
+"""explain(): a probability, the maps of both branches, their sum, and what each branch contributed, by one forward.
 
-The mathematics is in `relevance`; here it becomes pictures and numbers for a reader.
+relevance.py has the mathematics; here it becomes maps and numbers for a reader.
 """
 
 from collections.abc import Sequence

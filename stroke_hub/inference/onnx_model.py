@@ -1,4 +1,4 @@
-"""A model as ONNX: its files found, read and refused, and run by onnxruntime; nothing here imports torch.
+"""A model exported to ONNX: find, check and read its files, and run it by onnxruntime, without importing torch.
 
 In the folder `onnx/` of a run or a Hub repository lie the graphs (`export` writes them) and export.json, which
 holds their SHA-256. A graph is data: whatever would load further files or code is refused.
@@ -78,7 +78,7 @@ EXPLAINED = (
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What a graph's metadata says of it: `Sight` of the model, its calibration, and whose weights these are."""
+    """Hold what a graph's metadata says: the model's `Sight`, its calibration, and which weights it has."""
 
     format_version: int
     weights_sha256: str
@@ -104,7 +104,7 @@ class ExportSettings:
             and type(self.distance_limit) in (float, type(None))
             and type(self.explains) is bool
         ):
-            raise ValueError("a setting is not one of ours")
+            raise ValueError("a setting is not one that export writes")
 
 
 class ExportedModel:
@@ -203,7 +203,7 @@ class ExportedModel:
     def predict(
         self, slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int = 32, contributions: bool = False
     ) -> Prediction:
-        """As `predict.predict`.
+        """Predict as `predict.predict` does.
 
         Raises
         ------
@@ -230,7 +230,7 @@ class ExportedModel:
     def explain(
         self, slices: "Sequence[Slice] | Tensor", *, target: Target = "Stroke", batch_size: int = 16
     ) -> list[Explanation]:
-        """As `explain.explain` of several slices, by the closed form.
+        """Explain several slices as `explain.explain` does, by the closed form.
 
         Raises
         ------
@@ -261,7 +261,7 @@ class ExportedModel:
         return to_squares(self, slices) if isinstance(slices[0], Slice) else np.asarray(slices)
 
     def run(self, squares: NDArray[np.uint8], sign: float, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Outputs of the graph by name, of squares uint8 (N, S, S), `sign` as of `relevance.compute_relevance`."""
+        """Run the graph on squares uint8 (N, S, S) for outputs by name; `sign` is that of `compute_relevance`."""
         feed: dict[str, NDArray[Any]] = {"pixels": squares}
         if self.explains:
             feed["sign"] = np.full(len(squares), sign, np.float32)
@@ -269,14 +269,14 @@ class ExportedModel:
 
 
 def count_cores() -> int:
-    """The cores that this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_export(
     name: str | Path, revision: str | None = None, options: dict[str, Any] | None = None
 ) -> dict[str, Any] | None:
-    """What export.json of a run folder or a Hub repository says, or None where there is none.
+    """Read export.json of a run folder or a Hub repository; None where there is none.
 
     Returns
     -------
@@ -285,7 +285,7 @@ def read_export(
 
     Raises
     ------
-    ModelFormatError : it is not one of ours.
+    ModelFormatError : it is damaged, of another format, or was not written by `export`.
     HubError : the repository cannot be reached.
     """
     commit = None
@@ -315,12 +315,12 @@ def read_export(
         and all(key in FILES and isinstance(value, str) for key, value in record["files"].items())
         and record.keys() >= {"weights_sha256", "explains", "bytes", "measured"}
     ):
-        raise ModelFormatError(f"{name}: {FOLDER}/{EXPORT_FILE} is not one of ours; {AGAIN}.")
+        raise ModelFormatError(f"{name}: {FOLDER}/{EXPORT_FILE} is damaged, or was not written by export; {AGAIN}.")
     return dict(record) | {"commit": commit}
 
 
 def check_export(run: Path, weights_sha256: str) -> None:
-    """See that a run's export is whole and of these weights.
+    """Check that a run's export is whole and of these weights.
 
     Raises
     ------
@@ -362,17 +362,17 @@ def _start(file: Path, name: str, threads: int) -> "InferenceSession":
 
 
 def _read_settings(session: "InferenceSession", name: str, file: str) -> ExportSettings:
-    """The graph's metadata, where it and the graph's inputs and outputs are as ours."""
+    """Read the graph's metadata, and refuse the graph unless its inputs and outputs are those of our exports."""
     try:
         settings = ExportSettings(**json.loads(session.get_modelmeta().custom_metadata_map[KEY]))
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise ModelFormatError(f"{name}: {file} has other metadata than our exports; {AGAIN}.") from None
+        raise ModelFormatError(f"{name}: {file} has other metadata than this version's exports; {AGAIN}.") from None
     wanted = {"pixels": ["tensor(uint8)", settings.image_size, settings.image_size]}
     wanted |= {"sign": ["tensor(float)"]} if settings.explains else {}
     inputs = {part.name: [part.type, *part.shape[1:]] for part in session.get_inputs() if part.shape}
     outputs = {part.name for part in session.get_outputs() if part.type == "tensor(float)"}
     if inputs != wanted or not outputs >= set(EXPLAINED if settings.explains else PREDICTED):
-        raise ModelFormatError(f"{name}: {file} has other inputs or outputs than our exports; {AGAIN}.")
+        raise ModelFormatError(f"{name}: {file} has other inputs or outputs than this version's exports; {AGAIN}.")
     return settings
 
 

@@ -1,4 +1,4 @@
-"""Slices in, calibrated probabilities out. Nothing here knows of files."""
+"""predict(): slices in, calibrated probabilities out. Nothing here reads files."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -32,14 +32,14 @@ __all__ = [
 
 
 def to_pixels(model: Sight, slices: Sequence[Slice]) -> "Tensor":
-    """Slices as the model's squares, uint8 (N, S, S)."""
+    """Turn slices into the model's squares, uint8 (N, S, S)."""
     import torch
 
     return torch.from_numpy(to_squares(model, slices))
 
 
 def to_float_pixels(pixels: "Tensor", device: "torch.device | str") -> "Tensor":
-    """Grey uint8 (N, S, S) as the model's input, float32 (N, 3, S, S) in [0, 1], on `device`."""
+    """Turn grey uint8 (N, S, S) into the model's input, float32 (N, 3, S, S) in [0, 1], on `device`."""
     grey = pixels.to(device).float().div_(255)
     return grey[:, None].expand(-1, 3, -1, -1)
 
@@ -112,7 +112,7 @@ def predict_with_torch(
 
 
 def compute_features(model: "ResNetViT", squares: "Tensor", *, name: str = "") -> "Tensor":
-    """Both branches' features, float32 (N, F), on the CPU, of uint8 squares (N, S, S); `name` is for the bar."""
+    """Compute both branches' features, float32 (N, F) on the CPU, of uint8 squares (N, S, S); `name` is shown."""
     import torch
 
     from stroke_hub.models.resnet_vit import get_evaluable
@@ -124,7 +124,7 @@ def compute_features(model: "ResNetViT", squares: "Tensor", *, name: str = "") -
 
 
 def compute_distance(model: "ResNetViT", features: "Tensor") -> NDArray[np.float64]:
-    """How far features (N, F) are from the training slices', (N,): `novelty.measure_distance`."""
+    """Compute the distance (N,) of features (N, F) from the training slices', by `ood.measure_distance`."""
     scale = model.feature_scale
     return measure_distance(
         features.float().cpu().numpy(),
@@ -134,5 +134,5 @@ def compute_distance(model: "ResNetViT", features: "Tensor") -> NDArray[np.float
 
 
 def read_logits(model: "ResNetViT", logits: "Tensor") -> Prediction:
-    """Calibrated probabilities and labels of logits (N, 2), of slices whose features nobody measured."""
+    """Turn logits (N, 2) into calibrated probabilities and labels, of slices whose features were not measured."""
     return make_prediction(logits.numpy(), temperature=float(model.temperature), threshold=float(model.threshold))

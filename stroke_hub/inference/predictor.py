@@ -1,4 +1,4 @@
-"""Predictor: a model's answers by PyTorch or, without importing it, by onnxruntime from exported files."""
+"""Predictor: a model that PyTorch runs or, without importing it, onnxruntime from exported files."""
 
 import importlib.util
 import os
@@ -26,7 +26,7 @@ Backend = Literal["torch", "onnx"]
 
 
 class Predictor:
-    """A loaded model that predicts and explains, whatever computes it; threads may share one.
+    """Predict and explain with a loaded model, whatever computes it; threads may share one.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class Predictor:
         return cls(ResNetViT.from_pretrained(name, revision=revision, device=device, **options))
 
     def predict(self, slices: "Slice | Slices", *, batch_size: int = 32, contributions: bool = False) -> Prediction:
-        """As `predict.predict`."""
+        """Predict as `predict.predict` does."""
         if isinstance(self.model, ExportedModel):
             return self.model.predict(slices, batch_size=batch_size, contributions=contributions)
         from stroke_hub.inference.predict import predict_with_torch
@@ -124,7 +124,7 @@ class Predictor:
         return predict_with_torch(self.model, slices, batch_size=batch_size, contributions=contributions)
 
     def hash_weights(self) -> str:
-        """SHA-256 of the weights that answer: of model.safetensors as it was trained, whatever computes."""
+        """Give the SHA-256 of the weights: that of model.safetensors as it was trained, whatever computes."""
         if isinstance(self.model, ExportedModel):
             return self.model.weights_sha256
         from stroke_hub.models.resnet_vit import hash_weights
@@ -160,7 +160,7 @@ class Predictor:
         method: Method = "relevance",
         batch_size: int = 16,
     ) -> Explanation | list[Explanation]:
-        """As `explain.explain`; the ONNX backend knows its closed form alone.
+        """Explain as `explain.explain` does; the ONNX backend knows the closed form alone.
 
         Raises
         ------
@@ -204,7 +204,7 @@ def _as_predictor(model: "ResNetViT | ExportedModel | Predictor") -> Predictor:
 
 
 def _prefers_export(name: str | Path, revision: str | None, precision: Precision, options: dict[str, Any]) -> bool:
-    """Whether the export is there and the faster way on this machine."""
+    """Tell whether the export is there and the faster way on this machine."""
     if precision == "int8":
         return True
     if importlib.util.find_spec("onnxruntime") is None or _has_cuda():
@@ -217,7 +217,7 @@ def _prefers_export(name: str | Path, revision: str | None, precision: Precision
 
 
 def _has_cuda() -> bool:
-    """Whether torch would find a CUDA device; torch is imported only where there is a driver."""
+    """Tell whether torch would find a CUDA device; torch is imported only where there is a driver."""
     if "torch" not in sys.modules:
         driver = os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg") or shutil.which("nvidia-smi")
         if not driver or importlib.util.find_spec("torch") is None:

@@ -1,4 +1,4 @@
-"""The mathematics of an explanation, on tensors: one forward in, maps and contributions out.
+"""The mathematics of an explanation, on tensors: from one forward to maps and contributions.
 
 The closed forms need no autograd and no hooks: the gradients wanted are those of a small head and of the last
 transformer block at one token, and both are written out. A transformer that is not of the standard form goes
@@ -26,7 +26,7 @@ __all__ = ["Relevance", "compute_relevance", "compute_rollout", "has_closed_form
 
 
 class Relevance(NamedTuple):
-    """What one forward tells of N inputs; float32, without graph. h, w: the CNN's grid; g, k: the ViT's.
+    """Hold what one forward tells of N inputs; float32, without graph. h, w: the CNN's grid; g, k: the ViT's.
 
     logits : (N, 2), uncalibrated.
     log_odds : (N,), z of the class explained.
@@ -73,7 +73,7 @@ def _relu_slope(x: Tensor) -> Tensor:
 
 
 def _find_slope(activation: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """The derivative of an elementwise activation, where it is written out here."""
+    """Find the derivative of an elementwise activation; None where it is not written out here."""
     if type(activation) is nn.ReLU:
         return _relu_slope
     exact_gelu = isinstance(activation, nn.GELU) and getattr(activation, "approximate", "none") == "none"
@@ -81,7 +81,7 @@ def _find_slope(activation: nn.Module) -> Callable[[Tensor], Tensor] | None:
 
 
 def has_closed_form(vit: nn.Module) -> bool:
-    """Whether the last block is the standard pre-norm block that the written-out gradient is exact for."""
+    """Tell whether the last block is the standard pre-norm block, for which the written-out gradient is exact."""
     if not isinstance(vit, VisionTransformer):
         return False
     if type(vit).forward_features is not VisionTransformer.forward_features:
@@ -101,7 +101,7 @@ def has_closed_form(vit: nn.Module) -> bool:
 
 
 def compute_relevance(model: ResNetViT, x: Tensor, sign: Tensor | None = None, *, depth: int = 1) -> Relevance:
-    """Explain N inputs.
+    """Compute maps and contributions of N inputs.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def _record_attentions(private: ResNetViT, depth: int) -> list[Tensor]:
 
 
 def _chain_relevance(attentions: list[Tensor], gradients: tuple[Tensor, ...]) -> Tensor:
-    """Relevance of every token to CLS, (N, T): signed for one block, Chefer et al. (2021) for several."""
+    """Chain the relevance of every token to CLS, (N, T): signed for one block, Chefer et al. (2021) for several."""
     if len(attentions) == 1:
         return (attentions[0] * gradients[0])[:, :, 0].sum(1)
     size = attentions[0].shape[-1]
@@ -194,7 +194,7 @@ def _chain_relevance(attentions: list[Tensor], gradients: tuple[Tensor, ...]) ->
 
 
 def compute_rollout(model: ResNetViT, x: Tensor) -> Tensor:
-    """Attention rollout (Abnar and Zuidema, 2020) of the patches, (N, g, k), >= 0; it knows no class."""
+    """Compute attention rollout (Abnar and Zuidema, 2020) of the patches, (N, g, k), >= 0; it knows no class."""
     private = copy_for_evaluation(model)
     with torch.no_grad():
         attentions = _record_attentions(private, len(private.vit.blocks))
@@ -210,7 +210,7 @@ def compute_rollout(model: ResNetViT, x: Tensor) -> Tensor:
 
 
 class _LastBlock:
-    """The last transformer block and final norm, computed at the CLS token alone, and the way back."""
+    """Compute the last transformer block and final norm at the CLS token alone, and the way back."""
 
     def __init__(self, vit: Any, tokens: Tensor) -> None:
         block = vit.blocks[-1]
@@ -233,7 +233,7 @@ class _LastBlock:
         self.cls = _norm(vit.norm, self.after)  # (N, D)
 
     def relevance(self, gradient: Tensor) -> Tensor:
-        """R_j = sum_h P_hj dz/dP_hj of every token, (N, T), from dz/dc (N, D): the product written out."""
+        """Compute R_j = sum_h P_hj dz/dP_hj of every token, (N, T), from dz/dc (N, D): the product written out."""
         block = self.block
         slope = _find_slope(block.mlp.act)
         assert slope is not None  # noqa: S101  has_closed_form has looked
@@ -263,7 +263,7 @@ def _norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
 
 
 def _norm_back(layer: nn.LayerNorm, x: Tensor, gradient: Tensor) -> Tensor:
-    """The vector-Jacobian product of layer normalisation at x (Ba et al., 2016)."""
+    """Compute the vector-Jacobian product of layer normalisation at x (Ba et al., 2016)."""
     variance, mean = torch.var_mean(x, dim=-1, keepdim=True, correction=0)
     scale = torch.rsqrt(variance + layer.eps)
     unit = (x - mean) * scale
@@ -309,7 +309,7 @@ def _weigh(model: ResNetViT, pooled: Tensor, cls: Tensor, sign: Tensor | None) -
 
 
 def _as_grid(model: ResNetViT, relevance: Tensor) -> Tensor:
-    """Token relevance (N, T) without the prefix tokens, laid out as patches (N, g, k)."""
+    """Lay out token relevance (N, T) as patches (N, g, k), without the prefix tokens."""
     patches = relevance[:, model.vit.num_prefix_tokens :]
     return patches.reshape(patches.shape[0], *model.vit.patch_embed.grid_size)
 

@@ -1,4 +1,4 @@
-"""What a model answers, and how it is made of the arrays that any runtime gives: numpy alone, no torch."""
+"""Predictions and explanations, and how they are made of the arrays that a backend gives: numpy alone, no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +25,7 @@ __all__ = [
     "check_target",
     "make_explanations",
     "make_prediction",
-    "spread_sums",
     "to_squares",
-    "upsample",
 ]
 
 Target = Literal["Stroke", "Normal", "predicted"]
@@ -42,12 +40,12 @@ FloatMap = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the model says of N slices.
+    """Hold what the model says of N slices.
 
     probability : (N,) float64 in [0, 1], of Stroke, calibrated.
     label : N class names, by the model's threshold.
     logits : (N, 2) float32, of Normal and Stroke, uncalibrated.
-    distance : (N,) float64, >= 0, from the training slices (`novelty.measure_distance`); NaN where not measured.
+    distance : (N,) float64, >= 0, from the training slices (`ood.measure_distance`); NaN where not measured.
     unusual : (N,) bool, whether that is beyond the model's limit, or the slice blank: then the rest means little.
         Always False of a model without a limit.
     contributions : (N, 3) float32, log-odds of Stroke that CNN, ViT and baseline contribute, as in `Explanation`;
@@ -64,7 +62,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why the model says what it says of one slice; S is the model's image size.
+    """Hold why the model says what it says of one slice; S is the model's image size.
 
     target : the class explained, "Stroke" or "Normal"; every sign below is seen from it.
     label : the class predicted, by the model's threshold.
@@ -101,7 +99,7 @@ class Explanation:
     unusual: bool
 
     def get_map(self, layer: Layer) -> FloatMap:
-        """The float32 (S, S) map that `layer` names: "cnn", "vit" (>= 0) or "fused" (signed)."""
+        """Get the float32 (S, S) map that `layer` names: "cnn", "vit" (>= 0) or "fused" (signed)."""
         maps = {"cnn": self.cnn_map, "vit": self.vit_map, "fused": self.fused_map}
         if layer not in maps:
             raise ValueError(f"layer is {layer!r}, but must be one of {list(maps)}.")
@@ -109,7 +107,7 @@ class Explanation:
 
     @property
     def remarks(self) -> list[str]:
-        """What a reader must not miss: a slice unlike the training slices, and maps without positive evidence."""
+        """List what a reader must not miss: a slice unlike the training slices, maps without positive evidence."""
         warning = [describe_unusual(self.distance, self.distance_limit)] if self.unusual else []
         names: dict[Layer, str] = {
             "cnn": "Grad-CAM of the CNN",
@@ -123,7 +121,7 @@ class Explanation:
         ]
 
     def overlay(self, layer: Layer = "cnn", *, opacity: float = 0.5, colormap: str | None = None) -> Image.Image:
-        """The slice under one map, an RGB picture (S, S).
+        """Draw one map over the slice, an RGB picture (S, S).
 
         Colour and opacity grow with strength, each map scaled by its own largest absolute value; a map without
         evidence leaves the slice as it is.
@@ -153,7 +151,7 @@ class Explanation:
 
 
 def to_squares(model: Sight, slices: Sequence[Slice]) -> NDArray[np.uint8]:
-    """Slices as the model's squares, uint8 (N, S, S).
+    """Turn slices into the model's squares, uint8 (N, S, S).
 
     Raises
     ------
@@ -169,7 +167,7 @@ def to_squares(model: Sight, slices: Sequence[Slice]) -> NDArray[np.uint8]:
 
 
 def check_target(target: str) -> None:
-    """Refuse what is no class to explain.
+    """Refuse a target that is no class to explain.
 
     Raises
     ------
@@ -189,7 +187,7 @@ def make_prediction(
     squares: NDArray[np.uint8] | None = None,
     contributions: NDArray[np.float32] | None = None,
 ) -> Prediction:
-    """Calibrated probabilities and labels of logits (N, 2), and whether their slices are unusual.
+    """Turn logits (N, 2) into calibrated probabilities and labels, and tell which slices are unusual.
 
     Parameters
     ----------
@@ -219,7 +217,7 @@ def make_explanations(
     target: Target,
     method: str,
 ) -> list[Explanation]:
-    """The arrays of `relevance.Relevance` as explanations.
+    """Turn the arrays of `relevance.Relevance` into explanations.
 
     Parameters
     ----------
@@ -270,7 +268,7 @@ def make_explanations(
 
 
 def upsample(grid: NDArray[Any], size: int) -> NDArray[Any]:
-    """Grids (N, h, w) as smooth maps (N, size, size), bilinear between the centres of the cells; type kept."""
+    """Upsample grids (N, h, w) to (N, size, size), bilinear between the centres of the cells; the type is kept."""
     for axis in (1, 2):
         cells = grid.shape[axis]
         # as torch's interpolate with align_corners=False: pixel centres, and the border cell beyond its centre
@@ -283,7 +281,7 @@ def upsample(grid: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 def spread_sums(grid: NDArray[Any], size: int) -> NDArray[Any]:
-    """Grids of sums (N, h, w) as densities (N, size, size) with the same sums.
+    """Spread grids of sums (N, h, w) into densities (N, size, size) with the same sums.
 
     Bilinear weights of every cell add up to its area where the factor is whole; otherwise each cell is spread
     evenly over the pixels that it covers.

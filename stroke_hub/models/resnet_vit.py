@@ -1,4 +1,4 @@
-"""ResNetViT: a CNN beside a vision transformer, features concatenated, a small head; saved and loaded strictly.
+"""ResNetViT: a CNN beside a vision transformer, and a small head on both; saved and loaded strictly.
 
 The model takes float pixels in [0, 1] and normalises inside, each branch with its own statistics, so that
 nobody downstream can get the preprocessing wrong. What a reader needs besides the weights (calibration,
@@ -53,7 +53,7 @@ class ResNetViT(
     tags=["medical", "brain", "stroke", "ct", "mri", "explainable"],
     model_card_template=CARD,
 ):
-    """Two timm backbones and a head: brain slices in, two logits (Normal, Stroke) out.
+    """Classify brain slices by two timm backbones and a head: two logits (Normal, Stroke).
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class ResNetViT(
         self.register_buffer("feature_distance_limit", torch.tensor(float("inf")))
 
     def map_cnn(self, x: Tensor) -> Tensor:
-        """The CNN's last map, (N, C, H, W), of float pixels (N, 3, S, S) in [0, 1]."""
+        """Compute the CNN's last map, (N, C, H, W), of float pixels (N, 3, S, S) in [0, 1]."""
         features = self.cnn.forward_features((x - self.cnn_mean) / self.cnn_std)
         if features.ndim != 4 or features.shape[1] != self.cnn.num_features:
             raise ModelFormatError(
@@ -141,16 +141,16 @@ class ResNetViT(
         return cast(Tensor, features)
 
     def normalise_vit(self, x: Tensor) -> Tensor:
-        """Pixels as the transformer's patch embedding wants them, (N, 3, S, S)."""
+        """Normalise pixels (N, 3, S, S) for the transformer's patch embedding."""
         return (x - self.vit_mean) / self.vit_std
 
     def features(self, x: Tensor) -> Tensor:
-        """Both branches' features, (N, F): the pooled map, then the CLS token."""
+        """Compute both branches' features, (N, F): the pooled map, then the CLS token."""
         cls = self.vit.forward_features(self.normalise_vit(x))[:, 0]
         return torch.cat([self.map_cnn(x).mean((2, 3)), cls], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, 2), uncalibrated, of float pixels (N, 3, S, S) in [0, 1]."""
+        """Compute logits (N, 2), uncalibrated, of float pixels (N, 3, S, S) in [0, 1]."""
         return cast(Tensor, self.head(self.features(x)))
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -240,20 +240,20 @@ class ResNetViT(
 
 
 def hash_weights(model: ResNetViT) -> str:
-    """SHA-256 of the model.safetensors that `save_pretrained` writes, as 64 hexadecimal digits."""
+    """Hash the model.safetensors that `save_pretrained` writes: SHA-256, as 64 hexadecimal digits."""
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     return hashlib.sha256(save(weights, metadata={"format": "pt"})).hexdigest()
 
 
 def copy_for_evaluation(model: ResNetViT) -> ResNetViT:
-    """A private copy in evaluation mode that shares every tensor with `model` and needs no gradients."""
+    """Make a private copy in evaluation mode that shares every tensor with `model` and needs no gradients."""
     shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
     shared |= {id(buffer): buffer for buffer in model.buffers()}
     return copy.deepcopy(model, shared).eval()
 
 
 def get_evaluable(model: ResNetViT) -> ResNetViT:
-    """`model` itself in evaluation mode, otherwise a private copy: other threads may be using its mode."""
+    """Give `model` itself if it is in evaluation mode, else a private copy: other threads may use its mode."""
     return copy_for_evaluation(model) if any(part.training for part in model.modules()) else model
 
 

@@ -168,7 +168,7 @@ class ResolvedConfig(TrainConfig):
 
 
 def describe_variant(config: TrainConfig) -> str:
-    """What must be said wherever a figure of this run stands; "" for a model that is meant to be one."""
+    """Describe an ablation, control or probe, for every place that shows its figures; "" for a usual model."""
     words = []
     if config.probe:
         words.append("probe: a fast first look, only the head was trained")

@@ -67,7 +67,7 @@ def gather_rows(accelerator: Any, rows: Tensor, total: int) -> Tensor:
         return rows.cpu()
     padded = accelerator.pad_across_processes(rows.to(accelerator.device))
     # gather_for_metrics knows the order of a prepared DataLoader only; here the rows are interleaved
-    by_process = accelerator.gather(padded).unflatten(0, (count, len(padded)))
+    by_process: Tensor = accelerator.gather(padded).unflatten(0, (count, len(padded)))
     return by_process.transpose(0, 1).flatten(0, 1)[:total].cpu()
 
 

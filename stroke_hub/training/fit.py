@@ -1,4 +1,4 @@
-"""fit(config, records): a table of slices becomes a run folder. The test slices are not looked at here."""
+"""fit(): train a model on a table of slices and write its run folder. The test slices do not influence it."""
 
 import json
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ def fit(
     tracker: Tracker | None = None,
     checkpoint_minutes: float = 10.0,
 ) -> Path:
-    """Train, or go on with a run that was interrupted, or leave a finished one as it is.
+    """Train a model into a run folder, continue an interrupted run, or leave a finished one as it is.
 
     On the CPU, a run that was interrupted at whatever moment ends with the weights, to the bit, of one that was
     not. Started by torchrun, several processes share every batch; they all need to see the run folder.
@@ -119,7 +119,7 @@ def fit(
 
 
 def shuffle_labels(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Return a copy with a column "shuffled_label", in which train and val have their labels dealt out anew.
+    """Add a column "shuffled_label", in which the labels of train and val are permuted among the groups.
 
     Each group counts with the label of most of its slices (of equals, stroke); within train and within val,
     these are permuted among the groups, and all slices of a group get what it drew. So the number of stroke groups
@@ -185,7 +185,7 @@ def _check_folder(run_dir: Path, described: dict[str, Any]) -> None:
 
 
 def _fill_in(before: dict[str, Any]) -> dict[str, Any]:
-    """What a run of an earlier version did where it had no such setting yet is what None means now."""
+    """Fill in the settings that an earlier version did not have: it did what None means now."""
     known = {field.name for field in fields(TrainConfig)}
     try:
         resolved = TrainConfig(**{key: value for key, value in before.items() if key in known}).resolve()
@@ -202,7 +202,7 @@ def _check_processes(config: ResolvedConfig, count: int) -> None:
 
 
 def _take(table: pd.DataFrame, config: ResolvedConfig) -> pd.DataFrame:
-    """`limit` slices of each split, spread evenly over each class, so that none is lost."""
+    """Take `limit` slices of each split, spread evenly over each class, so that no class is lost."""
     if config.limit is None:
         return table
     taken = []
@@ -217,7 +217,7 @@ def _take(table: pd.DataFrame, config: ResolvedConfig) -> pd.DataFrame:
 
 
 def _decode_parts(model: ResNetViT, root: Path, table: pd.DataFrame) -> Parts:
-    """The squares of train and val, and the labels that are learned."""
+    """Decode the squares of train and val, and give the labels that are learned."""
     column = "shuffled_label" if "shuffled_label" in table else "label"
     parts = {}
     for split in ("train", "val"):
@@ -259,7 +259,7 @@ def _describe_features(model: ResNetViT, parts: Parts) -> None:
 
 
 def _describe(config: ResolvedConfig) -> dict[str, Any]:
-    """The configuration as the run folder keeps it: files by name and SHA-256, as a path is of one machine only."""
+    """Describe the configuration for the run folder: files by name and SHA-256, as a path is of one machine."""
     described: dict[str, Any] = asdict(config)
     for name in ("cnn_weights", "vit_weights", "init_from"):
         value = described[name]
@@ -294,7 +294,7 @@ def calibrate(
     method: Calibration = "platt",
     operating_point: OperatingPoint = "half",
 ) -> dict[str, float]:
-    """Store what validation logits (N, 2) ask for in the model, in place.
+    """Calibrate a model on validation logits (N, 2), in place.
 
     The temperature and the threshold go into their buffers, the shift into the bias of the head's last layer, half
     to each class: the probability stays the sigmoid of the difference of the logits over the temperature. Where the

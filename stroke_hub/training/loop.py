@@ -39,7 +39,7 @@ Parts = dict[str, tuple[Tensor, Tensor]]
 
 @dataclass
 class _Run:
-    """A training on its way. A checkpoint holds all of it that steps change."""
+    """Hold the state of a training; a checkpoint stores all of it that steps change."""
 
     config: ResolvedConfig
     accelerator: Any
@@ -64,7 +64,7 @@ class _Run:
 
     @property
     def validated(self) -> ResNetViT:
-        """What is validated and saved: the average where there is one."""
+        """Give the model that is validated and saved: the average where there is one."""
         return self.model if self.average is None else self.average.module
 
 
@@ -112,7 +112,7 @@ def train_epochs(
 def prepare_run(
     config: ResolvedConfig, accelerator: Any, model: ResNetViT, labels: Tensor, folder: Path, minutes: float
 ) -> _Run:
-    """The state of a training on labels (N,) before its first step; checkpoints go to `folder` every `minutes`."""
+    """Prepare a training on labels (N,) for its first step; checkpoints go to `folder` every `minutes`."""
     view: nn.Module = model
     if config.branches != "both":
         silence_branch(model, "vit" if config.branches == "cnn" else "cnn")
@@ -137,7 +137,7 @@ def prepare_run(
 
 
 def train_epoch(run: _Run, dataset: AugmentedSlices, epoch: int) -> float:
-    """Train for one epoch; the mean loss of its slices."""
+    """Train for one epoch and give the mean loss of its slices."""
     config, accelerator = run.config, run.accelerator
     seed = config.seed * 100_003 + epoch
     hold_still(run.model, run.optimizer, config, epoch)
@@ -167,7 +167,7 @@ def train_epoch(run: _Run, dataset: AugmentedSlices, epoch: int) -> float:
 
 
 def _take_step(run: _Run, squares: Tensor, labels: Tensor, epoch: int) -> bool:
-    """One update with a batch of all processes; whether it is time for a checkpoint."""
+    """Update once with a batch of all processes, and tell whether it is time for a checkpoint."""
     config, accelerator = run.config, run.accelerator
     count, device = accelerator.num_processes, accelerator.device
     if len(labels) < (1 if config.freeze_batch_norm else 2 * count):
@@ -205,7 +205,7 @@ def _take_step(run: _Run, squares: Tensor, labels: Tensor, epoch: int) -> bool:
 
 
 def _end_epoch(run: _Run, val: tuple[Tensor, Tensor], epoch: int, loss: float, file: Path) -> None:
-    """Validate, write down, save."""
+    """Validate the model, add a row to history.csv and write a checkpoint."""
     config, accelerator = run.config, run.accelerator
     squares, labels = val
     share_buffers(accelerator, run.validated)
@@ -266,7 +266,7 @@ def _restore(run: _Run, state: dict[str, Any]) -> None:
 
 
 def _set_random(run: _Run) -> None:
-    """Have this process's generators stand where they stood at the checkpoint."""
+    """Set this process's random generators to their state at the checkpoint."""
     if run.random is None or len(run.random) != run.accelerator.num_processes:
         say("note: another number of processes than before, so the rest of this epoch draws other numbers.")
         return
@@ -283,7 +283,7 @@ def _say_place(run: _Run) -> str:
 
 
 def measure_epoch(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Loss, accuracy and AUROC of the validation slices, from logits (N, 2) and labels (N,)."""
+    """Measure loss, accuracy and AUROC of the validation slices, from logits (N, 2) and labels (N,)."""
     probability = logits.softmax(1)[:, 1]
     return {
         "val_loss": float(nn.functional.cross_entropy(logits, labels)),

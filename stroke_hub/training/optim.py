@@ -1,4 +1,4 @@
-"""What the optimiser is given: parameter groups, learning rates, what is held still, the average of the weights."""
+"""The optimiser: parameter groups, learning rates, frozen parts and the average of the weights."""
 
 from collections.abc import Callable, Collection
 from typing import Any, Literal, cast
@@ -26,7 +26,7 @@ BRANCHES: tuple[Literal["cnn", "vit"], ...] = ("cnn", "vit")
 
 
 def build_optimizer(model: ResNetViT, config: ResolvedConfig) -> torch.optim.AdamW:
-    """AdamW over whatever of the model requires gradients now.
+    """Build AdamW over the parameters of the model that require gradients now.
 
     Without layer decay, and with weight decay on every parameter, there is one group; otherwise timm's: each
     backbone by its own `group_matcher`, with "lr_scale" = layer_decay^(layers above it), the head at 1.
@@ -57,7 +57,7 @@ def build_optimizer(model: ResNetViT, config: ResolvedConfig) -> torch.optim.Ada
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: ResolvedConfig, steps: int) -> Callable[[int], None]:
-    """A function that sets the optimiser's learning rates for update number `step`, from 0.
+    """Build a function that sets the optimiser's learning rates for update number `step`, from 0.
 
     They follow from `step` alone: a constant, or (Loshchilov and Hutter, 2017) a linear warm-up from a hundredth
     and half a cosine down to 0, both behind the head's epochs, which have the constant.
@@ -91,7 +91,7 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: ResolvedConfig, ste
 
 
 def hold_still(model: ResNetViT, optimizer: torch.optim.Optimizer, config: ResolvedConfig, epoch: int) -> None:
-    """Put the model into training mode for an epoch (from 1), but for what this epoch holds still.
+    """Put the model into training mode for an epoch (from 1), but for the parts that this epoch freezes.
 
     Backbones of given weights in the head's epochs, and a branch that an ablation does without, get no
     gradients and are in evaluation mode; frozen BatchNorm layers are in evaluation mode.
@@ -111,7 +111,7 @@ def hold_still(model: ResNetViT, optimizer: torch.optim.Optimizer, config: Resol
 
 
 def silence_branch(model: ResNetViT, branch: Literal["cnn", "vit"]) -> None:
-    """Make the head deaf to one branch, in place: its weights for these features are 0 and will stay so.
+    """Silence one branch, in place: the head's weights for its features are 0 and will stay so.
 
     The saved model then is a usual one whose other branch alone decides; `BranchView` trains it, where the
     features are zeros, so that the gradient of these weights is 0 too.
@@ -124,14 +124,14 @@ def silence_branch(model: ResNetViT, branch: Literal["cnn", "vit"]) -> None:
 
 
 class BranchView(nn.Module):
-    """The model with zeros in the place of one branch's features, which are not computed."""
+    """Show the model with zeros in place of one branch's features, which are not computed."""
 
     def __init__(self, model: ResNetViT, branch: Literal["cnn", "vit"]) -> None:
         super().__init__()
         self.model, self.branch = model, branch
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, 2) of float pixels (N, 3, S, S) in [0, 1]."""
+        """Compute logits (N, 2) of float pixels (N, 3, S, S) in [0, 1]."""
         model = self.model
         if self.branch == "cnn":
             cnn = model.map_cnn(x).mean((2, 3))
@@ -143,13 +143,13 @@ class BranchView(nn.Module):
 
 
 def build_average(model: ResNetViT, config: ResolvedConfig) -> Any:
-    """timm's moving average of the weights (buffers are copied), or None where the configuration has none."""
+    """Build timm's moving average of the weights (buffers are copied), or None where the configuration has none."""
     if not config.ema_decay:
         return None
     return ModelEmaV3(model, decay=config.ema_decay, use_warmup=True, exclude_buffers=True)
 
 
 def weigh_classes(labels: Tensor) -> Tensor:
-    """The weight of each class in the loss, float32 (2,): N / (2 N_class), for labels (N,) of 0 and 1."""
+    """Compute the weight of each class in the loss, float32 (2,): N / (2 N_class), for labels (N,) of 0 and 1."""
     counts = torch.bincount(labels, minlength=2).float()
     return len(labels) / (2 * counts)

@@ -1,4 +1,4 @@
-"""A fast first look: the backbones as they are, their features computed once, the head trained on them."""
+"""A probe, for a fast first look: the head is trained on features that the backbones compute once."""
 
 import math
 from typing import cast
@@ -23,7 +23,7 @@ __all__ = ["train_probe"]
 def train_probe(
     config: ResolvedConfig, model: ResNetViT, parts: dict[str, tuple[Tensor, Tensor]]
 ) -> tuple[pd.DataFrame, Tensor]:
-    """Train the head of `model` in place on its backbones' features of slices that are not augmented.
+    """Train the head of `model`, in place, on its backbones' features of slices that are not augmented.
 
     The head learns on standardised features; mean and deviation then go into its first layer, so that the model
     is a usual one. The best epoch by validation AUROC is kept; `feature_mean` and the limit of distances are set.
@@ -81,7 +81,7 @@ def train_probe(
 
 
 def _unstandardise(layer: nn.Linear, mean: Tensor, deviation: Tensor) -> None:
-    """Have a layer that learned on (x - mean) / deviation give the same of x, in place."""
+    """Fold (x - mean) / deviation into a layer that learned on it, in place, so that it takes x."""
     with torch.no_grad():
         layer.weight.div_(deviation)
         layer.bias.sub_(layer.weight @ mean)
