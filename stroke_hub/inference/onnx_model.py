@@ -345,7 +345,7 @@ def _start(file: Path, name: str, threads: int) -> "InferenceSession":
     with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
         # the key under which ONNX keeps the path of weights in another file; ours have theirs inside
         if content.find(b"location") >= 0:
-            raise ModelFormatError(f"{name}: {file.name} points to further files, so it is not one of ours.")
+            raise ModelFormatError(f"{name}: {file.name} points to further files, so it is refused.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
@@ -362,7 +362,7 @@ def _start(file: Path, name: str, threads: int) -> "InferenceSession":
 
 
 def _read_settings(session: "InferenceSession", name: str, file: str) -> ExportSettings:
-    """Read the graph's metadata, and refuse the graph unless its inputs and outputs are those of our exports."""
+    """Read the graph's metadata, and refuse the graph unless its inputs and outputs are those of an export."""
     try:
         settings = ExportSettings(**json.loads(session.get_modelmeta().custom_metadata_map[KEY]))
     except (KeyError, TypeError, ValueError, RecursionError):

@@ -34,14 +34,16 @@ HALVED_FROM = 4  # elements; below stand thresholds and the statistics of pixels
 def read_config(path: Path, name: str) -> dict[str, Any]:
     """Read the constructor's arguments of the model `name` from its config.json."""
     if path.stat().st_size > CONFIG_LIMIT:
-        raise ModelFormatError(f"{name}: config.json is larger than {CONFIG_LIMIT:,} bytes, so it is not ours.")
+        raise ModelFormatError(
+            f"{name}: config.json has more than {CONFIG_LIMIT:,} bytes, so it is not a ResNetViT's."
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise ModelFormatError(f"{name}: config.json is not JSON; download or save the model again.") from None
     if not isinstance(config, dict) or not {"format_version", "cnn", "vit", "image_size"} <= config.keys():
         raise ModelFormatError(
-            f"{name}: config.json lacks format_version, cnn, vit or image_size, so it is not ours."
+            f"{name}: config.json lacks format_version, cnn, vit or image_size, so it is not a ResNetViT's."
         )
     return config
 
