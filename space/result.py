@@ -93,7 +93,6 @@ def list_facts(result: Result) -> dict[str, Any]:
         "target": e.target,
         "log_odds": e.log_odds,
         "contributions": e.contributions,
-        "interaction": e.interaction,
         "unusual": bool(e.unusual),
         "distance": _finite(e.distance),
         "remarks": e.remarks,

@@ -217,7 +217,7 @@ def compare_recipes(
     DatasetError : a slice cannot be read.
     """
     out.mkdir(parents=True, exist_ok=True)
-    planned, size = plan_runs(base, seeds, out), base.resolve().image_size or 0
+    planned, size = plan_runs(base, seeds, out), base.resolve().image_size
     for name in (name for name in chosen if name in RECIPES and (name, seeds[0]) not in planned):
         say(f"{name}: left out, as robust has nothing to take away here.")
     # a finished run of another row is looked at too: it must be of these settings to stand in the table

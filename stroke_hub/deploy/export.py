@@ -1,4 +1,4 @@
-"""export(): a model becomes ONNX files that predict and explain without PyTorch, and what that changes is measured.
+"""export(): write a model as ONNX files that predict and explain without PyTorch, and measure what that changes.
 
 There is one implementation of the explanation: what is exported is `relevance.compute_relevance` itself.
 """
@@ -34,8 +34,9 @@ from stroke_hub.inference.onnx_model import (
     Precision,
 )
 from stroke_hub.inference.predict import to_float_pixels
-from stroke_hub.inference.relevance import compute_relevance, needs_autograd
-from stroke_hub.inference.results import answer
+from stroke_hub.inference.relevance import compute_relevance, has_closed_form
+from stroke_hub.inference.results import make_prediction
+from stroke_hub.metrics.classification import auroc
 from stroke_hub.models.resnet_vit import ResNetViT, copy_for_evaluation, hash_weights
 from stroke_hub.models.weights import WEIGHTS_FILE, is_stored_halved
 from stroke_hub.progress import say, track
@@ -53,7 +54,7 @@ GRIDS = ("cnn_map", "vit_map", "cnn_evidence", "vit_evidence")
 
 
 class _Graph(nn.Module):
-    """What the graph computes: uint8 squares and signs in, the fields of an explanation and the distance out."""
+    """Compute the outputs of the graph, explanation and distance, of uint8 squares and signs."""
 
     def __init__(self, model: ResNetViT, *, explains: bool) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ class _Graph(nn.Module):
         else:
             features = self.model.features(x)
             found = {"logits": self.model.head(features)}
-        away = features - self.model.feature_mean  # as novelty.measure_distance
+        away = features - self.model.feature_mean  # as ood.measure_distance
         scale = self.model.feature_scale
         found["distance"] = (away if scale is None else away / scale).square().mean(1).sqrt()
         return tuple(found[name] for name in _list_outputs(self.explains))
@@ -88,8 +89,7 @@ def export(
 ) -> dict[str, Any]:
     """Write the ONNX files of a run's model into its folder `onnx/`, taking the place of an earlier export.
 
-    A model whose explanation needs autograd (another transformer, or a head of several hidden layers) is exported
-    for prediction only.
+    A model whose transformer has no closed form of the explanation is exported for prediction only.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def export(
     if (run / WEIGHTS_FILE).is_file() and is_stored_halved(run / WEIGHTS_FILE):
         raise RunError(f"{run}: holds weights rounded to float16; export the run that they were published from.")
     model = ResNetViT.from_pretrained(run)
-    explains = not needs_autograd(model)
+    explains = has_closed_form(model.vit)
     if not explains:
         say(f"{run}: its explanation has no closed form; the export predicts only.")
     pixels, labels, on = _choose_squares(model, records, split, name)
@@ -168,7 +168,7 @@ def _check_packages() -> None:
 def _choose_squares(
     model: ResNetViT, records: Records | None, split: str, name: str
 ) -> tuple[Tensor, NDArray[np.int64] | None, str]:
-    """uint8 squares to measure on, their labels, and what they are in words."""
+    """Choose uint8 squares to measure on, their labels, and what they are in words."""
     if records is None:
         shape = (NOISE_SLICES, model.image_size, model.image_size)
         noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -181,7 +181,7 @@ def _choose_squares(
 
 
 def _trace(model: ResNetViT, explains: bool, name: str) -> "ModelProto":
-    """The graph of fp32, with metadata that says what it is of and without any that says where it was made."""
+    """Trace the graph of fp32, with metadata of its model and without any of the machine that made it."""
     private = copy_for_evaluation(model)
     # two of them: a batch of one would be taken for a constant
     pixels = torch.zeros((2, model.image_size, model.image_size), dtype=torch.uint8)
@@ -228,7 +228,7 @@ def _trace(model: ResNetViT, explains: bool, name: str) -> "ModelProto":
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the warnings that exporter and quantiser give of their own code."""
+    """Mute the warnings that exporter and quantiser give of their own code."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -249,7 +249,7 @@ def _save(graph: "ModelProto", file: Path) -> None:
 
 
 def _quantise(source: Path, target: Path) -> None:
-    """Matrix products in int8, weights of convolutions stored as float16."""
+    """Quantise matrix products to int8, and store weights of convolutions as float16."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -284,7 +284,7 @@ def _quantise(source: Path, target: Path) -> None:
 def _measure(
     model: ResNetViT, exports: dict[Precision, ExportedModel], pixels: Tensor, labels: NDArray[np.int64] | None
 ) -> dict[str, Any]:
-    """By precision, what changes against PyTorch."""
+    """Measure by precision what changes against PyTorch."""
     found: dict[str, list[dict[str, NDArray[np.float32]]]] = {"torch": [], **{p: [] for p in exports}}
     explains = all(exported.explains for exported in exports.values())
     graph = _Graph(copy_for_evaluation(model), explains=explains)
@@ -309,7 +309,9 @@ def _compare(
     labels: NDArray[np.int64] | None,
 ) -> dict[str, float | None]:
     before, after = (
-        answer(found["logits"], temperature=float(model.temperature), threshold=float(model.threshold)).probability
+        make_prediction(
+            found["logits"], temperature=float(model.temperature), threshold=float(model.threshold)
+        ).probability
         for found in (ours, theirs)
     )
     result = {
@@ -321,14 +323,14 @@ def _compare(
     if "contributions" in ours:
         result["contribution"] = float(np.abs(theirs["contributions"] - ours["contributions"]).max(initial=0))
         result["map"] = max(_compare_maps(ours[name], theirs[name]) for name in GRIDS)
-    if labels is not None and len(set(labels.tolist())) == 2:
-        from sklearn.metrics import roc_auc_score
-
-        result["auroc"] = float(roc_auc_score(labels, after) - roc_auc_score(labels, before))
+    if labels is not None:
+        areas = auroc(labels, after), auroc(labels, before)
+        if areas[0] is not None and areas[1] is not None:
+            result["auroc"] = areas[0] - areas[1]
     return result
 
 
 def _compare_maps(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    """The largest change of a cell as a share of its map's largest absolute value, in the median slice."""
+    """Compute the largest change of a cell as a share of its map's largest value, in the median slice."""
     change, scale = (np.abs(grid).max((1, 2)) for grid in (theirs - ours, ours))
     return float(np.median(change[scale > 0] / scale[scale > 0])) if (scale > 0).any() else 0.0

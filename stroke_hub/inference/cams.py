@@ -1,23 +1,19 @@
-"""Other people's maps, through the grad-cam package: slower, for comparison with the closed forms.
+"""Maps of other methods through the grad-cam package: slower than the closed forms, for comparison with them.
 
 HiResCAM and XGrad-CAM are missing on purpose: behind global average pooling they are Grad-CAM.
 """
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor, nn
 
+from stroke_hub.inference.results import Cam
 from stroke_hub.models.resnet_vit import ResNetViT, copy_for_evaluation
 
-__all__ = ["CAMS", "Cam", "compute_cams"]
-
-Cam = Literal["gradcam++", "layercam", "eigencam", "eigengradcam", "scorecam"]
-CAMS: tuple[Cam, ...] = get_args(Cam)
+__all__ = ["compute_cams"]
 
 
 class _Exposed(nn.Module):
-    """The model with one module whose output is the CNN's last map, for the package to hook."""
+    """Expose the CNN's last map as the output of a module, for the package to hook."""
 
     def __init__(self, model: ResNetViT) -> None:
         super().__init__()
@@ -32,14 +28,14 @@ class _Exposed(nn.Module):
         return logits
 
     def lay_out(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, T, D) as a map (N, D, g, k)."""
+        """Lay out tokens (N, T, D) as a map (N, D, g, k)."""
         patches = tokens[:, self.model.vit.num_prefix_tokens :]
         laid_out: Tensor = patches.unflatten(1, self.model.vit.patch_embed.grid_size).permute(0, 3, 1, 2)
         return laid_out
 
 
 def compute_cams(model: ResNetViT, x: Tensor, sign: Tensor, method: Cam) -> tuple[Tensor, Tensor]:
-    """The maps of both branches by another method, (N, S, S) each, scaled to 0..1 slice by slice.
+    """Compute the maps of both branches by another method, (N, S, S) each, scaled to 0..1 slice by slice.
 
     Parameters
     ----------

@@ -1,71 +1,72 @@
-"""explain(): one forward -> probability, CNN map, ViT map, fused map and what each branch contributed.
+"""explain(): a probability, the maps of both branches, their sum, and what each branch contributed, by one forward.
 
-The mathematics is in `relevance`; here it becomes pictures and numbers for a reader.
+relevance.py has the mathematics; here it becomes maps and numbers for a reader.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, overload
 
 from stroke_hub.inference.predict import compute_distance, to_float_pixels, to_pixels
-from stroke_hub.inference.results import Answering, Explanation, Target, check_target, describe
+from stroke_hub.inference.predictor import Predictor, _as_predictor
+from stroke_hub.inference.results import METHODS, Explanation, Method, Target, check_target, make_explanations
 from stroke_hub.io.slices import Slice
 from stroke_hub.progress import track
 
 if TYPE_CHECKING:  # torch is imported where it is used: an exported model answers without it
     from torch import Tensor
 
-    from stroke_hub.inference.cams import Cam
+    from stroke_hub.inference.onnx_model import ExportedModel
     from stroke_hub.models.resnet_vit import ResNetViT
 
-    Method = Literal["relevance", "attention"] | Cam
-
-__all__ = ["explain"]
+__all__ = ["explain", "explain_with_torch"]
 
 
 @overload
 def explain(
-    model: "ResNetViT | Answering",
+    model: "ResNetViT | ExportedModel | Predictor",
     slices: Slice,
     *,
     target: Target = ...,
     depth: int = ...,
-    method: "Method" = ...,
+    method: Method = ...,
     batch_size: int = ...,
 ) -> Explanation: ...
 
 
 @overload
 def explain(
-    model: "ResNetViT | Answering",
+    model: "ResNetViT | ExportedModel | Predictor",
     slices: "Sequence[Slice] | Tensor",
     *,
     target: Target = ...,
     depth: int = ...,
-    method: "Method" = ...,
+    method: Method = ...,
     batch_size: int = ...,
 ) -> list[Explanation]: ...
 
 
 def explain(
-    model: "ResNetViT | Answering",
+    model: "ResNetViT | ExportedModel | Predictor",
     slices: "Slice | Sequence[Slice] | Tensor",
     *,
     target: Target = "Stroke",
     depth: int = 1,
-    method: "Method" = "relevance",
+    method: Method = "relevance",
     batch_size: int = 16,
 ) -> Explanation | list[Explanation]:
     """Explain one slice or many, for the price of one forward.
 
     Parameters
     ----------
-    model : in any mode and on any device, or a `Predictor`; it is not changed, and threads may share it.
+    model : a `ResNetViT` in any mode and on any device, an `ExportedModel`, or a `Predictor` of either. It is not
+        changed, and threads may share it.
     slices : a slice, a sequence of them, or uint8 squares (N, S, S).
     target : the class explained; "predicted" takes each slice's own.
     depth : transformer blocks that the ViT map looks through; above 1 by autograd, at a higher price.
     method : of the two display maps. "relevance" is the closed form; "attention" takes rollout (Abnar and Zuidema,
-        2020) for the ViT map, which knows no class; the names in `cams.CAMS` take both from the grad-cam package,
-        many times slower. Probability, contributions, evidence and fused map are the same for all.
+        2020) for the ViT map, which knows no class; the names in `results.CAMS` take both from the
+        grad-cam package, many times slower. Probability, contributions, evidence and fused map are the same for
+        all.
     batch_size : how many go through the model at once.
 
     Returns
@@ -76,34 +77,40 @@ def explain(
     ------
     ValueError : for an unknown target or method, or a depth below 1.
     ModelFormatError : the transformer's attention cannot be read.
+    RunError : an export is asked for another method or depth than its own, or it predicts only.
+    TypeError : `model` is none of the three.
     """
-    if isinstance(model, Answering):
-        found: Explanation | list[Explanation] = model.explain(
-            slices, target=target, depth=depth, method=method, batch_size=batch_size
-        )
-        return found
-    from torch import Tensor
+    return _as_predictor(model).explain(slices, target=target, depth=depth, method=method, batch_size=batch_size)
 
-    from stroke_hub.inference.cams import CAMS
+
+def explain_with_torch(
+    model: "ResNetViT",
+    slices: "Sequence[Slice] | Tensor",
+    *,
+    target: Target,
+    depth: int,
+    method: Method,
+    batch_size: int,
+) -> list[Explanation]:
+    """Explain several slices with a model in PyTorch: `explain` without the choice of a backend."""
+    from torch import Tensor
 
     check_target(target)
     if depth < 1:
         raise ValueError(f"depth is {depth}, but must be at least 1.")
     if depth > len(model.vit.blocks):
         raise ValueError(f"depth is {depth}, but the transformer has {len(model.vit.blocks)} blocks.")
-    if method not in ("relevance", "attention", *CAMS):
-        raise ValueError(f"method is {method!r}, but must be one of {['relevance', 'attention', *CAMS]}.")
-    many = [slices] if isinstance(slices, Slice) else slices
-    if not len(many):
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}, but must be one of {list(METHODS)}.")
+    if not len(slices):
         return []
-    pixels = many if isinstance(many, Tensor) else to_pixels(model, many)
+    pixels = slices if isinstance(slices, Tensor) else to_pixels(model, slices)
     batches = track(pixels.split(batch_size), "explaining")
-    explained = [e for batch in batches for e in _explain_batch(model, batch, target, depth, method)]
-    return explained[0] if isinstance(slices, Slice) else explained
+    return [e for batch in batches for e in _explain_batch(model, batch, target, depth, method)]
 
 
 def _explain_batch(
-    model: "ResNetViT", pixels: "Tensor", target: Target, depth: int, method: "Method"
+    model: "ResNetViT", pixels: "Tensor", target: Target, depth: int, method: Method
 ) -> list[Explanation]:
     import torch
 
@@ -125,7 +132,7 @@ def _explain_batch(
             relevance = relevance._replace(cnn_map=cnn_map, vit_map=vit_map)
             words = f"{method}, by the grad-cam package"
     found = {name: values.cpu().numpy() for name, values in relevance._asdict().items()}
-    return describe(
+    return make_explanations(
         found | {"distance": compute_distance(model, relevance.features)},
         pixels.cpu().numpy(),
         temperature=float(model.temperature),

@@ -1,4 +1,4 @@
-"""A model as ONNX: its files found, read and refused, and run by onnxruntime; nothing here imports torch.
+"""A model exported to ONNX: find, check and read its files, and run it by onnxruntime, without importing torch.
 
 In the folder `onnx/` of a run or a Hub repository lie the graphs (`export` writes them) and export.json, which
 holds their SHA-256. A graph is data: whatever would load further files or code is refused.
@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from stroke_hub.errors import ModelFormatError, RunError
 from stroke_hub.files import hash_file
-from stroke_hub.inference.results import Explanation, Prediction, Target, answer, check_target, describe, to_squares
+from stroke_hub.inference.results import (
+    Explanation,
+    Prediction,
+    Target,
+    check_target,
+    make_explanations,
+    make_prediction,
+    to_squares,
+)
 from stroke_hub.io.slices import Slice
 from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES
@@ -49,7 +57,7 @@ Precision = Literal["fp32", "int8"]
 FOLDER = "onnx"
 EXPORT_FILE = "export.json"
 FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 EXPORT_LIMIT = 100_000  # bytes; ours are of some hundred
 AGAIN = "export it again with scripts/export.py, or use backend='torch'"
 PREDICTS_ONLY = "This export predicts only, as its model has no closed form; explain with backend='torch'."
@@ -64,20 +72,19 @@ EXPLAINED = (
     "cnn_evidence",
     "vit_evidence",
     "contributions",
-    "interaction",
     "norms",
 )
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a graph's metadata says of it: `Sight` of the model, its calibration, and whose weights these are."""
+class ExportSettings:
+    """Hold what a graph's metadata says: the model's `Sight`, its calibration, and which weights it has."""
 
     format_version: int
     weights_sha256: str
     image_size: int
     resize: Literal["pad", "stretch"]
-    interpolation: Literal["bilinear", "bicubic"]
+    interpolation: Literal["bilinear"]
     temperature: float
     threshold: float
     distance_limit: float | None
@@ -91,13 +98,13 @@ class Settings:
             and type(self.image_size) is int
             and 32 <= self.image_size <= 1024
             and self.resize in ("pad", "stretch")
-            and self.interpolation in ("bilinear", "bicubic")
+            and self.interpolation == "bilinear"
             and all(type(number) is float and np.isfinite(number) for number in numbers)
             and self.temperature > 0
             and type(self.distance_limit) in (float, type(None))
             and type(self.explains) is bool
         ):
-            raise ValueError("a setting is not one of ours")
+            raise ValueError("a setting is not one that export writes")
 
 
 class ExportedModel:
@@ -196,7 +203,7 @@ class ExportedModel:
     def predict(
         self, slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int = 32, contributions: bool = False
     ) -> Prediction:
-        """As `inference.predict`.
+        """Predict as `predict.predict` does.
 
         Raises
         ------
@@ -206,11 +213,11 @@ class ExportedModel:
             raise RunError(PREDICTS_ONLY)
         squares = self._to_squares(slices)
         if not len(squares):
-            return answer(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
+            return make_prediction(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
         names = (*PREDICTED, "contributions") if contributions else PREDICTED
         found = [self.run(batch, 1.0, names) for batch in _split(squares, batch_size, "predicting")]
         logits, distance, *parts = (np.concatenate([part[name] for part in found]) for name in names)
-        return answer(
+        return make_prediction(
             logits,
             temperature=self.temperature,
             threshold=self.threshold,
@@ -223,7 +230,7 @@ class ExportedModel:
     def explain(
         self, slices: "Sequence[Slice] | Tensor", *, target: Target = "Stroke", batch_size: int = 16
     ) -> list[Explanation]:
-        """As `explanation.explain` of several slices, by the closed form.
+        """Explain several slices as `explain.explain` does, by the closed form.
 
         Raises
         ------
@@ -235,7 +242,7 @@ class ExportedModel:
         sign = {"Stroke": 1.0, "Normal": -1.0, "predicted": 0.0}[target]
         explained: list[Explanation] = []
         for batch in _split(self._to_squares(slices), batch_size, "explaining"):
-            explained += describe(
+            explained += make_explanations(
                 self.run(batch, sign, EXPLAINED),
                 batch,
                 temperature=self.temperature,
@@ -254,7 +261,7 @@ class ExportedModel:
         return to_squares(self, slices) if isinstance(slices[0], Slice) else np.asarray(slices)
 
     def run(self, squares: NDArray[np.uint8], sign: float, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Outputs of the graph by name, of squares uint8 (N, S, S), `sign` as of `relevance.compute_relevance`."""
+        """Run the graph on squares uint8 (N, S, S) for outputs by name; `sign` is that of `compute_relevance`."""
         feed: dict[str, NDArray[Any]] = {"pixels": squares}
         if self.explains:
             feed["sign"] = np.full(len(squares), sign, np.float32)
@@ -262,14 +269,14 @@ class ExportedModel:
 
 
 def count_cores() -> int:
-    """The cores that this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_export(
     name: str | Path, revision: str | None = None, options: dict[str, Any] | None = None
 ) -> dict[str, Any] | None:
-    """What export.json of a run folder or a Hub repository says, or None where there is none.
+    """Read export.json of a run folder or a Hub repository; None where there is none.
 
     Returns
     -------
@@ -278,7 +285,7 @@ def read_export(
 
     Raises
     ------
-    ModelFormatError : it is not one of ours.
+    ModelFormatError : it is damaged, of another format, or was not written by `export`.
     HubError : the repository cannot be reached.
     """
     commit = None
@@ -296,19 +303,24 @@ def read_export(
         record = json.loads(file.read_text(encoding="utf-8")) if file.stat().st_size <= EXPORT_LIMIT else None
     except (ValueError, RecursionError):
         record = None
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if type(version) is int and version != EXPORT_VERSION:
+        raise ModelFormatError(
+            f"{name}: {FOLDER}/{EXPORT_FILE} is of format {version}, not {EXPORT_VERSION}; {AGAIN}."
+        )
     if not (
         isinstance(record, dict)
-        and record.get("format_version") == EXPORT_VERSION
+        and version == EXPORT_VERSION
         and isinstance(record.get("files"), dict)
         and all(key in FILES and isinstance(value, str) for key, value in record["files"].items())
         and record.keys() >= {"weights_sha256", "explains", "bytes", "measured"}
     ):
-        raise ModelFormatError(f"{name}: {FOLDER}/{EXPORT_FILE} is not one of ours; {AGAIN}.")
+        raise ModelFormatError(f"{name}: {FOLDER}/{EXPORT_FILE} is damaged, or was not written by export; {AGAIN}.")
     return dict(record) | {"commit": commit}
 
 
 def check_export(run: Path, weights_sha256: str) -> None:
-    """See that a run's export is whole and of these weights.
+    """Check that a run's export is whole and of these weights.
 
     Raises
     ------
@@ -333,7 +345,7 @@ def _start(file: Path, name: str, threads: int) -> "InferenceSession":
     with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
         # the key under which ONNX keeps the path of weights in another file; ours have theirs inside
         if content.find(b"location") >= 0:
-            raise ModelFormatError(f"{name}: {file.name} points to further files, so it is not one of ours.")
+            raise ModelFormatError(f"{name}: {file.name} points to further files, so it is refused.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
@@ -349,18 +361,18 @@ def _start(file: Path, name: str, threads: int) -> "InferenceSession":
         ) from None
 
 
-def _read_settings(session: "InferenceSession", name: str, file: str) -> Settings:
-    """The graph's metadata, where it and the graph's inputs and outputs are as ours."""
+def _read_settings(session: "InferenceSession", name: str, file: str) -> ExportSettings:
+    """Read the graph's metadata, and refuse the graph unless its inputs and outputs are those of an export."""
     try:
-        settings = Settings(**json.loads(session.get_modelmeta().custom_metadata_map[KEY]))
+        settings = ExportSettings(**json.loads(session.get_modelmeta().custom_metadata_map[KEY]))
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise ModelFormatError(f"{name}: {file} has other metadata than our exports; {AGAIN}.") from None
+        raise ModelFormatError(f"{name}: {file} has other metadata than this version's exports; {AGAIN}.") from None
     wanted = {"pixels": ["tensor(uint8)", settings.image_size, settings.image_size]}
     wanted |= {"sign": ["tensor(float)"]} if settings.explains else {}
     inputs = {part.name: [part.type, *part.shape[1:]] for part in session.get_inputs() if part.shape}
     outputs = {part.name for part in session.get_outputs() if part.type == "tensor(float)"}
     if inputs != wanted or not outputs >= set(EXPLAINED if settings.explains else PREDICTED):
-        raise ModelFormatError(f"{name}: {file} has other inputs or outputs than our exports; {AGAIN}.")
+        raise ModelFormatError(f"{name}: {file} has other inputs or outputs than this version's exports; {AGAIN}.")
     return settings
 
 

@@ -1,4 +1,4 @@
-"""Is this slice like those that the model was trained on? A distance between features, and a limit on it.
+"""Out-of-distribution slices: the distance of a slice's features from the training slices, and a limit on it.
 
 Each feature counts in standard deviations of the training slices, a Mahalanobis distance (Lee et al., 2018) whose
 covariance is diagonal. Only numpy is imported.
@@ -26,7 +26,7 @@ BLANK = 16  # grey levels: real slices span 82 and more, and a constant's featur
 def measure_distance(
     features: NDArray[np.floating], mean: NDArray[np.floating], scale: NDArray[np.floating] | None
 ) -> Floats:
-    """How far slices lie from the training slices, (N,) float64, >= 0: the root mean square of their z-scores.
+    """Measure how far slices lie from the training slices, (N,) float64, >= 0: the root mean square of z-scores.
 
     A training slice is at about 1 (some 0.9 in the median), at 2 a feature is off by two standard deviations.
 
@@ -44,7 +44,7 @@ def measure_distance(
 
 
 def find_unusual(distance: Floats, limit: float, squares: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which slices are unlike the training slices, (N,): beyond the limit, or blank.
+    """Find the slices that are unlike the training slices, (N,): beyond the limit, or blank.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def find_unusual(distance: Floats, limit: float, squares: NDArray[np.uint8]) -> 
 
 
 def describe_unusual(distance: float, limit: float) -> str:
-    """What a reader is told of an unusual slice."""
+    """Describe to a reader what is unusual about a slice."""
     if distance <= limit:
         return "a blank picture: there is nothing in it that could be judged"
     return f"unlike the training slices (distance {distance:.2f}, limit {limit:.2f}): the answer means little"

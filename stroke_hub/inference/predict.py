@@ -1,4 +1,4 @@
-"""Slices in, calibrated probabilities out. Nothing here knows of files."""
+"""predict(): slices in, calibrated probabilities out. Nothing here reads files."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stroke_hub.inference.ood import measure_distance
-from stroke_hub.inference.results import Answering, Prediction, Sight, answer, to_squares
-from stroke_hub.io.slices import Slice
+from stroke_hub.inference.predictor import Predictor, _as_predictor
+from stroke_hub.inference.results import Prediction, make_prediction, to_squares
+from stroke_hub.io.slices import Sight, Slice
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.progress import track
 
@@ -16,26 +17,35 @@ if TYPE_CHECKING:  # torch is imported where it is used: an exported model answe
     import torch
     from torch import Tensor
 
+    from stroke_hub.inference.onnx_model import ExportedModel
     from stroke_hub.models.resnet_vit import ResNetViT
 
-__all__ = ["compute_distance", "compute_features", "predict", "read_logits", "to_float_pixels", "to_pixels"]
+__all__ = [
+    "compute_distance",
+    "compute_features",
+    "predict",
+    "predict_with_torch",
+    "read_logits",
+    "to_float_pixels",
+    "to_pixels",
+]
 
 
 def to_pixels(model: Sight, slices: Sequence[Slice]) -> "Tensor":
-    """Slices as the model's squares, uint8 (N, S, S)."""
+    """Turn slices into the model's squares, uint8 (N, S, S)."""
     import torch
 
     return torch.from_numpy(to_squares(model, slices))
 
 
 def to_float_pixels(pixels: "Tensor", device: "torch.device | str") -> "Tensor":
-    """Grey uint8 (N, S, S) as the model's input, float32 (N, 3, S, S) in [0, 1], on `device`."""
+    """Turn grey uint8 (N, S, S) into the model's input, float32 (N, 3, S, S) in [0, 1], on `device`."""
     grey = pixels.to(device).float().div_(255)
     return grey[:, None].expand(-1, 3, -1, -1)
 
 
 def predict(
-    model: "ResNetViT | Answering",
+    model: "ResNetViT | ExportedModel | Predictor",
     slices: "Slice | Sequence[Slice] | Tensor",
     *,
     batch_size: int = 32,
@@ -45,14 +55,24 @@ def predict(
 
     Parameters
     ----------
-    model : a model on any device, or a `Predictor`.
+    model : a `ResNetViT` on any device, an `ExportedModel`, or a `Predictor` of either.
     slices : one slice, several, or uint8 squares (N, S, S) as `to_pixels` gives them.
     batch_size : how many go through the model at once.
     contributions : tell what each branch contributed, too: of a standard transformer for the same price, of others
         for that of a backward pass. Logits may differ by rounding from those without.
+
+    Raises
+    ------
+    RunError : an export has no contributions.
+    TypeError : `model` is none of the three, or `slices` holds something else.
     """
-    if isinstance(model, Answering):
-        return model.predict(slices, batch_size=batch_size, contributions=contributions)
+    return _as_predictor(model).predict(slices, batch_size=batch_size, contributions=contributions)
+
+
+def predict_with_torch(
+    model: "ResNetViT", slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int, contributions: bool
+) -> Prediction:
+    """Predict with a model in PyTorch: `predict` without the choice of a backend."""
     import torch
 
     from stroke_hub.inference.relevance import compute_relevance
@@ -61,7 +81,7 @@ def predict(
     if isinstance(slices, Slice):
         slices = [slices]
     if not len(slices):
-        return answer(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
+        return make_prediction(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
     pixels = slices if isinstance(slices, torch.Tensor) else to_pixels(model, slices)
     device = model.temperature.device
     evaluable = get_evaluable(model)
@@ -80,7 +100,7 @@ def predict(
                 found = evaluable.head(features)
             logits.append(found.float().cpu())
             distance.append(compute_distance(model, features))
-    return answer(
+    return make_prediction(
         torch.cat(logits).numpy(),
         temperature=float(model.temperature),
         threshold=float(model.threshold),
@@ -92,7 +112,7 @@ def predict(
 
 
 def compute_features(model: "ResNetViT", squares: "Tensor", *, name: str = "") -> "Tensor":
-    """Both branches' features, float32 (N, F), on the CPU, of uint8 squares (N, S, S); `name` is for the bar."""
+    """Compute both branches' features, float32 (N, F) on the CPU, of uint8 squares (N, S, S); `name` is shown."""
     import torch
 
     from stroke_hub.models.resnet_vit import get_evaluable
@@ -104,7 +124,7 @@ def compute_features(model: "ResNetViT", squares: "Tensor", *, name: str = "") -
 
 
 def compute_distance(model: "ResNetViT", features: "Tensor") -> NDArray[np.float64]:
-    """How far features (N, F) are from the training slices', (N,): `novelty.measure_distance`."""
+    """Compute the distance (N,) of features (N, F) from the training slices', by `ood.measure_distance`."""
     scale = model.feature_scale
     return measure_distance(
         features.float().cpu().numpy(),
@@ -114,5 +134,5 @@ def compute_distance(model: "ResNetViT", features: "Tensor") -> NDArray[np.float
 
 
 def read_logits(model: "ResNetViT", logits: "Tensor") -> Prediction:
-    """Calibrated probabilities and labels of logits (N, 2), of slices whose features nobody measured."""
-    return answer(logits.numpy(), temperature=float(model.temperature), threshold=float(model.threshold))
+    """Turn logits (N, 2) into calibrated probabilities and labels, of slices whose features were not measured."""
+    return make_prediction(logits.numpy(), temperature=float(model.temperature), threshold=float(model.threshold))

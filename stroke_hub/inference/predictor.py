@@ -1,4 +1,4 @@
-"""Predictor: a model's answers by PyTorch or, without importing it, by onnxruntime from exported files."""
+"""Predictor: a model that PyTorch runs or, without importing it, onnxruntime from exported files."""
 
 import importlib.util
 import os
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stroke_hub.errors import HubError, ModelFormatError, RunError
 from stroke_hub.inference.onnx_model import ExportedModel, Precision, read_export
-from stroke_hub.inference.results import Explanation, Prediction, Target
+from stroke_hub.inference.results import Explanation, Method, Prediction, Target
 from stroke_hub.io.slices import Slice
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stroke_hub.inference.explain import Method
     from stroke_hub.models.resnet_vit import ResNetViT
 
     Slices = Sequence[Slice] | Tensor
@@ -27,7 +26,7 @@ Backend = Literal["torch", "onnx"]
 
 
 class Predictor:
-    """A loaded model that predicts and explains, whatever computes it; threads may share one.
+    """Predict and explain with a loaded model, whatever computes it; threads may share one.
 
     Attributes
     ----------
@@ -117,15 +116,15 @@ class Predictor:
         return cls(ResNetViT.from_pretrained(name, revision=revision, device=device, **options))
 
     def predict(self, slices: "Slice | Slices", *, batch_size: int = 32, contributions: bool = False) -> Prediction:
-        """As `inference.predict`."""
+        """Predict as `predict.predict` does."""
         if isinstance(self.model, ExportedModel):
             return self.model.predict(slices, batch_size=batch_size, contributions=contributions)
-        from stroke_hub.inference.predict import predict
+        from stroke_hub.inference.predict import predict_with_torch
 
-        return predict(self.model, slices, batch_size=batch_size, contributions=contributions)
+        return predict_with_torch(self.model, slices, batch_size=batch_size, contributions=contributions)
 
     def hash_weights(self) -> str:
-        """SHA-256 of the weights that answer: of model.safetensors as it was trained, whatever computes."""
+        """Give the SHA-256 of the weights: that of model.safetensors as it was trained, whatever computes."""
         if isinstance(self.model, ExportedModel):
             return self.model.weights_sha256
         from stroke_hub.models.resnet_vit import hash_weights
@@ -139,7 +138,7 @@ class Predictor:
         *,
         target: Target = ...,
         depth: int = ...,
-        method: "Method" = ...,
+        method: Method = ...,
         batch_size: int = ...,
     ) -> Explanation: ...
     @overload
@@ -149,7 +148,7 @@ class Predictor:
         *,
         target: Target = ...,
         depth: int = ...,
-        method: "Method" = ...,
+        method: Method = ...,
         batch_size: int = ...,
     ) -> list[Explanation]: ...
     def explain(
@@ -158,31 +157,54 @@ class Predictor:
         *,
         target: Target = "Stroke",
         depth: int = 1,
-        method: "Method" = "relevance",
+        method: Method = "relevance",
         batch_size: int = 16,
     ) -> Explanation | list[Explanation]:
-        """As `explanation.explain`; the ONNX backend knows its closed form alone.
+        """Explain as `explain.explain` does; the ONNX backend knows the closed form alone.
 
         Raises
         ------
         RunError : the ONNX backend is asked for another method or depth, or its export predicts only.
         """
+        many = [slices] if isinstance(slices, Slice) else slices
         if isinstance(self.model, ExportedModel):
             if depth != 1 or method != "relevance":
                 raise RunError(
                     "The ONNX backend explains with depth=1 and method='relevance' only; "
                     "load the model with backend='torch' for others."
                 )
-            many = [slices] if isinstance(slices, Slice) else slices
             explained = self.model.explain(many, target=target, batch_size=batch_size)
-            return explained[0] if isinstance(slices, Slice) else explained
-        from stroke_hub.inference.explain import explain
+        else:
+            from stroke_hub.inference.explain import explain_with_torch
 
-        return explain(self.model, slices, target=target, depth=depth, method=method, batch_size=batch_size)
+            explained = explain_with_torch(
+                self.model, many, target=target, depth=depth, method=method, batch_size=batch_size
+            )
+        return explained[0] if isinstance(slices, Slice) else explained
+
+
+def _as_predictor(model: "ResNetViT | ExportedModel | Predictor") -> Predictor:
+    """Give a predictor of any model that `predict` and `explain` accept.
+
+    Raises
+    ------
+    TypeError : it is something else.
+    """
+    if isinstance(model, Predictor):
+        return model
+    if not isinstance(model, ExportedModel):
+        from stroke_hub.models.resnet_vit import ResNetViT
+
+        if not isinstance(model, ResNetViT):
+            raise TypeError(
+                f"model is a {type(model).__name__}, but must be a ResNetViT, an ExportedModel or a Predictor; "
+                "load one with Predictor.from_pretrained."
+            )
+    return Predictor(model, precision=model.precision if isinstance(model, ExportedModel) else "fp32")
 
 
 def _prefers_export(name: str | Path, revision: str | None, precision: Precision, options: dict[str, Any]) -> bool:
-    """Whether the export is there and the faster way on this machine."""
+    """Tell whether the export is there and the faster way on this machine."""
     if precision == "int8":
         return True
     if importlib.util.find_spec("onnxruntime") is None or _has_cuda():
@@ -195,7 +217,7 @@ def _prefers_export(name: str | Path, revision: str | None, precision: Precision
 
 
 def _has_cuda() -> bool:
-    """Whether torch would find a CUDA device; torch is imported only where there is a driver."""
+    """Tell whether torch would find a CUDA device; torch is imported only where there is a driver."""
     if "torch" not in sys.modules:
         driver = os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg") or shutil.which("nvidia-smi")
         if not driver or importlib.util.find_spec("torch") is None:

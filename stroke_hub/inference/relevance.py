@@ -1,4 +1,4 @@
-"""The mathematics of an explanation, on tensors: one forward in, maps and contributions out.
+"""The mathematics of an explanation, on tensors: from one forward to maps and contributions.
 
 The closed forms need no autograd and no hooks: the gradients wanted are those of a small head and of the last
 transformer block at one token, and both are written out. A transformer that is not of the standard form goes
@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from stroke_hub.errors import ModelFormatError
 from stroke_hub.models.resnet_vit import ResNetViT, copy_for_evaluation, get_evaluable
 
-__all__ = ["Relevance", "compute_relevance", "compute_rollout", "has_closed_form", "needs_autograd"]
+__all__ = ["Relevance", "compute_relevance", "compute_rollout", "has_closed_form"]
 
 
 class Relevance(NamedTuple):
-    """What one forward tells of N inputs; float32, without graph. h, w: the CNN's grid; g, k: the ViT's.
+    """Hold what one forward tells of N inputs; float32, without graph. h, w: the CNN's grid; g, k: the ViT's.
 
     logits : (N, 2), uncalibrated.
     log_odds : (N,), z of the class explained.
@@ -36,7 +36,6 @@ class Relevance(NamedTuple):
     cnn_evidence : (N, h, w), signed, in log-odds, summing to `contributions[:, 0]`.
     vit_evidence : (N, g, k), signed, in log-odds, summing to `contributions[:, 1]`: an allocation.
     contributions : (N, 3), of the CNN, the ViT and the baseline, in log-odds, summing to `log_odds`.
-    interaction : (N,), two-player interaction in log-odds, split evenly; 0 for one hidden layer's exact form.
     norms : (N, 2), Euclidean norms of the two branches' features: a diagnostic, not a contribution.
     features : (N, F), both branches' features.
     cls_relevance : (N,), the attention relevance of the CLS token itself.
@@ -50,7 +49,6 @@ class Relevance(NamedTuple):
     cnn_evidence: Tensor
     vit_evidence: Tensor
     contributions: Tensor
-    interaction: Tensor
     norms: Tensor
     features: Tensor
     cls_relevance: Tensor
@@ -63,7 +61,6 @@ class _HeadTerms(NamedTuple):
     gradient: Tensor  # (N, F), dz/dh
     beta: Tensor  # (N, F), average of dz/dh on the way from the baseline
     contributions: Tensor  # (N, 3)
-    interaction: Tensor  # (N,)
 
 
 def _gelu_slope(x: Tensor) -> Tensor:
@@ -76,7 +73,7 @@ def _relu_slope(x: Tensor) -> Tensor:
 
 
 def _find_slope(activation: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """The derivative of an elementwise activation, where it is written out here."""
+    """Find the derivative of an elementwise activation; None where it is not written out here."""
     if type(activation) is nn.ReLU:
         return _relu_slope
     exact_gelu = isinstance(activation, nn.GELU) and getattr(activation, "approximate", "none") == "none"
@@ -84,7 +81,7 @@ def _find_slope(activation: nn.Module) -> Callable[[Tensor], Tensor] | None:
 
 
 def has_closed_form(vit: nn.Module) -> bool:
-    """Whether the last block is the standard pre-norm block that the written-out gradient is exact for."""
+    """Tell whether the last block is the standard pre-norm block, for which the written-out gradient is exact."""
     if not isinstance(vit, VisionTransformer):
         return False
     if type(vit).forward_features is not VisionTransformer.forward_features:
@@ -103,14 +100,8 @@ def has_closed_form(vit: nn.Module) -> bool:
     )
 
 
-def needs_autograd(model: ResNetViT) -> bool:
-    """Whether an explanation of depth 1 takes a backward pass: transformer or head is not of the standard form."""
-    layers = [layer for layer in model.head if not isinstance(layer, nn.Dropout)]
-    return not has_closed_form(model.vit) or _find_hidden_slope(layers) is None
-
-
 def compute_relevance(model: ResNetViT, x: Tensor, sign: Tensor | None = None, *, depth: int = 1) -> Relevance:
-    """Explain N inputs.
+    """Compute maps and contributions of N inputs.
 
     Parameters
     ----------
@@ -192,7 +183,7 @@ def _record_attentions(private: ResNetViT, depth: int) -> list[Tensor]:
 
 
 def _chain_relevance(attentions: list[Tensor], gradients: tuple[Tensor, ...]) -> Tensor:
-    """Relevance of every token to CLS, (N, T): signed for one block, Chefer et al. (2021) for several."""
+    """Chain the relevance of every token to CLS, (N, T): signed for one block, Chefer et al. (2021) for several."""
     if len(attentions) == 1:
         return (attentions[0] * gradients[0])[:, :, 0].sum(1)
     size = attentions[0].shape[-1]
@@ -203,7 +194,7 @@ def _chain_relevance(attentions: list[Tensor], gradients: tuple[Tensor, ...]) ->
 
 
 def compute_rollout(model: ResNetViT, x: Tensor) -> Tensor:
-    """Attention rollout (Abnar and Zuidema, 2020) of the patches, (N, g, k), >= 0; it knows no class."""
+    """Compute attention rollout (Abnar and Zuidema, 2020) of the patches, (N, g, k), >= 0; it knows no class."""
     private = copy_for_evaluation(model)
     with torch.no_grad():
         attentions = _record_attentions(private, len(private.vit.blocks))
@@ -219,7 +210,7 @@ def compute_rollout(model: ResNetViT, x: Tensor) -> Tensor:
 
 
 class _LastBlock:
-    """The last transformer block and final norm, computed at the CLS token alone, and the way back."""
+    """Compute the last transformer block and final norm at the CLS token alone, and the way back."""
 
     def __init__(self, vit: Any, tokens: Tensor) -> None:
         block = vit.blocks[-1]
@@ -242,7 +233,7 @@ class _LastBlock:
         self.cls = _norm(vit.norm, self.after)  # (N, D)
 
     def relevance(self, gradient: Tensor) -> Tensor:
-        """R_j = sum_h P_hj dz/dP_hj of every token, (N, T), from dz/dc (N, D): the product written out."""
+        """Compute R_j = sum_h P_hj dz/dP_hj of every token, (N, T), from dz/dc (N, D): the product written out."""
         block = self.block
         slope = _find_slope(block.mlp.act)
         assert slope is not None  # noqa: S101  has_closed_form has looked
@@ -272,7 +263,7 @@ def _norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
 
 
 def _norm_back(layer: nn.LayerNorm, x: Tensor, gradient: Tensor) -> Tensor:
-    """The vector-Jacobian product of layer normalisation at x (Ba et al., 2016)."""
+    """Compute the vector-Jacobian product of layer normalisation at x (Ba et al., 2016)."""
     variance, mean = torch.var_mean(x, dim=-1, keepdim=True, correction=0)
     scale = torch.rsqrt(variance + layer.eps)
     unit = (x - mean) * scale
@@ -281,47 +272,23 @@ def _norm_back(layer: nn.LayerNorm, x: Tensor, gradient: Tensor) -> Tensor:
     return scale * (inner - spread)
 
 
-def _weigh(model: ResNetViT, pooled: Tensor, cls: Tensor, sign: Tensor | None) -> _HeadTerms:
-    """Logits, gradient and contributions of the features, at the head."""
-    layers = [layer for layer in model.head if not isinstance(layer, nn.Dropout)]
-    slope = _find_hidden_slope(layers)
-    features = torch.cat([pooled, cls], dim=1)
-    baseline = model.feature_mean.float()
-    if slope is None:
-        return _weigh_any_head(model, features, baseline, pooled.shape[1], sign)
-    return _weigh_two_layers(model, layers, slope, features, baseline, pooled.shape[1], sign)
-
-
-def _find_hidden_slope(layers: list[nn.Module]) -> Callable[[Tensor], Tensor] | None:
-    """That of the one hidden layer of a head, where it is written out; None for any other head."""
-    standard = len(layers) == 3 and type(layers[0]) is nn.Linear and type(layers[2]) is nn.Linear
-    return _find_slope(layers[1]) if standard else None
-
-
 def _predict_sign(model: ResNetViT, logits: Tensor, sign: Tensor | None) -> Tensor:
     probability = ((logits[:, 1] - logits[:, 0]) / model.temperature.float()).sigmoid()
     predicted = torch.where(probability >= model.threshold, 1.0, -1.0).to(logits)
     return predicted if sign is None else torch.where(sign == 0, predicted, sign.to(logits))
 
 
-def _weigh_two_layers(
-    model: ResNetViT,
-    layers: list[nn.Module],
-    slope: Callable[[Tensor], Tensor],
-    features: Tensor,
-    baseline: Tensor,
-    split: int,
-    sign: Tensor | None,
-) -> _HeadTerms:
-    """Linear, activation, Linear: integrated gradients (Sundararajan et al., 2017) have a closed form.
+def _weigh(model: ResNetViT, pooled: Tensor, cls: Tensor, sign: Tensor | None) -> _HeadTerms:
+    """Compute logits, gradient and contributions of the features, at the head: Linear, ReLU, Dropout, Linear.
 
-    On the straight way from the baseline every pre-activation moves from u0 to u at constant speed, so the mean
-    slope of each hidden unit is (act(u) - act(u0)) / (u - u0).
+    Integrated gradients (Sundararajan et al., 2017) have a closed form here. On the straight way from the baseline
+    every pre-activation moves from u0 to u at constant speed, so the mean slope of each hidden unit is
+    (relu(u) - relu(u0)) / (u - u0).
     """
-    first, activation, last = cast(nn.Linear, layers[0]), layers[1], cast(nn.Linear, layers[2])
-    weight = first.weight.float()
+    first, last = cast(nn.Linear, model.head[0]), cast(nn.Linear, model.head[-1])
+    features, baseline, split = torch.cat([pooled, cls], dim=1), model.feature_mean.float(), pooled.shape[1]
     both = _linear(first, torch.cat([features, baseline[None]]))
-    active = activation(both)
+    active = both.relu()
     logits = _linear(last, active)
     sign = _predict_sign(model, logits[:-1], sign)
     difference = (logits[:, 1] - logits[:, 0]) / model.temperature.float()
@@ -330,51 +297,19 @@ def _weigh_two_layers(
     step = u - u0
     moves = step.abs() > 1e-6  # below, the quotient is rounding error; the slope is its limit
     mean_slope = torch.where(
-        moves, (active[:-1] - active[-1:]) / torch.where(moves, step, torch.ones_like(step)), slope(u)
+        moves, (active[:-1] - active[-1:]) / torch.where(moves, step, torch.ones_like(step)), _relu_slope(u)
     )
-    rows = torch.cat([output * slope(u), output * mean_slope]) @ weight  # one product for both
+    # one product for both
+    rows = torch.cat([output * _relu_slope(u), output * mean_slope]) @ first.weight.float()
     gradient, beta = rows[: u.shape[0]], rows[u.shape[0] :]
     parts = beta * (features - baseline)
     cnn, vit = parts[:, :split].sum(1), parts[:, split:].sum(1)
     contributions = torch.stack([cnn, vit, difference[-1] * sign], dim=1)
-    return _HeadTerms(
-        logits[:-1], difference[:-1] * sign, sign, gradient, beta, contributions, torch.zeros_like(cnn)
-    )
-
-
-def _weigh_any_head(
-    model: ResNetViT, features: Tensor, baseline: Tensor, split: int, sign: Tensor | None
-) -> _HeadTerms:
-    """Any other head: its gradient by autograd, contributions as two-player Shapley values (Shapley, 1953)."""
-
-    def compute_logits(h: Tensor) -> Tensor:
-        for layer in model.head:
-            h = _linear(layer, h) if type(layer) is nn.Linear else layer(h)
-        return h
-
-    with torch.enable_grad():
-        leaf = features.detach().requires_grad_()
-        logits = compute_logits(leaf)
-        sign = _predict_sign(model, logits.detach(), sign)
-        z = (logits[:, 1] - logits[:, 0]) / model.temperature.float() * sign
-        (gradient,) = torch.autograd.grad(z.sum(), leaf)
-    base = baseline.expand_as(features)
-    only_cnn = torch.cat([features[:, :split], base[:, split:]], dim=1)
-    only_vit = torch.cat([base[:, :split], features[:, split:]], dim=1)
-    with torch.no_grad():
-        cornered = compute_logits(torch.cat([only_cnn, only_vit, base]))
-        corners = (cornered[:, 1] - cornered[:, 0]) / model.temperature.float()
-        v11 = z.detach()
-        v10, v01, v00 = (corner * sign for corner in corners.chunk(3))
-        cnn = ((v10 - v00) + (v11 - v01)) / 2
-        vit = ((v01 - v00) + (v11 - v10)) / 2
-        contributions = torch.stack([cnn, vit, v00], dim=1)
-        interaction = v11 - v10 - v01 + v00
-    return _HeadTerms(logits.detach(), v11, sign, gradient, gradient, contributions, interaction)
+    return _HeadTerms(logits[:-1], difference[:-1] * sign, sign, gradient, beta, contributions)
 
 
 def _as_grid(model: ResNetViT, relevance: Tensor) -> Tensor:
-    """Token relevance (N, T) without the prefix tokens, laid out as patches (N, g, k)."""
+    """Lay out token relevance (N, T) as patches (N, g, k), without the prefix tokens."""
     patches = relevance[:, model.vit.num_prefix_tokens :]
     return patches.reshape(patches.shape[0], *model.vit.patch_embed.grid_size)
 
@@ -386,7 +321,7 @@ def _gather(
     weights = torch.stack([head.gradient[:, :split], head.beta[:, :split]], dim=1) / cells
     weighted = (weights @ maps.flatten(2)).unflatten(2, maps.shape[2:])  # (N, 2, h, w)
     phi_cnn, phi_vit = head.contributions[:, 0], head.contributions[:, 1]
-    # what the maps do not carry is constant over the map: the baseline, and another head's curvature
+    # what the maps do not carry, the baseline, is constant over the map
     rest = (phi_cnn - weighted[:, 1].sum((1, 2))) / cells
     vit_map = _as_grid(model, relevance)
     return Relevance(
@@ -398,7 +333,6 @@ def _gather(
         cnn_evidence=weighted[:, 1] + rest[:, None, None],
         vit_evidence=_allocate(vit_map, phi_vit),
         contributions=head.contributions,
-        interaction=head.interaction,
         norms=torch.stack([pooled.norm(dim=1), cls.norm(dim=1)], dim=1),
         features=torch.cat([pooled, cls], dim=1),
         cls_relevance=relevance[:, 0],

@@ -1,64 +1,51 @@
-"""What a model answers, and how it is made of the arrays that any runtime gives: numpy alone, no torch."""
+"""Predictions and explanations, and how they are made of the arrays that a backend gives: numpy alone, no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from stroke_hub.inference.ood import describe_unusual, find_unusual
-from stroke_hub.io.slices import Slice, fit_square
+from stroke_hub.io.slices import Sight, Slice, fit_square
 from stroke_hub.models.presets import CLASSES
 
 __all__ = [
-    "Answering",
+    "CAMS",
+    "METHODS",
+    "TARGETS",
+    "Cam",
     "Explanation",
     "Layer",
+    "Method",
     "Prediction",
-    "Sight",
     "Target",
-    "answer",
     "check_target",
-    "describe",
-    "enlarge",
-    "spread",
+    "make_explanations",
+    "make_prediction",
     "to_squares",
 ]
 
 Target = Literal["Stroke", "Normal", "predicted"]
 Layer = Literal["cnn", "vit", "fused"]
+Cam = Literal["gradcam++", "layercam", "eigencam", "eigengradcam", "scorecam"]
+Method = Literal["relevance", "attention", Cam]
+TARGETS: tuple[Target, ...] = get_args(Target)
+CAMS: tuple[Cam, ...] = get_args(Cam)
+METHODS: tuple[Method, ...] = get_args(Method)
 FloatMap = NDArray[np.float32]
-
-
-class Sight(Protocol):
-    """What a model wants a slice to look like; of models and of their exports."""
-
-    image_size: int
-    resize: Literal["pad", "stretch"]
-    interpolation: Literal["bilinear", "bicubic"]
-
-
-@runtime_checkable
-class Answering(Protocol):
-    """What is asked for its answers itself, as a `Predictor` is; models are asked by predict() and explain()."""
-
-    def predict(self, slices: Any, *, batch_size: int = ..., contributions: bool = ...) -> "Prediction":
-        """As `inference.predict`."""
-
-    def explain(self, slices: Any, *, target: Target, depth: int, method: Any, batch_size: int) -> Any:
-        """As `explanation.explain`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the model says of N slices.
+    """Hold what the model says of N slices.
 
     probability : (N,) float64 in [0, 1], of Stroke, calibrated.
     label : N class names, by the model's threshold.
     logits : (N, 2) float32, of Normal and Stroke, uncalibrated.
-    distance : (N,) float64, >= 0, from the training slices (`novelty.measure_distance`); NaN where not measured.
+    distance : (N,) float64, >= 0, from the training slices (`ood.measure_distance`); NaN where not measured.
     unusual : (N,) bool, whether that is beyond the model's limit, or the slice blank: then the rest means little.
         Always False of a model without a limit.
     contributions : (N, 3) float32, log-odds of Stroke that CNN, ViT and baseline contribute, as in `Explanation`;
@@ -75,7 +62,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why the model says what it says of one slice; S is the model's image size.
+    """Hold why the model says what it says of one slice; S is the model's image size.
 
     target : the class explained, "Stroke" or "Normal"; every sign below is seen from it.
     label : the class predicted, by the model's threshold.
@@ -87,7 +74,6 @@ class Explanation:
     vit_evidence : float32 (S, S), the same for contributions["vit"]: that sum allocated over the patches.
     fused_map : float32 (S, S), cnn_evidence + vit_evidence. It is not the sum of the two display maps.
     contributions : log-odds of "cnn", "vit" and "baseline" (the training-mean features), summing to log_odds.
-    interaction : log-odds that neither branch carries alone, split evenly; 0 for a head of one hidden layer.
     norms : Euclidean norms of the branches' features: a diagnostic, not a contribution.
     method : how the maps were computed.
     pixels : uint8 (S, S), the square that the model saw.
@@ -105,7 +91,6 @@ class Explanation:
     vit_evidence: FloatMap
     fused_map: FloatMap
     contributions: dict[str, float]
-    interaction: float
     norms: dict[str, float]
     method: str
     pixels: NDArray[np.uint8]
@@ -114,7 +99,7 @@ class Explanation:
     unusual: bool
 
     def get_map(self, layer: Layer) -> FloatMap:
-        """The float32 (S, S) map that `layer` names: "cnn", "vit" (>= 0) or "fused" (signed)."""
+        """Get the float32 (S, S) map that `layer` names: "cnn", "vit" (>= 0) or "fused" (signed)."""
         maps = {"cnn": self.cnn_map, "vit": self.vit_map, "fused": self.fused_map}
         if layer not in maps:
             raise ValueError(f"layer is {layer!r}, but must be one of {list(maps)}.")
@@ -122,7 +107,7 @@ class Explanation:
 
     @property
     def remarks(self) -> list[str]:
-        """What a reader must not miss: a slice unlike the training slices, and maps without positive evidence."""
+        """List what a reader must not miss: a slice unlike the training slices, maps without positive evidence."""
         warning = [describe_unusual(self.distance, self.distance_limit)] if self.unusual else []
         names: dict[Layer, str] = {
             "cnn": "Grad-CAM of the CNN",
@@ -136,7 +121,7 @@ class Explanation:
         ]
 
     def overlay(self, layer: Layer = "cnn", *, opacity: float = 0.5, colormap: str | None = None) -> Image.Image:
-        """The slice under one map, an RGB picture (S, S).
+        """Draw one map over the slice, an RGB picture (S, S).
 
         Colour and opacity grow with strength, each map scaled by its own largest absolute value; a map without
         evidence leaves the slice as it is.
@@ -166,7 +151,7 @@ class Explanation:
 
 
 def to_squares(model: Sight, slices: Sequence[Slice]) -> NDArray[np.uint8]:
-    """Slices as the model's squares, uint8 (N, S, S).
+    """Turn slices into the model's squares, uint8 (N, S, S).
 
     Raises
     ------
@@ -182,17 +167,17 @@ def to_squares(model: Sight, slices: Sequence[Slice]) -> NDArray[np.uint8]:
 
 
 def check_target(target: str) -> None:
-    """Refuse what is no class to explain.
+    """Refuse a target that is no class to explain.
 
     Raises
     ------
     ValueError : it is neither "Stroke" nor "Normal" nor "predicted".
     """
-    if target not in (*CLASSES, "predicted"):
+    if target not in TARGETS:
         raise ValueError(f"target is {target!r}, but must be 'Stroke', 'Normal' or 'predicted'.")
 
 
-def answer(
+def make_prediction(
     logits: NDArray[np.float32],
     *,
     temperature: float,
@@ -202,7 +187,7 @@ def answer(
     squares: NDArray[np.uint8] | None = None,
     contributions: NDArray[np.float32] | None = None,
 ) -> Prediction:
-    """Calibrated probabilities and labels of logits (N, 2), and whether their slices are unusual.
+    """Turn logits (N, 2) into calibrated probabilities and labels, and tell which slices are unusual.
 
     Parameters
     ----------
@@ -222,7 +207,7 @@ def answer(
     return Prediction(probability, label, logits, measured, unusual, contributions)
 
 
-def describe(
+def make_explanations(
     found: Mapping[str, NDArray[Any]],
     squares: NDArray[np.uint8],
     *,
@@ -232,7 +217,7 @@ def describe(
     target: Target,
     method: str,
 ) -> list[Explanation]:
-    """The arrays of `relevance.Relevance` as explanations.
+    """Turn the arrays of `relevance.Relevance` into explanations.
 
     Parameters
     ----------
@@ -244,10 +229,10 @@ def describe(
     method : how the maps were computed.
     """
     size = squares.shape[-1]
-    cnn_maps, vit_maps = enlarge(found["cnn_map"], size), enlarge(np.maximum(found["vit_map"], 0), size)
-    cnn_evidence, vit_evidence = spread(found["cnn_evidence"], size), spread(found["vit_evidence"], size)
+    cnn_maps, vit_maps = upsample(found["cnn_map"], size), upsample(np.maximum(found["vit_map"], 0), size)
+    cnn_evidence, vit_evidence = spread_sums(found["cnn_evidence"], size), spread_sums(found["vit_evidence"], size)
     fused = cnn_evidence + vit_evidence
-    prediction = answer(
+    prediction = make_prediction(
         found["logits"],
         temperature=temperature,
         threshold=threshold,
@@ -271,7 +256,6 @@ def describe(
             vit_evidence=vit_evidence[i],
             fused_map=fused[i],
             contributions=dict(zip(("cnn", "vit", "baseline"), contributions[i], strict=True)),
-            interaction=float(found["interaction"][i]),
             norms=dict(zip(("cnn", "vit"), norms[i], strict=True)),
             method=method,
             pixels=squares[i],
@@ -283,8 +267,8 @@ def describe(
     ]
 
 
-def enlarge(grid: NDArray[Any], size: int) -> NDArray[Any]:
-    """Grids (N, h, w) as smooth maps (N, size, size), bilinear between the centres of the cells; type kept."""
+def upsample(grid: NDArray[Any], size: int) -> NDArray[Any]:
+    """Upsample grids (N, h, w) to (N, size, size), bilinear between the centres of the cells; the type is kept."""
     for axis in (1, 2):
         cells = grid.shape[axis]
         # as torch's interpolate with align_corners=False: pixel centres, and the border cell beyond its centre
@@ -296,15 +280,15 @@ def enlarge(grid: NDArray[Any], size: int) -> NDArray[Any]:
     return grid
 
 
-def spread(grid: NDArray[Any], size: int) -> NDArray[Any]:
-    """Grids of sums (N, h, w) as densities (N, size, size) with the same sums.
+def spread_sums(grid: NDArray[Any], size: int) -> NDArray[Any]:
+    """Spread grids of sums (N, h, w) into densities (N, size, size) with the same sums.
 
     Bilinear weights of every cell add up to its area where the factor is whole; otherwise each cell is spread
     evenly over the pixels that it covers.
     """
     rows, columns = grid.shape[1:]
     if size % rows == 0 and size % columns == 0:
-        smooth = enlarge(grid, size)
+        smooth = upsample(grid, size)
         smooth /= (size // rows) * (size // columns)
         return smooth
     row, column = np.arange(size) * rows // size, np.arange(size) * columns // size

@@ -8,7 +8,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias, get_args
+from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from stroke_hub.io.nifti import HEADER_SIZE, decode_volume, is_volume
 from stroke_hub.io.quiet import silence
 from stroke_hub.io.windowing import Grey, Modality, Window
 
-__all__ = ["Slice", "fit_square", "is_image", "load_slices", "name_source", "read_whole"]
+__all__ = ["Sight", "Slice", "fit_square", "is_image", "load_slices", "name_source", "read_whole"]
 
 Source: TypeAlias = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
 Decoded: TypeAlias = tuple[list[Grey], Modality | None]
@@ -50,6 +50,14 @@ class Slice:
     modality: Modality | None = None
     source: str = ""
     index: int = 0
+
+
+class Sight(Protocol):
+    """What a model wants a slice to look like; models and their exports have these attributes."""
+
+    image_size: int
+    resize: Literal["pad", "stretch"]
+    interpolation: Literal["bilinear"]
 
 
 def load_slices(

@@ -1,22 +1,14 @@
-"""What a validation split decides behind the training: temperature, shift and threshold, stored in the model."""
+"""Calibration on a validation split: temperature, shift and threshold, which the model then stores."""
 
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from stroke_hub.metrics.classification import choose_threshold
+from stroke_hub.metrics.classification import Floats, Labels, choose_threshold
 
-__all__ = [
-    "OPERATING_POINTS",
-    "Calibration",
-    "Labels",
-    "OperatingPoint",
-    "choose_operating_points",
-    "fit_calibration",
-]
+__all__ = ["Calibration", "OperatingPoint", "choose_operating_points", "fit_calibration"]
 
 Calibration = Literal["platt", "temperature", "none"]
 OperatingPoint = Literal["half", "youden", "sensitivity95", "specificity95"]
@@ -29,14 +21,11 @@ WORDS: dict[OperatingPoint, str] = {
 }
 LIMITS = (0.05, 20.0)  # of a temperature
 
-Labels = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
 
 def fit_calibration(
     log_odds: Floats, label: Labels, *, method: Calibration = "platt"
 ) -> tuple[float, float] | None:
-    """Temperature T and shift b for which sigmoid((log_odds + b) / T) predicts the labels best.
+    """Fit temperature T and shift b so that sigmoid((log_odds + b) / T) predicts the labels best.
 
     Cross-entropy with Platt's targets (1999), (n + 1) / (n + 2) and 1 / (n + 2) instead of 1 and 0: with plain ones
     a validation split without an error would ask for T = 0 and certainty. The temperature alone (Guo et al., 2017)
@@ -74,7 +63,7 @@ def fit_calibration(
 
 
 def choose_operating_points(label: Labels, probability: Floats) -> dict[str, dict[str, Any]]:
-    """A threshold by each rule of `OPERATING_POINTS`, from calibrated validation probabilities.
+    """Choose a threshold by each rule of `OPERATING_POINTS`, from calibrated validation probabilities.
 
     Returns
     -------
@@ -95,7 +84,7 @@ def choose_operating_points(label: Labels, probability: Floats) -> dict[str, dic
 
 
 def _round_down(threshold: float) -> float:
-    """The greatest float32 that is not above: the slice that a threshold was taken from stays called Stroke."""
+    """Find the greatest float32 that is not above, so that the slice of a threshold stays called Stroke."""
     rounded = np.float32(threshold)
     # as Python floats: numpy would round the other side of the comparison too
     return float(rounded) if float(rounded) <= threshold else float(np.nextafter(rounded, np.float32(0)))

@@ -1,4 +1,6 @@
-"""What a set of probabilities is worth. An undefined figure is None, never 0 or NaN.
+"""Figures of merit of probabilities against labels. An undefined figure is None, never 0 or NaN.
+
+scikit-learn and scipy are imported where they are called: predicting needs neither.
 
 Throughout, `label` is (N,), 1 for Stroke and 0 for Normal; `probability` is (N,), of Stroke, finite; Stroke is
 predicted where probability >= threshold. Both of other lengths, a label that is neither 0 nor 1, or a probability
@@ -11,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "Floats",
+    "Labels",
     "auroc",
     "average_precision",
     "brier",
@@ -19,12 +23,8 @@ __all__ = [
     "expected_calibration_error",
     "log_loss",
     "measure",
-    "midrank",
     "net_benefit",
-    "precision_recall_curve",
     "reliability",
-    "report_classes",
-    "roc_curve",
     "trace_curves",
 ]
 
@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 
 
 def measure(label: Labels, probability: Floats, *, threshold: float) -> dict[str, Any]:
-    """Accuracy, AUROC, average precision, confusion counts and the per-class report.
+    """Measure accuracy, AUROC, average precision, confusion counts and the per-class report.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def measure(label: Labels, probability: Floats, *, threshold: float) -> dict[str
         "auroc": auroc(label, probability),
         "average_precision": average_precision(label, probability),
         "confusion": counts,
-        "classes": report_classes(counts),
+        "classes": _report_classes(label, probability >= threshold),
     }
     reasons = []
     if not _has_both(label):
@@ -63,7 +63,16 @@ def measure(label: Labels, probability: Floats, *, threshold: float) -> dict[str
 
 
 def trace_curves(label: Labels, probability: Floats) -> dict[str, list[float]]:
-    """ROC and precision-recall curves as lists; empty where only one class is present."""
+    """Trace the ROC and precision-recall curves as lists; empty where only one class is present.
+
+    "fpr" and "tpr" go from (0, 0) to (1, 1), without points on a straight line between their neighbours;
+    "precision" and "recall" go with growing threshold and end at (1, 0).
+    """
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    label, probability = _check(label, probability)
+    if not _has_both(label):
+        return {"fpr": [], "tpr": [], "precision": [], "recall": []}
     fpr, tpr, _ = roc_curve(label, probability)
     precision, recall, _ = precision_recall_curve(label, probability)
     curves = {"fpr": fpr, "tpr": tpr, "precision": precision, "recall": recall}
@@ -71,84 +80,53 @@ def trace_curves(label: Labels, probability: Floats) -> dict[str, list[float]]:
 
 
 def confusion(label: Labels, probability: Floats, *, threshold: float) -> dict[str, int]:
-    """Counts "tp", "tn", "fp", "fn", with Stroke as the positive class."""
+    """Count "tp", "tn", "fp" and "fn" at a threshold, with Stroke as the positive class."""
+    from sklearn.metrics import confusion_matrix
+
     label, probability = _check(label, probability)
-    stroke, predicted = label == 1, probability >= threshold
-    cells = {"tp": stroke & predicted, "tn": ~stroke & ~predicted, "fp": ~stroke & predicted}
-    cells["fn"] = stroke & ~predicted
-    return {name: int(cell.sum()) for name, cell in cells.items()}
+    tn, fp, fn, tp = confusion_matrix(label, probability >= threshold, labels=[0, 1]).ravel().tolist()
+    return {"tp": tp, "tn": tn, "fp": fp, "fn": fn}
 
 
-def report_classes(counts: dict[str, int]) -> dict[str, dict[str, float | None]]:
-    """Precision, recall, F1 and support of "Normal" and "Stroke" from the counts that `confusion` gives."""
-    tp, tn, fp, fn = (counts[name] for name in ("tp", "tn", "fp", "fn"))
-    return {"Normal": _report_class(tn, fn, fp), "Stroke": _report_class(tp, fp, fn)}
+def _report_classes(label: Labels, called: NDArray[np.bool_]) -> dict[str, dict[str, float | None]]:
+    """Report precision, recall, F1 and support of "Normal" and "Stroke"."""
+    from sklearn.metrics import precision_recall_fscore_support
 
-
-def _report_class(hits: int, false: int, missed: int) -> dict[str, float | None]:
-    return {
-        "precision": _ratio(hits, hits + false),
-        "recall": _ratio(hits, hits + missed),
-        "f1-score": _ratio(2 * hits, 2 * hits + false + missed),
-        "support": hits + missed,
-    }
-
-
-def midrank(values: Floats) -> Floats:
-    """Ranks (N,) from 1; equal values share the mean of their ranks."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Floats = (np.cumsum(count) - (count - 1) / 2)[place]
-    return ranks
+    *ratios, support = precision_recall_fscore_support(label, called, labels=[0, 1], zero_division=np.nan)
+    report: dict[str, dict[str, float | None]] = {}
+    for i, name in enumerate(("Normal", "Stroke")):
+        values = [None if np.isnan(ratio[i]) else float(ratio[i]) for ratio in ratios]
+        report[name] = dict(zip(("precision", "recall", "f1-score"), values, strict=True))
+        report[name]["support"] = int(support[i])
+    return report
 
 
 def auroc(label: Labels, probability: Floats) -> float | None:
-    """Area under the ROC curve, a tie counting half (Mann and Whitney, 1947); None for one class."""
+    """Compute the area under the ROC curve, a tie counting half (Mann and Whitney, 1947); None for one class.
+
+    Ranks add up exactly, so that this is the very number of `intervals.weighted_metrics`. The trapezoids of
+    scikit-learn's `roc_auc_score` are off by one rounding in two of five cases.
+    """
+    from scipy.stats import rankdata
+
     label, probability = _check(label, probability)
     if not _has_both(label):
         return None
     strokes = int(label.sum())
-    excess = midrank(probability)[label == 1].sum() - strokes * (strokes + 1) / 2
+    excess = rankdata(probability)[label == 1].sum() - strokes * (strokes + 1) / 2
     return float(excess / (strokes * (len(label) - strokes)))
 
 
 def average_precision(label: Labels, probability: Floats) -> float | None:
-    """Precision averaged over the steps of recall, nothing interpolated; None for one class."""
-    precision, recall, _ = precision_recall_curve(label, probability)
-    return float(-np.sum(np.diff(recall) * precision[:-1])) if len(recall) else None
+    """Average the precision over the steps of recall, nothing interpolated; None for one class."""
+    from sklearn.metrics import average_precision_score
 
-
-def roc_curve(label: Labels, probability: Floats) -> tuple[Floats, Floats, Floats]:
-    """False and true positive rates and their thresholds, from (0, 0) at infinity to (1, 1).
-
-    Points on a straight line between their neighbours are left out, as scikit-learn's `roc_curve` does unless
-    told otherwise. Empty where only one class is present.
-    """
     label, probability = _check(label, probability)
-    if not _has_both(label):
-        return np.empty(0), np.empty(0), np.empty(0)
-    tp, fp, threshold = _accumulate(label, probability)
-    if len(tp) > 2:
-        bends = (np.diff(fp, 2) != 0) | (np.diff(tp, 2) != 0)
-        kept = np.concatenate([[True], bends, [True]])
-        tp, fp, threshold = tp[kept], fp[kept], threshold[kept]
-    false, true = (np.append(0.0, counts) / counts[-1] for counts in (fp, tp))
-    return false, true, np.append(np.inf, threshold)
-
-
-def precision_recall_curve(label: Labels, probability: Floats) -> tuple[Floats, Floats, Floats]:
-    """Precision and recall with growing threshold, then the point (1, 0), which has no threshold.
-
-    The points of scikit-learn's `precision_recall_curve`. Empty where only one class is present.
-    """
-    label, probability = _check(label, probability)
-    if not _has_both(label):
-        return np.empty(0), np.empty(0), np.empty(0)
-    tp, fp, threshold = _accumulate(label, probability)
-    return np.append((tp / (tp + fp))[::-1], 1.0), np.append((tp / tp[-1])[::-1], 0.0), threshold[::-1]
+    return float(average_precision_score(label, probability)) if _has_both(label) else None
 
 
 def brier(label: Labels, probability: Floats, *, bins: int = 10) -> dict[str, float | None]:
-    """Mean squared error of the probabilities and what it is made of.
+    """Compute the mean squared error of the probabilities and what it is made of.
 
     Over `bins` equal-width bins of [0, 1], score = reliability - resolution + uncertainty (Murphy, 1973)
     + within_bin_variance - within_bin_covariance, exactly; the last two (Stephenson, Coelho and Jolliffe, 2008)
@@ -176,7 +154,7 @@ def brier(label: Labels, probability: Floats, *, bins: int = 10) -> dict[str, fl
 
 
 def expected_calibration_error(label: Labels, probability: Floats, *, bins: int = 10) -> float | None:
-    """Mean distance of probability and share of strokes over `bins` equal-width bins (Naeini et al., 2015).
+    """Average the distance of probability and share of strokes over `bins` equal-width bins (Naeini et al., 2015).
 
     Raises
     ------
@@ -188,7 +166,7 @@ def expected_calibration_error(label: Labels, probability: Floats, *, bins: int 
 
 
 def reliability(label: Labels, probability: Floats, *, bins: int = 10) -> list[dict[str, Any]]:
-    """The filled ones of `bins` equal-width bins, for a reliability diagram.
+    """List the filled ones of `bins` equal-width bins, for a reliability diagram.
 
     Returns
     -------
@@ -199,29 +177,33 @@ def reliability(label: Labels, probability: Floats, *, bins: int = 10) -> list[d
     ------
     ValueError : a probability is outside [0, 1], or bins < 1.
     """
+    from scipy.stats import binomtest
+
     label, probability = _check(label, probability)
     _, stroke, mean, place = _bin(label, probability, bins)
     rows = []
     for k, n in enumerate(np.bincount(place, minlength=bins).tolist()):
         if n:
-            share, z = float(stroke[k]), 1.959963984540054
-            centre, scale = share + z**2 / (2 * n), 1 + z**2 / n
-            reach = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-            low, high = max(0.0, float((centre - reach) / scale)), min(1.0, float((centre + reach) / scale))
+            strokes = int(label[place == k].sum())
+            wilson = binomtest(strokes, n).proportion_ci(confidence_level=0.95, method="wilson")
             rows.append({"low": k / bins, "high": (k + 1) / bins, "n": n, "mean_probability": float(mean[k])})
-            rows[-1] |= {"stroke_share": share, "share_low": low, "share_high": high}
+            share = {"stroke_share": stroke[k], "share_low": wilson.low, "share_high": wilson.high}
+            rows[-1] |= {name: float(value) for name, value in share.items()}
     return rows
 
 
 def log_loss(label: Labels, probability: Floats) -> float | None:
-    """Mean cross-entropy in nats; None where there are no images, or where a wrong certainty makes it infinite."""
+    """Average the cross-entropy in nats; None where there are no images, or a wrong certainty makes it infinite.
+
+    scikit-learn's clips probabilities at 2e-16, so that no error costs more than 36 nats.
+    """
     label, probability = _check(label, probability)
     right = np.where(label == 1, probability, 1 - probability)
     return float(-np.mean(np.log(right))) if len(label) and (right > 0).all() else None
 
 
 def net_benefit(label: Labels, probability: Floats, thresholds: Floats) -> dict[str, list[float]]:
-    """The decision curve of Vickers and Elkin (2006): hits a slice, less false alarms at the threshold's odds.
+    """Trace the decision curve of Vickers and Elkin (2006): hits a slice, less false alarms at the odds.
 
     Parameters
     ----------
@@ -247,7 +229,7 @@ def net_benefit(label: Labels, probability: Floats, thresholds: Floats) -> dict[
 def choose_threshold(
     label: Labels, probability: Floats, *, rule: Literal["youden", "sensitivity95", "specificity95"]
 ) -> float | None:
-    """The given probability that serves best as threshold; chosen on test data, it flatters the model.
+    """Choose the given probability that serves best as threshold; chosen on test data, it flatters the model.
 
     Parameters
     ----------
@@ -263,16 +245,21 @@ def choose_threshold(
     ------
     ValueError : no such rule.
     """
+    from sklearn.metrics import roc_curve
+
     if rule not in ("youden", "sensitivity95", "specificity95"):
         raise ValueError(f"rule must be youden, sensitivity95 or specificity95, not {rule!r}")
     label, probability = _check(label, probability)
     if not _has_both(label):
         return None
-    tp, fp, threshold = _accumulate(label, probability)  # thresholds fall
-    sensitivity, specificity = tp / tp[-1], (fp[-1] - fp) / fp[-1]
+    strokes, normals = int(label.sum()), len(label) - int(label.sum())
+    # thresholds fall, and the first is infinity
+    fpr, tpr, threshold = (points[1:] for points in roc_curve(label, probability, drop_intermediate=False))
+    tp, fp = np.rint(tpr * strokes).astype(np.int64), np.rint(fpr * normals).astype(np.int64)
+    sensitivity, specificity = tp / strokes, (normals - fp) / normals
     if rule == "youden":
         # in whole counts, as equal indices must tie
-        return float(threshold[np.argmax(tp * fp[-1] - fp * tp[-1])])
+        return float(threshold[np.argmax(tp * normals - fp * strokes)])
     if rule == "sensitivity95":
         return float(threshold[np.argmax(sensitivity >= 0.95)])
     reached = threshold[specificity >= 0.95]
@@ -292,21 +279,8 @@ def _has_both(label: Labels) -> bool:
     return 0 < int(label.sum()) < len(label)
 
 
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
-
-
-def _accumulate(label: Labels, probability: Floats) -> tuple[Labels, Labels, Floats]:
-    """True and false positives (T,) at each of the T distinct probabilities as threshold, highest first."""
-    order = np.argsort(-probability, kind="stable")
-    label, probability = label[order], probability[order]
-    last = np.append(np.flatnonzero(np.diff(probability)), len(label) - 1)  # of each tie
-    tp = np.cumsum(label)[last]
-    return tp, last + 1 - tp, probability[last]
-
-
 def _bin(label: Labels, probability: Floats, bins: int) -> tuple[Floats, Floats, Floats, Labels]:
-    """Of each bin: share of the slices, share of strokes, mean probability (K,); and each slice's bin (N,)."""
+    """Compute each bin's share of slices, share of strokes and mean probability (K,); and each slice's bin (N,)."""
     if bins < 1 or ((probability < 0) | (probability > 1)).any():
         raise ValueError("probabilities must lie in [0, 1] and bins be at least 1")
     place = np.minimum((probability * bins).astype(np.int64), bins - 1)

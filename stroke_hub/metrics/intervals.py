@@ -29,10 +29,10 @@ from itertools import chain
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit, logit, ndtr, ndtri, stdtrit
 
-from stroke_hub.metrics.classification import auroc, midrank
+from stroke_hub.metrics.classification import Floats, Labels, auroc
 
 __all__ = [
     "METRICS",
@@ -40,11 +40,8 @@ __all__ = [
     "delong_interval",
     "paired_bootstrap",
     "resample_groups",
-    "weighted_metrics",
 ]
 
-Labels = NDArray[np.int64]
-Floats = NDArray[np.float64]
 Method = Literal["percentile", "expanded", "bca", "expanded-bca"]
 
 METRICS = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "auroc", "average_precision", "brier")
@@ -64,7 +61,7 @@ def bootstrap_intervals(
     method: Method = "expanded-bca",
     prevalences: Sequence[float] = (),
 ) -> dict[str, dict[str, Any]]:
-    """95 % intervals of every metric in `METRICS`, from resampling whole groups (patients).
+    """Estimate 95 % intervals of every metric in `METRICS`, from resampling whole groups (patients).
 
     Parameters
     ----------
@@ -111,7 +108,7 @@ def paired_bootstrap(
     seed: int = 0,
     method: Method = "expanded-bca",
 ) -> dict[str, dict[str, Any]]:
-    """95 % intervals of a's metrics minus b's, two models on the same slices and in the same resamples.
+    """Estimate 95 % intervals of a's metrics minus b's: two models, the same slices and the same resamples.
 
     Parameters, result and errors are those of `bootstrap_intervals`, for differences. A difference that every
     replicate repeats has no interval.
@@ -130,7 +127,7 @@ def paired_bootstrap(
 
 
 def delong_interval(label: Labels, probability: Floats) -> dict[str, Any]:
-    """95 % interval of the AUROC of independent slices: a check on the bootstrap where there are no clusters.
+    """Estimate a 95 % interval of the AUROC of independent slices: a check on the bootstrap without clusters.
 
     The variance is that of DeLong, DeLong and Clarke-Pearson (1988), computed from midranks (Sun and Xu, 2014);
     the interval is symmetric on the logit scale, so that it stays within [0, 1].
@@ -140,6 +137,8 @@ def delong_interval(label: Labels, probability: Floats) -> dict[str, Any]:
     "value", "low", "high", "method"; "low" and "high" are None, and "undefined" says why, where the AUROC is
     undefined, 0 or 1, a class has fewer than two slices, or the scores do not vary.
     """
+    from scipy.stats import rankdata
+
     label, probability = np.asarray(label), np.asarray(probability, np.float64)
     value = auroc(label, probability)
     result = {"value": value, "low": None, "high": None, "method": "DeLong, logit"}
@@ -147,9 +146,9 @@ def delong_interval(label: Labels, probability: Floats) -> dict[str, Any]:
     m, n = len(stroke), len(normal)
     if value is None or min(m, n) < 2 or value in (0, 1):
         return result | {"undefined": "both classes need two slices or more and the AUROC must not be 0 or 1"}
-    ranks = midrank(np.concatenate([stroke, normal]))
-    above = (ranks[:m] - midrank(stroke)) / n  # of each stroke, the share of normals below it
-    below = 1 - (ranks[m:] - midrank(normal)) / m
+    ranks = rankdata(np.concatenate([stroke, normal]))  # equal scores share the mean of their ranks
+    above = (ranks[:m] - rankdata(stroke)) / n  # of each stroke, the share of normals below it
+    below = 1 - (ranks[m:] - rankdata(normal)) / m
     error = np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n) / (value * (1 - value))
     if error < 1e-12:
         return result | {"undefined": "the scores do not vary within a class"}
@@ -158,7 +157,9 @@ def delong_interval(label: Labels, probability: Floats) -> dict[str, Any]:
 
 
 def weighted_metrics(label: Labels, probability: Floats, weight: Floats, *, threshold: float) -> dict[str, Floats]:
-    """Every metric in `METRICS` under R sets of weights at once; NaN where one is undefined.
+    """Compute every metric in `METRICS` under R sets of weights at once; NaN where one is undefined.
+
+    scikit-learn takes one set of weights a call: 10,000 replicates of 560 slices would take it 55 s, not 0.5 s.
 
     Parameters
     ----------
@@ -194,7 +195,7 @@ def weighted_metrics(label: Labels, probability: Floats, weight: Floats, *, thre
 
 
 def resample_groups(groups: int, replicates: int, *, seed: int, step: int = 1000) -> Iterator[Floats]:
-    """How often each of G groups is drawn in each replicate, up to `step` replicates (., G) at a time.
+    """Draw how often each of G groups is in each replicate, up to `step` replicates (., G) at a time.
 
     The counts are the same whatever the step.
     """
@@ -222,7 +223,7 @@ def _replicate(
     seed: int,
     jackknife: bool,
 ) -> dict[str, Floats]:
-    """By metric: of the slices as they are, of each replicate, and with each group left out: (1 + R [+ G],)."""
+    """Compute by metric (1 + R [+ G],): of the slices as they are, each replicate, and with each group left out."""
     if not len(label):
         return {name: np.full(1 + replicates, np.nan) for name in METRICS}
     names, index = np.unique(np.asarray(group), return_inverse=True)
@@ -235,7 +236,7 @@ def _replicate(
 
 
 def _count_groups(label: Labels, probability: Floats, group: ArrayLike, threshold: float) -> dict[str, int]:
-    """By metric: how many groups bear on it; on a comparison of classes, those of the class with fewer."""
+    """Count by metric the groups that bear on it; on a comparison of classes, those of the class with fewer."""
     stroke, called, every = label == 1, probability >= threshold, np.ones(len(label), bool)
     masks = {"accuracy": every, "sensitivity": stroke, "specificity": ~stroke, "ppv": called, "npv": ~called}
     groups = {name: len(np.unique(np.asarray(group)[mask])) for name, mask in masks.items()}
@@ -272,7 +273,7 @@ def _summarise(values: Floats, replicates: int, groups: int, method: Method, *, 
 def _predict_at(
     p: float, values: dict[str, Floats], replicates: int, groups: int, method: Method
 ) -> dict[str, dict[str, Any]]:
-    """PPV and NPV at prevalence p; no interval where a rate never varies, as resampling does not bound it then."""
+    """Compute PPV and NPV at prevalence p; no interval where a rate never varies: resampling does not bound it."""
     hit, rest = values["sensitivity"], values["specificity"]
     drawn = {
         "ppv": _divide(hit * p, hit * p + (1 - rest) * (1 - p)),
@@ -287,7 +288,7 @@ def _predict_at(
 
 
 def _choose_levels(value: float, drawn: Floats, left: Floats, groups: int, method: Method) -> Floats:
-    """The two quantiles of the replicates that bound the interval."""
+    """Choose the two quantiles of the replicates that bound the interval."""
     z = ndtri(np.array([TAIL, 1 - TAIL]))
     if "expanded" in method:
         z = np.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, np.array([TAIL, 1 - TAIL]))

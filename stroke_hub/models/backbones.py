@@ -56,7 +56,7 @@ def load_backbone(model: ResNetViT, branch: Literal["cnn", "vit"], source: str) 
 
 
 def _check_backbone_file(backbone: nn.Module, source: str, architecture: str) -> None:
-    """timm loads what fits and is silent about the rest; a file of another architecture is an error here."""
+    """Refuse a file of another architecture: timm loads what fits and is silent about the rest."""
     try:
         with safe_open(source, framework="pt") as file:
             missing = {key for key, _ in backbone.named_parameters()} - set(file.keys())

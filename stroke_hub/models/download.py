@@ -1,7 +1,7 @@
-"""One file of a Hub repository, downloaded or found in the cache."""
+"""Download one file of a Hub repository, or find it in the cache."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of the client that it uses
@@ -14,21 +14,18 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 
 from stroke_hub.errors import HubError, ModelFormatError
 
-if TYPE_CHECKING:  # torch is imported where it is used: reports and exports are read without it
-    pass
-
 __all__ = ["download"]
 
 
 def download(repo: str, file: str, revision: str | None, options: dict[str, Any]) -> Path:
-    """The cached path of one file of a Hub repository; `options` as in `hf_hub_download`."""
+    """Download one file of a Hub repository and give its path in the cache; `options` as in `hf_hub_download`."""
     try:
         return Path(hf_hub_download(repo, file, revision=revision, **options))
     except HFValidationError:
         raise HubError(f"{repo[:200]}: is neither a folder nor a Hub repository like owner/name.") from None
     except LocalEntryNotFoundError as error:
         raise HubError(
-            f"{repo}: is no folder here, and its {file} could not be had from the Hub; check name and connection."
+            f"{repo}: is no folder, and its {file} cannot be downloaded from the Hub; check name and connection."
         ) from error
     except EntryNotFoundError as error:
         raise ModelFormatError(f"{repo}: has no {file}, so it is not a saved ResNetViT.") from error
@@ -41,5 +38,5 @@ def download(repo: str, file: str, revision: str | None, options: dict[str, Any]
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of this machine's files
         raise HubError(
-            f"{repo}: {file} could not be had from the Hub ({type(error).__name__}); check the connection."
+            f"{repo}: {file} cannot be downloaded from the Hub ({type(error).__name__}); check the connection."
         ) from error

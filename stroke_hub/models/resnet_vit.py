@@ -1,4 +1,4 @@
-"""ResNetViT: a CNN beside a vision transformer, features concatenated, a small head; saved and loaded strictly.
+"""ResNetViT: a CNN beside a vision transformer, and a small head on both; saved and loaded strictly.
 
 The model takes float pixels in [0, 1] and normalises inside, each branch with its own statistics, so that
 nobody downstream can get the preprocessing wrong. What a reader needs besides the weights (calibration,
@@ -53,18 +53,18 @@ class ResNetViT(
     tags=["medical", "brain", "stroke", "ct", "mri", "explainable"],
     model_card_template=CARD,
 ):
-    """Two timm backbones and a head: brain slices in, two logits (Normal, Stroke) out.
+    """Classify brain slices by two timm backbones and a head: two logits (Normal, Stroke).
 
     Parameters
     ----------
     cnn : name of a timm model whose `forward_features` gives a spatial map (N, C, H, W).
     vit : name of a timm model with square patches and a CLS token.
     image_size : side S of the square input in pixels, 32 to 1024.
-    hidden : width of the head's hidden layer; a list for several.
-    dropout : probability behind each hidden layer, 0 <= dropout < 1.
+    hidden : width of the head's hidden layer, 1 to 8192.
+    dropout : probability behind the hidden layer, 0 <= dropout < 1.
     classes : the two class names, fixed.
     resize : how a slice becomes a square, by black margins ("pad") or distortion ("stretch").
-    interpolation : "bilinear" or "bicubic", for the same.
+    interpolation : of the pixels of that square, fixed.
     format_version : version of this description.
 
     All are plain JSON and become `config.json`. Nothing is ever downloaded here: weights are random until
@@ -102,26 +102,24 @@ class ResNetViT(
         cnn: str = "resnet50",
         vit: str = "vit_base_patch16_224",
         image_size: int = 224,
-        hidden: int | list[int] = 512,
+        hidden: int = 512,
         dropout: float = 0.3,
         classes: list[str] | tuple[str, ...] = CLASSES,
         resize: Literal["pad", "stretch"] = "pad",
-        interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+        interpolation: Literal["bilinear"] = "bilinear",
         format_version: int = FORMAT_VERSION,
     ) -> None:
         super().__init__()
-        widths = list(hidden) if isinstance(hidden, (list, tuple)) else [hidden]
-        _check_config(cnn, vit, image_size, widths, dropout, classes, resize, interpolation, format_version)
+        _check_config(cnn, vit, image_size, hidden, dropout, classes, resize, interpolation, format_version)
         self.image_size = image_size
         self.resize: Literal["pad", "stretch"] = resize
-        self.interpolation: Literal["bilinear", "bicubic"] = interpolation
+        self.interpolation: Literal["bilinear"] = interpolation
         self.cnn = _create_cnn(cnn)
         self.vit = _create_vit(vit, image_size)
         features = self.cnn.num_features + self.vit.num_features
-        layers: list[nn.Module] = []
-        for fan_in, width in zip([features, *widths], widths, strict=False):
-            layers += [nn.Linear(fan_in, width), nn.ReLU(), nn.Dropout(dropout)]
-        self.head = nn.Sequential(*layers, nn.Linear(widths[-1], len(CLASSES)))
+        self.head = nn.Sequential(
+            nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(CLASSES))
+        )
         for branch in ("cnn", "vit"):
             source = getattr(self, branch).pretrained_cfg
             for name in ("mean", "std"):
@@ -133,7 +131,7 @@ class ResNetViT(
         self.register_buffer("feature_distance_limit", torch.tensor(float("inf")))
 
     def map_cnn(self, x: Tensor) -> Tensor:
-        """The CNN's last map, (N, C, H, W), of float pixels (N, 3, S, S) in [0, 1]."""
+        """Compute the CNN's last map, (N, C, H, W), of float pixels (N, 3, S, S) in [0, 1]."""
         features = self.cnn.forward_features((x - self.cnn_mean) / self.cnn_std)
         if features.ndim != 4 or features.shape[1] != self.cnn.num_features:
             raise ModelFormatError(
@@ -143,16 +141,16 @@ class ResNetViT(
         return cast(Tensor, features)
 
     def normalise_vit(self, x: Tensor) -> Tensor:
-        """Pixels as the transformer's patch embedding wants them, (N, 3, S, S)."""
+        """Normalise pixels (N, 3, S, S) for the transformer's patch embedding."""
         return (x - self.vit_mean) / self.vit_std
 
     def features(self, x: Tensor) -> Tensor:
-        """Both branches' features, (N, F): the pooled map, then the CLS token."""
+        """Compute both branches' features, (N, F): the pooled map, then the CLS token."""
         cls = self.vit.forward_features(self.normalise_vit(x))[:, 0]
         return torch.cat([self.map_cnn(x).mean((2, 3)), cls], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, 2), uncalibrated, of float pixels (N, 3, S, S) in [0, 1]."""
+        """Compute logits (N, 2), uncalibrated, of float pixels (N, 3, S, S) in [0, 1]."""
         return cast(Tensor, self.head(self.features(x)))
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -242,20 +240,20 @@ class ResNetViT(
 
 
 def hash_weights(model: ResNetViT) -> str:
-    """SHA-256 of the model.safetensors that `save_pretrained` writes, as 64 hexadecimal digits."""
+    """Hash the model.safetensors that `save_pretrained` writes: SHA-256, as 64 hexadecimal digits."""
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     return hashlib.sha256(save(weights, metadata={"format": "pt"})).hexdigest()
 
 
 def copy_for_evaluation(model: ResNetViT) -> ResNetViT:
-    """A private copy in evaluation mode that shares every tensor with `model` and needs no gradients."""
+    """Make a private copy in evaluation mode that shares every tensor with `model` and needs no gradients."""
     shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
     shared |= {id(buffer): buffer for buffer in model.buffers()}
     return copy.deepcopy(model, shared).eval()
 
 
 def get_evaluable(model: ResNetViT) -> ResNetViT:
-    """`model` itself in evaluation mode, otherwise a private copy: other threads may be using its mode."""
+    """Give `model` itself if it is in evaluation mode, else a private copy: other threads may use its mode."""
     return copy_for_evaluation(model) if any(part.training for part in model.modules()) else model
 
 
@@ -286,7 +284,7 @@ def _check_config(
     cnn: Any,
     vit: Any,
     image_size: Any,
-    widths: list[Any],
+    hidden: Any,
     dropout: Any,
     classes: Any,
     resize: Any,
@@ -306,8 +304,8 @@ def _check_config(
         require(plain and timm.is_model(name), key, name, "the name of a timm model")
     size_fits = type(image_size) is int and 32 <= image_size <= 1024
     require(size_fits, "image_size", image_size, "a whole number from 32 to 1024")
-    widths_fit = 1 <= len(widths) <= 4 and all(type(width) is int and 1 <= width <= 8192 for width in widths)
-    require(widths_fit, "hidden", widths, "1 to 4 whole numbers from 1 to 8192")
+    hidden_fits = type(hidden) is int and 1 <= hidden <= 8192
+    require(hidden_fits, "hidden", hidden, "one whole number from 1 to 8192, for one hidden layer")
     require(type(dropout) in (int, float) and 0 <= dropout < 1, "dropout", dropout, "from 0 to below 1")
     require(
         isinstance(classes, (list, tuple)) and tuple(classes) == CLASSES,
@@ -316,4 +314,4 @@ def _check_config(
         f"{list(CLASSES)}",
     )
     require(resize in ("pad", "stretch"), "resize", resize, "pad or stretch")
-    require(interpolation in ("bilinear", "bicubic"), "interpolation", interpolation, "bilinear or bicubic")
+    require(interpolation == "bilinear", "interpolation", interpolation, "bilinear")

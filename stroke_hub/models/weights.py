@@ -1,4 +1,4 @@
-"""The files of a saved model: fetched from the Hub, read, and refused where they are not exactly ours."""
+"""The files of a saved model: read, checked, and refused where they are not exactly those of a ResNetViT."""
 
 import json
 from pathlib import Path
@@ -32,22 +32,24 @@ HALVED_FROM = 4  # elements; below stand thresholds and the statistics of pixels
 
 
 def read_config(path: Path, name: str) -> dict[str, Any]:
-    """The constructor's arguments of the model `name`, from its config.json."""
+    """Read the constructor's arguments of the model `name` from its config.json."""
     if path.stat().st_size > CONFIG_LIMIT:
-        raise ModelFormatError(f"{name}: config.json is larger than {CONFIG_LIMIT:,} bytes, so it is not ours.")
+        raise ModelFormatError(
+            f"{name}: config.json has more than {CONFIG_LIMIT:,} bytes, so it is not a ResNetViT's."
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise ModelFormatError(f"{name}: config.json is not JSON; download or save the model again.") from None
     if not isinstance(config, dict) or not {"format_version", "cnn", "vit", "image_size"} <= config.keys():
         raise ModelFormatError(
-            f"{name}: config.json lacks format_version, cnn, vit or image_size, so it is not ours."
+            f"{name}: config.json lacks format_version, cnn, vit or image_size, so it is not a ResNetViT's."
         )
     return config
 
 
 def read_weights(path: Path, name: str, device: "str | torch.device") -> "dict[str, Tensor]":
-    """The tensors of the model `name`, from its safetensors file and nothing else."""
+    """Read the tensors of the model `name` from its safetensors file and nothing else."""
     import torch
     from safetensors.torch import load_file
 
@@ -62,7 +64,7 @@ def read_weights(path: Path, name: str, device: "str | torch.device") -> "dict[s
 
 
 def halve_weights(weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
-    """Weights as float16, half the bytes; scalars and the statistics of pixels stay float32, as thresholds must.
+    """Round weights to float16, half the bytes; scalars and the statistics of pixels stay float32.
 
     Raises
     ------
@@ -82,12 +84,12 @@ def _is_halved(value: "Tensor", dtype: "torch.dtype") -> bool:
 
 
 def _is_finite(value: "Tensor") -> bool:
-    """Whether all values are; by the extremes, which a NaN is both of: a fifth of the time of looking at each."""
+    """Tell whether all values are finite, by the extremes: a fifth of the time of looking at each."""
     return not value.is_floating_point() or all(bool(extreme.isfinite()) for extreme in value.aminmax())
 
 
 def is_stored_halved(path: Path) -> bool:
-    """Whether a safetensors file holds float16 tensors; only its header is read."""
+    """Tell whether a safetensors file holds float16 tensors; only its header is read."""
     with open(path, "rb") as file:
         header = file.read(min(int.from_bytes(file.read(8), "little"), HEADER_LIMIT))
     return b'"F16"' in header

@@ -1,4 +1,4 @@
-"""What a run folder holds: its files by name, its split, its best epoch."""
+"""The files of a run folder by name, its split and its best epoch."""
 
 from pathlib import Path
 
@@ -24,13 +24,13 @@ TRAIN_CONFIG_FILE = "train_config.json"
 
 
 def read_split(run_dir: Path) -> pd.DataFrame:
-    """The table that the run was trained on: path, label, modality, group, split (train, val, test)."""
+    """Read the table that the run was trained on: path, label, modality, group, split (train, val, test)."""
     table = pd.read_csv(run_dir / "split.csv", dtype=str, keep_default_na=False).astype({"label": "int64"})
     return table.assign(modality=table["modality"].where(table["modality"] != "", None).astype(object))
 
 
 def find_best_epoch(history: pd.DataFrame) -> int:
-    """The epoch (from 1) of the highest validation AUROC in a history; of equals, that of the lowest loss.
+    """Find the epoch (from 1) of the highest validation AUROC in a history; of equals, that of the lowest loss.
 
     On easy data many epochs reach an AUROC of 1, the first of them with probabilities that are still poor.
     """
@@ -38,7 +38,7 @@ def find_best_epoch(history: pd.DataFrame) -> int:
 
 
 def is_trained(run_dir: Path) -> bool:
-    """Whether training in this run folder came to its end."""
+    """Tell whether training in this run folder came to its end."""
     return (run_dir / WEIGHTS_FILE).is_file() and (run_dir / CONFIG_FILE).is_file()
 
 

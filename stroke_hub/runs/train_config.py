@@ -1,6 +1,6 @@
-"""TrainConfig: everything that decides what training gives, and what the three recipes mean."""
+"""The configuration of a training: as it is asked for, and with every default of its recipe filled in."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 import torch
@@ -10,7 +10,7 @@ from stroke_hub.errors import RunError
 from stroke_hub.metrics.calibration import Calibration, OperatingPoint
 from stroke_hub.models.presets import PRESETS
 
-__all__ = ["TrainConfig", "describe_variant"]
+__all__ = ["ResolvedConfig", "TrainConfig", "describe_variant"]
 
 GIVEN = "init-from"  # what cnn_weights and vit_weights say of weights that another run gave
 FLOAT = tyro.conf.arg(metavar="FLOAT")
@@ -102,8 +102,8 @@ class TrainConfig:
     limit: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Take only this many slices of each split, spread evenly: for a quick try."""
 
-    def resolve(self) -> "TrainConfig":
-        """The same with every default that hangs on the preset or the recipe filled in.
+    def resolve(self) -> "ResolvedConfig":
+        """Fill in every default that hangs on the preset or the recipe.
 
         Raises
         ------
@@ -116,29 +116,59 @@ class TrainConfig:
             raise RunError(
                 "--init-from gives the weights of both branches; leave --cnn-weights and --vit-weights out."
             )
-        config = replace(
-            self,
-            cnn=self.cnn or preset["cnn"],
-            vit=self.vit or preset["vit"],
-            image_size=self.image_size or preset["image_size"],
-            cnn_weights=self.cnn_weights or weights,
-            vit_weights=self.vit_weights or weights,
+        defaults = preset | {"cnn_weights": self.cnn_weights or weights, "vit_weights": self.vit_weights or weights}
+        recipe = _describe_recipe(
+            self, cnn=defaults["cnn_weights"] != "random", vit=defaults["vit_weights"] != "random"
         )
-        defaults = _describe_recipe(config)
-        if config.probe:
-            _check_probe(config, defaults)
-        values = {name: value for name, value in defaults.items() if getattr(config, name) is None}
-        config = replace(config, **values)
+        if self.probe:
+            _check_probe(self, recipe)
+        defaults |= recipe
+        filled: dict[str, Any] = {}
+        for field in fields(TrainConfig):
+            asked = getattr(self, field.name)
+            filled[field.name] = defaults.get(field.name) if asked is None else asked
+        config = ResolvedConfig(**filled)
         _check_schedule(config)
         return config
 
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedConfig(TrainConfig):
+    """A `TrainConfig` whose every default is filled in: what training reads, and train_config.json holds.
+
+    `init_from` and `limit` may be None still: then there is neither.
+    """
+
+    cnn: str
+    vit: str
+    cnn_weights: str
+    vit_weights: str
+    image_size: int
+    learning_rate: float
+    weight_decay: float
+    decay_norms: bool
+    head_epochs: int
+    cnn_layer_decay: float
+    vit_layer_decay: float
+    schedule: Literal["constant", "cosine"]
+    warmup_epochs: float
+    clip_norm: float
+    freeze_batch_norm: bool
+    ema_decay: float
+    class_weights: bool
+    augmentation: Literal["none", "seed", "mild"]
+    precision: Literal["fp32", "bf16"]
+    channels_last: bool
+    fused: bool
+    calibration: Calibration
+
     def is_given(self, branch: Literal["cnn", "vit"]) -> bool:
-        """Whether a branch of this resolved configuration starts from weights that have learned something."""
+        """Tell whether a branch starts from weights that have learned something."""
         return (self.cnn_weights if branch == "cnn" else self.vit_weights) != "random"
 
 
 def describe_variant(config: TrainConfig) -> str:
-    """What must be said wherever a figure of this run stands; "" for a model that is meant to be one."""
+    """Describe an ablation, control or probe, for every place that shows its figures; "" for a usual model."""
     words = []
     if config.probe:
         words.append("probe: a fast first look, only the head was trained")
@@ -149,8 +179,8 @@ def describe_variant(config: TrainConfig) -> str:
     return "; ".join(words)
 
 
-def _describe_recipe(config: TrainConfig) -> dict[str, Any]:
-    """What None means, field by field."""
+def _describe_recipe(config: TrainConfig, *, cnn: bool, vit: bool) -> dict[str, Any]:
+    """Tell what None means, field by field; `cnn` and `vit` say whether that branch has given weights."""
     plain: dict[str, Any] = {
         "learning_rate": 1e-3 if config.probe else 3e-4,
         "weight_decay": 1e-4,
@@ -173,7 +203,6 @@ def _describe_recipe(config: TrainConfig) -> dict[str, Any]:
     if config.recipe != "robust" or config.probe:
         return plain
     cuda = torch.cuda.is_available()
-    cnn, vit = config.is_given("cnn"), config.is_given("vit")
     return plain | {
         "weight_decay": 0.05,
         "decay_norms": False,
@@ -229,8 +258,8 @@ def _check_probe(config: TrainConfig, defaults: dict[str, Any]) -> None:
         raise RunError("compile means nothing to a probe, which trains the head alone; leave it out.")
 
 
-def _check_schedule(config: TrainConfig) -> None:
-    head, warmup = config.head_epochs or 0, config.warmup_epochs or 0.0
+def _check_schedule(config: ResolvedConfig) -> None:
+    head, warmup = config.head_epochs, config.warmup_epochs
     if head and not (config.is_given("cnn") or config.is_given("vit")):
         raise RunError(
             f"head_epochs is {head}, but both backbones start from random weights, so there is nothing to hold."

@@ -1,4 +1,4 @@
-"""The state of a training on disk: whole or not there, the one before kept, read without pickle."""
+"""Checkpoints of a training: written whole, the one before kept, read without executing pickle."""
 
 import os
 import pickle
@@ -25,7 +25,7 @@ LAST, BEFORE = "last.pth", "before_last.pth"
 
 
 def save_weights(weights: dict[str, Tensor], file: Path) -> None:
-    """Write a state dictionary; when this returns it is on the disk and not only on its way.
+    """Write a state dictionary to the disk; it has been synced when this returns.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def save_weights(weights: dict[str, Tensor], file: Path) -> None:
 
 
 def save_checkpoint(state: dict[str, Any], folder: Path) -> None:
-    """Write a new last checkpoint; the one before it is kept, and was the last until the new one was whole.
+    """Write a new last checkpoint, and keep the one before it.
 
     Raises
     ------
@@ -45,9 +45,9 @@ def save_checkpoint(state: dict[str, Any], folder: Path) -> None:
 
 
 def load_checkpoint(folder: Path, restore: Callable[[dict[str, Any]], None]) -> bool:
-    """Give the last whole checkpoint in `folder` to `restore`; False where there is none.
+    """Load the last whole checkpoint in `folder` into `restore`; False where there is none.
 
-    A torn last one is told of and removed, and the one before it taken.
+    If the last one is damaged, this says so, removes it and takes the one before it.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def save_model(model: ResNetViT, run_dir: Path) -> None:
 
 
 def tidy(run_dir: Path) -> None:
-    """Remove what a finished run has no more use for, and what a killed one left half written."""
+    """Remove the checkpoints of a finished run, and the half-written files of a killed one."""
     if is_trained(run_dir):
         for name in (LAST, BEFORE):
             (run_dir / "checkpoints" / name).unlink(missing_ok=True)
@@ -152,7 +152,7 @@ def _save(state: dict[str, Any], file: Path, keep: Path | None = None) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have a file's bytes, or a folder's names, on the disk."""
+    """Sync a file's bytes, or a folder's names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

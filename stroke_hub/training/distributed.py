@@ -1,4 +1,4 @@
-"""One process or several: what Accelerate is asked for, and who writes and prints."""
+"""Training in one process or several, through Accelerate."""
 
 import importlib.util
 import os
@@ -28,7 +28,7 @@ def first_goes_first() -> Iterator[None]:
 
 
 def start_accelerator(tracker: Tracker | None = None, folder: Path | None = None) -> Any:
-    """Accelerate's `Accelerator`, on CUDA or the CPU.
+    """Start Accelerate's `Accelerator`, on CUDA or the CPU.
 
     Parameters
     ----------
@@ -61,15 +61,14 @@ def start_accelerator(tracker: Tracker | None = None, folder: Path | None = None
 
 
 def gather_rows(accelerator: Any, rows: Tensor, total: int) -> Tensor:
-    """All rows (total, K), on the CPU, of which process r of W holds numbers r, r + W, r + 2W, ..."""
+    """Gather all rows (total, K) on the CPU, of which process r of W holds numbers r, r + W, r + 2W, ..."""
     count = accelerator.num_processes
     if count == 1:
         return rows.cpu()
-    longest = -(-total // count)
-    padded = torch.zeros(longest, *rows.shape[1:], dtype=rows.dtype, device=accelerator.device)
-    padded[: len(rows)] = rows.to(accelerator.device)
-    gathered = accelerator.gather(padded).reshape(count, longest, *rows.shape[1:])
-    return torch.cat(list(gathered.transpose(0, 1)))[:total].cpu()
+    padded = accelerator.pad_across_processes(rows.to(accelerator.device))
+    # gather_for_metrics knows the order of a prepared DataLoader only; here the rows are interleaved
+    by_process: Tensor = accelerator.gather(padded).unflatten(0, (count, len(padded)))
+    return by_process.transpose(0, 1).flatten(0, 1)[:total].cpu()
 
 
 def share_buffers(accelerator: Any, model: nn.Module) -> None:

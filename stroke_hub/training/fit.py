@@ -1,4 +1,4 @@
-"""fit(config, records): a table of slices becomes a run folder. The test slices are not looked at here."""
+"""fit(): train a model on a table of slices and write its run folder. The test slices do not influence it."""
 
 import json
 from collections.abc import Iterator
@@ -23,18 +23,17 @@ from stroke_hub.inference.ood import store_limit
 from stroke_hub.inference.predict import compute_features
 from stroke_hub.metrics.calibration import (
     Calibration,
-    Labels,
     OperatingPoint,
     choose_operating_points,
     fit_calibration,
 )
+from stroke_hub.metrics.classification import Labels
 from stroke_hub.models.backbones import load_backbone
-from stroke_hub.models.presets import PRESETS
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.models.weights import WEIGHTS_FILE
 from stroke_hub.progress import is_first, say
 from stroke_hub.runs.run_folder import CALIBRATION_FILE, TRAIN_CONFIG_FILE, find_best_epoch, is_trained
-from stroke_hub.runs.train_config import TrainConfig, describe_variant
+from stroke_hub.runs.train_config import ResolvedConfig, TrainConfig, describe_variant
 from stroke_hub.training.checkpoint import save_model, tidy, warm_start
 from stroke_hub.training.distributed import Tracker, start_accelerator
 from stroke_hub.training.loop import Parts, measure_epoch, train_epochs
@@ -51,7 +50,7 @@ def fit(
     tracker: Tracker | None = None,
     checkpoint_minutes: float = 10.0,
 ) -> Path:
-    """Train, or go on with a run that was interrupted, or leave a finished one as it is.
+    """Train a model into a run folder, continue an interrupted run, or leave a finished one as it is.
 
     On the CPU, a run that was interrupted at whatever moment ends with the weights, to the bit, of one that was
     not. Started by torchrun, several processes share every batch; they all need to see the run folder.
@@ -74,8 +73,8 @@ def fit(
     RunError : the folder holds a run of other settings or other data, or something else; or no room is left.
     DatasetError : a slice cannot be read, or a class is missing in a part.
     """
-    run_dir, config = Path(run_dir), config.resolve()
-    described = _describe(config) | {"data_sha256": hash_records(records)}
+    run_dir, resolved = Path(run_dir), config.resolve()
+    described = _describe(resolved) | {"data_sha256": hash_records(records)}
     _check_folder(run_dir, described)
     if is_trained(run_dir):
         if is_first():
@@ -83,15 +82,15 @@ def fit(
         say(f"{run_dir}: training is finished already.")
         return run_dir
     accelerator = start_accelerator(tracker, run_dir / "tracker" if tracker else None)
-    _check_processes(config, accelerator.num_processes)
-    torch.manual_seed(config.seed)
+    _check_processes(resolved, accelerator.num_processes)
+    torch.manual_seed(resolved.seed)
     table = records.table
     if not (table["split"] == "val").any():
-        table = assign_validation(table, fraction=config.validation_fraction, seed=config.seed)
-    table = _take(table, config)
-    if config.shuffle_labels:
-        table = shuffle_labels(table, seed=config.seed)
-    model = _build_model(config)
+        table = assign_validation(table, fraction=resolved.validation_fraction, seed=resolved.seed)
+    table = _take(table, resolved)
+    if resolved.shuffle_labels:
+        table = shuffle_labels(table, seed=resolved.seed)
+    model = _build_model(resolved)
     parts = _decode_parts(model, records.root, table)
     accelerator.wait_for_everyone()  # all have looked at the folder before the first fills it
     if is_first():
@@ -101,26 +100,26 @@ def fit(
         write_text(run_dir / TRAIN_CONFIG_FILE, json.dumps(known, indent=2, sort_keys=True) + "\n")
         write_text(run_dir / "split.csv", table.to_csv(index=False))
         (run_dir / "checkpoints").mkdir(exist_ok=True)
-    if words := describe_variant(config):
+    if words := describe_variant(resolved):
         say(f"note: {words}")
     model.to(accelerator.device)
-    if config.probe:
-        history, logits = train_probe(config, model, parts)
+    if resolved.probe:
+        history, logits = train_probe(resolved, model, parts)
     else:
-        with _tracking(accelerator, tracker, config, run_dir):
+        with _tracking(accelerator, tracker, resolved, run_dir):
             history, logits = train_epochs(
-                config, accelerator, model, parts, run_dir, checkpoint_minutes=checkpoint_minutes
+                resolved, accelerator, model, parts, run_dir, checkpoint_minutes=checkpoint_minutes
             )
         if is_first():
             _describe_features(model, parts)
     if is_first():
-        _finish(config, model, history, logits, parts["val"][1], run_dir)
+        _finish(resolved, model, history, logits, parts["val"][1], run_dir)
     accelerator.wait_for_everyone()
     return run_dir
 
 
 def shuffle_labels(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Return a copy with a column "shuffled_label", in which train and val have their labels dealt out anew.
+    """Add a column "shuffled_label", in which the labels of train and val are permuted among the groups.
 
     Each group counts with the label of most of its slices (of equals, stroke); within train and within val,
     these are permuted among the groups, and all slices of a group get what it drew. So the number of stroke groups
@@ -144,7 +143,7 @@ def shuffle_labels(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 
 def _finish(
-    config: TrainConfig, model: ResNetViT, history: pd.DataFrame, logits: Tensor, labels: Tensor, run_dir: Path
+    config: ResolvedConfig, model: ResNetViT, history: pd.DataFrame, logits: Tensor, labels: Tensor, run_dir: Path
 ) -> None:
     """Calibrate a model and write its files; `logits` (N, 2) and `labels` are of the validation slices."""
     write_text(run_dir / "history.csv", history.to_csv(index=False))
@@ -152,7 +151,7 @@ def _finish(
         model,
         logits.float().cpu().numpy(),
         labels.numpy(),
-        method=config.calibration or "platt",
+        method=config.calibration,
         operating_point=config.operating_point,
     )
     write_text(run_dir / CALIBRATION_FILE, json.dumps({"method": config.calibration} | found, indent=2) + "\n")
@@ -186,7 +185,7 @@ def _check_folder(run_dir: Path, described: dict[str, Any]) -> None:
 
 
 def _fill_in(before: dict[str, Any]) -> dict[str, Any]:
-    """What a run of an earlier version did where it had no such setting yet is what None means now."""
+    """Fill in the settings that an earlier version did not have: it did what None means now."""
     known = {field.name for field in fields(TrainConfig)}
     try:
         resolved = TrainConfig(**{key: value for key, value in before.items() if key in known}).resolve()
@@ -195,15 +194,15 @@ def _fill_in(before: dict[str, Any]) -> dict[str, Any]:
     return asdict(resolved) | before
 
 
-def _check_processes(config: TrainConfig, count: int) -> None:
+def _check_processes(config: ResolvedConfig, count: int) -> None:
     if config.probe and count > 1:
         raise RunError("A probe takes seconds; start it without torchrun.")
     if config.batch_size < 2 * count:
         raise RunError(f"batch_size is {config.batch_size}, but must be at least 2 for each of {count} processes.")
 
 
-def _take(table: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
-    """`limit` slices of each split, spread evenly over each class, so that none is lost."""
+def _take(table: pd.DataFrame, config: ResolvedConfig) -> pd.DataFrame:
+    """Take `limit` slices of each split, spread evenly over each class, so that no class is lost."""
     if config.limit is None:
         return table
     taken = []
@@ -218,7 +217,7 @@ def _take(table: pd.DataFrame, config: TrainConfig) -> pd.DataFrame:
 
 
 def _decode_parts(model: ResNetViT, root: Path, table: pd.DataFrame) -> Parts:
-    """The squares of train and val, and the labels that are learned."""
+    """Decode the squares of train and val, and give the labels that are learned."""
     column = "shuffled_label" if "shuffled_label" in table else "label"
     parts = {}
     for split in ("train", "val"):
@@ -229,20 +228,19 @@ def _decode_parts(model: ResNetViT, root: Path, table: pd.DataFrame) -> Parts:
     return parts
 
 
-def _build_model(config: TrainConfig) -> ResNetViT:
-    preset = PRESETS[config.preset]
+def _build_model(config: ResolvedConfig) -> ResNetViT:
     model = ResNetViT(
-        cnn=config.cnn or preset["cnn"],
-        vit=config.vit or preset["vit"],
-        image_size=config.image_size or preset["image_size"],
+        cnn=config.cnn,
+        vit=config.vit,
+        image_size=config.image_size,
         dropout=config.dropout,
         resize="stretch" if config.recipe == "seed" else "pad",
     )
     if config.init_from:
         warm_start(model, config.init_from)
     else:
-        load_backbone(model, "cnn", config.cnn_weights or "random")
-        load_backbone(model, "vit", config.vit_weights or "random")
+        load_backbone(model, "cnn", config.cnn_weights)
+        load_backbone(model, "vit", config.vit_weights)
     if config.recipe == "seed":
         for name in ("cnn_mean", "cnn_std", "vit_mean", "vit_std"):
             getattr(model, name).fill_(0.5)
@@ -260,8 +258,8 @@ def _describe_features(model: ResNetViT, parts: Parts) -> None:
     store_limit(model, train, val)
 
 
-def _describe(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as the run folder keeps it: files by name and SHA-256, as a path is of one machine only."""
+def _describe(config: ResolvedConfig) -> dict[str, Any]:
+    """Describe the configuration for the run folder: files by name and SHA-256, as a path is of one machine."""
     described: dict[str, Any] = asdict(config)
     for name in ("cnn_weights", "vit_weights", "init_from"):
         value = described[name]
@@ -274,7 +272,7 @@ def _describe(config: TrainConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def _tracking(accelerator: Any, tracker: Tracker | None, config: TrainConfig, run_dir: Path) -> Iterator[None]:
+def _tracking(accelerator: Any, tracker: Tracker | None, config: ResolvedConfig, run_dir: Path) -> Iterator[None]:
     if tracker is None:
         yield
         return
@@ -296,7 +294,7 @@ def calibrate(
     method: Calibration = "platt",
     operating_point: OperatingPoint = "half",
 ) -> dict[str, float]:
-    """Store what validation logits (N, 2) ask for in the model, in place.
+    """Calibrate a model on validation logits (N, 2), in place.
 
     The temperature and the threshold go into their buffers, the shift into the bias of the head's last layer, half
     to each class: the probability stays the sigmoid of the difference of the logits over the temperature. Where the

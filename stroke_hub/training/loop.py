@@ -19,7 +19,7 @@ from stroke_hub.inference.predict import predict, to_float_pixels
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.progress import is_first, say, track
 from stroke_hub.runs.run_folder import find_best_epoch
-from stroke_hub.runs.train_config import TrainConfig
+from stroke_hub.runs.train_config import ResolvedConfig
 from stroke_hub.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from stroke_hub.training.distributed import gather_rows, share_buffers
 from stroke_hub.training.optim import (
@@ -39,9 +39,9 @@ Parts = dict[str, tuple[Tensor, Tensor]]
 
 @dataclass
 class _Run:
-    """A training on its way. A checkpoint holds all of it that steps change."""
+    """Hold the state of a training; a checkpoint stores all of it that steps change."""
 
-    config: TrainConfig
+    config: ResolvedConfig
     accelerator: Any
     model: ResNetViT
     view: nn.Module
@@ -64,12 +64,12 @@ class _Run:
 
     @property
     def validated(self) -> ResNetViT:
-        """What is validated and saved: the average where there is one."""
+        """Give the model that is validated and saved: the average where there is one."""
         return self.model if self.average is None else self.average.module
 
 
 def train_epochs(
-    config: TrainConfig,
+    config: ResolvedConfig,
     accelerator: Any,
     model: ResNetViT,
     parts: Parts,
@@ -83,7 +83,6 @@ def train_epochs(
 
     Parameters
     ----------
-    config : resolved.
     accelerator : of `start_accelerator`; the model is on its device.
     parts : "train" and "val", each with uint8 squares (N, S, S) and labels (N,).
     run_dir : where checkpoints/ and history.csv are written.
@@ -102,7 +101,7 @@ def train_epochs(
     accelerator.wait_for_everyone()  # all have read the checkpoint before the first writes the next
     squares, labels = parts["train"]
     # a whole dataset is small beside a GPU's memory (150 MB for Kaggle's), and there it is augmented in batches
-    dataset = AugmentedSlices(squares.to(accelerator.device), labels, augmentation=config.augmentation or "seed")
+    dataset = AugmentedSlices(squares.to(accelerator.device), labels, augmentation=config.augmentation)
     for epoch in range(len(run.history) + 1, config.epochs + 1):
         loss = train_epoch(run, dataset, epoch)
         _end_epoch(run, parts["val"], epoch, loss, run_dir / "history.csv")
@@ -111,9 +110,9 @@ def train_epochs(
 
 
 def prepare_run(
-    config: TrainConfig, accelerator: Any, model: ResNetViT, labels: Tensor, folder: Path, minutes: float
+    config: ResolvedConfig, accelerator: Any, model: ResNetViT, labels: Tensor, folder: Path, minutes: float
 ) -> _Run:
-    """The state of a training on labels (N,) before its first step; checkpoints go to `folder` every `minutes`."""
+    """Prepare a training on labels (N,) for its first step; checkpoints go to `folder` every `minutes`."""
     view: nn.Module = model
     if config.branches != "both":
         silence_branch(model, "vit" if config.branches == "cnn" else "cnn")
@@ -138,11 +137,11 @@ def prepare_run(
 
 
 def train_epoch(run: _Run, dataset: AugmentedSlices, epoch: int) -> float:
-    """Train for one epoch; the mean loss of its slices."""
+    """Train for one epoch and give the mean loss of its slices."""
     config, accelerator = run.config, run.accelerator
     seed = config.seed * 100_003 + epoch
     hold_still(run.model, run.optimizer, config, epoch)
-    if run.forward is None or epoch == (config.head_epochs or 0) + 1:
+    if run.forward is None or epoch == config.head_epochs + 1:
         # DistributedDataParallel takes note of what needs gradients when it is made
         run.forward = accelerator.prepare_model(run.view)
     # one seed an epoch, so that a continued run draws what an uninterrupted one would have drawn
@@ -168,7 +167,7 @@ def train_epoch(run: _Run, dataset: AugmentedSlices, epoch: int) -> float:
 
 
 def _take_step(run: _Run, squares: Tensor, labels: Tensor, epoch: int) -> bool:
-    """One update with a batch of all processes; whether it is time for a checkpoint."""
+    """Update once with a batch of all processes, and tell whether it is time for a checkpoint."""
     config, accelerator = run.config, run.accelerator
     count, device = accelerator.num_processes, accelerator.device
     if len(labels) < (1 if config.freeze_batch_norm else 2 * count):
@@ -206,7 +205,7 @@ def _take_step(run: _Run, squares: Tensor, labels: Tensor, epoch: int) -> bool:
 
 
 def _end_epoch(run: _Run, val: tuple[Tensor, Tensor], epoch: int, loss: float, file: Path) -> None:
-    """Validate, write down, save."""
+    """Validate the model, add a row to history.csv and write a checkpoint."""
     config, accelerator = run.config, run.accelerator
     squares, labels = val
     share_buffers(accelerator, run.validated)
@@ -267,7 +266,7 @@ def _restore(run: _Run, state: dict[str, Any]) -> None:
 
 
 def _set_random(run: _Run) -> None:
-    """Have this process's generators stand where they stood at the checkpoint."""
+    """Set this process's random generators to their state at the checkpoint."""
     if run.random is None or len(run.random) != run.accelerator.num_processes:
         say("note: another number of processes than before, so the rest of this epoch draws other numbers.")
         return
@@ -284,7 +283,7 @@ def _say_place(run: _Run) -> str:
 
 
 def measure_epoch(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Loss, accuracy and AUROC of the validation slices, from logits (N, 2) and labels (N,)."""
+    """Measure loss, accuracy and AUROC of the validation slices, from logits (N, 2) and labels (N,)."""
     probability = logits.softmax(1)[:, 1]
     return {
         "val_loss": float(nn.functional.cross_entropy(logits, labels)),

@@ -1,4 +1,4 @@
-"""What the optimiser is given: parameter groups, learning rates, what is held still, the average of the weights."""
+"""The optimiser: parameter groups, learning rates, frozen parts and the average of the weights."""
 
 from collections.abc import Callable, Collection
 from typing import Any, Literal, cast
@@ -10,7 +10,7 @@ from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from stroke_hub.models.resnet_vit import ResNetViT
-from stroke_hub.runs.train_config import TrainConfig
+from stroke_hub.runs.train_config import ResolvedConfig
 
 __all__ = [
     "BranchView",
@@ -25,14 +25,14 @@ __all__ = [
 BRANCHES: tuple[Literal["cnn", "vit"], ...] = ("cnn", "vit")
 
 
-def build_optimizer(model: ResNetViT, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over whatever of the model requires gradients now.
+def build_optimizer(model: ResNetViT, config: ResolvedConfig) -> torch.optim.AdamW:
+    """Build AdamW over the parameters of the model that require gradients now.
 
     Without layer decay, and with weight decay on every parameter, there is one group; otherwise timm's: each
     backbone by its own `group_matcher`, with "lr_scale" = layer_decay^(layers above it), the head at 1.
     """
-    rate, decay = config.learning_rate or 3e-4, config.weight_decay or 0.0
-    scales = {"cnn": config.cnn_layer_decay or 1.0, "vit": config.vit_layer_decay or 1.0}
+    rate, decay = config.learning_rate, config.weight_decay
+    scales = {"cnn": config.cnn_layer_decay, "vit": config.vit_layer_decay}
     groups: list[Any] = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not config.decay_norms or set(scales.values()) != {1.0}:
         groups = []
@@ -56,8 +56,8 @@ def build_optimizer(model: ResNetViT, config: TrainConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=config.fused or None)
 
 
-def build_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int) -> Callable[[int], None]:
-    """A function that sets the optimiser's learning rates for update number `step`, from 0.
+def build_schedule(optimizer: torch.optim.Optimizer, config: ResolvedConfig, steps: int) -> Callable[[int], None]:
+    """Build a function that sets the optimiser's learning rates for update number `step`, from 0.
 
     They follow from `step` alone: a constant, or (Loshchilov and Hutter, 2017) a linear warm-up from a hundredth
     and half a cosine down to 0, both behind the head's epochs, which have the constant.
@@ -68,8 +68,8 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps:
     """
     if config.schedule != "cosine":
         return lambda step: None
-    rate = config.learning_rate or 3e-4
-    head, warmup = (config.head_epochs or 0) * steps, round((config.warmup_epochs or 0.0) * steps)
+    rate = config.learning_rate
+    head, warmup = config.head_epochs * steps, round(config.warmup_epochs * steps)
     for group in optimizer.param_groups:
         group["lr"] = rate  # what timm takes as the highest, and scales by each group's lr_scale
     cosine = CosineLRScheduler(
@@ -90,8 +90,8 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, steps:
     return set_rates
 
 
-def hold_still(model: ResNetViT, optimizer: torch.optim.Optimizer, config: TrainConfig, epoch: int) -> None:
-    """Put the model into training mode for an epoch (from 1), but for what this epoch holds still.
+def hold_still(model: ResNetViT, optimizer: torch.optim.Optimizer, config: ResolvedConfig, epoch: int) -> None:
+    """Put the model into training mode for an epoch (from 1), but for the parts that this epoch freezes.
 
     Backbones of given weights in the head's epochs, and a branch that an ablation does without, get no
     gradients and are in evaluation mode; frozen BatchNorm layers are in evaluation mode.
@@ -102,7 +102,7 @@ def hold_still(model: ResNetViT, optimizer: torch.optim.Optimizer, config: Train
             parameter.requires_grad_(True)
     for branch in BRANCHES:
         absent = config.branches not in ("both", branch)
-        if absent or (epoch <= (config.head_epochs or 0) and config.is_given(branch)):
+        if absent or (epoch <= config.head_epochs and config.is_given(branch)):
             getattr(model, branch).eval().requires_grad_(False)
     if config.freeze_batch_norm:
         for module in model.cnn.modules():
@@ -111,7 +111,7 @@ def hold_still(model: ResNetViT, optimizer: torch.optim.Optimizer, config: Train
 
 
 def silence_branch(model: ResNetViT, branch: Literal["cnn", "vit"]) -> None:
-    """Make the head deaf to one branch, in place: its weights for these features are 0 and will stay so.
+    """Silence one branch, in place: the head's weights for its features are 0 and will stay so.
 
     The saved model then is a usual one whose other branch alone decides; `BranchView` trains it, where the
     features are zeros, so that the gradient of these weights is 0 too.
@@ -124,14 +124,14 @@ def silence_branch(model: ResNetViT, branch: Literal["cnn", "vit"]) -> None:
 
 
 class BranchView(nn.Module):
-    """The model with zeros in the place of one branch's features, which are not computed."""
+    """Show the model with zeros in place of one branch's features, which are not computed."""
 
     def __init__(self, model: ResNetViT, branch: Literal["cnn", "vit"]) -> None:
         super().__init__()
         self.model, self.branch = model, branch
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, 2) of float pixels (N, 3, S, S) in [0, 1]."""
+        """Compute logits (N, 2) of float pixels (N, 3, S, S) in [0, 1]."""
         model = self.model
         if self.branch == "cnn":
             cnn = model.map_cnn(x).mean((2, 3))
@@ -142,14 +142,14 @@ class BranchView(nn.Module):
         return cast(Tensor, model.head(torch.cat([cnn, vit], dim=1)))
 
 
-def build_average(model: ResNetViT, config: TrainConfig) -> Any:
-    """timm's moving average of the weights (buffers are copied), or None where the configuration has none."""
+def build_average(model: ResNetViT, config: ResolvedConfig) -> Any:
+    """Build timm's moving average of the weights (buffers are copied), or None where the configuration has none."""
     if not config.ema_decay:
         return None
     return ModelEmaV3(model, decay=config.ema_decay, use_warmup=True, exclude_buffers=True)
 
 
 def weigh_classes(labels: Tensor) -> Tensor:
-    """The weight of each class in the loss, float32 (2,): N / (2 N_class), for labels (N,) of 0 and 1."""
+    """Compute the weight of each class in the loss, float32 (2,): N / (2 N_class), for labels (N,) of 0 and 1."""
     counts = torch.bincount(labels, minlength=2).float()
     return len(labels) / (2 * counts)

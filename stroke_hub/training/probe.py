@@ -1,4 +1,4 @@
-"""A fast first look: the backbones as they are, their features computed once, the head trained on them."""
+"""A probe, for a fast first look: the head is trained on features that the backbones compute once."""
 
 import math
 from typing import cast
@@ -13,7 +13,7 @@ from stroke_hub.inference.predict import compute_features
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.progress import track
 from stroke_hub.runs.run_folder import find_best_epoch
-from stroke_hub.runs.train_config import TrainConfig
+from stroke_hub.runs.train_config import ResolvedConfig
 from stroke_hub.training.loop import measure_epoch
 from stroke_hub.training.optim import silence_branch, weigh_classes
 
@@ -21,9 +21,9 @@ __all__ = ["train_probe"]
 
 
 def train_probe(
-    config: TrainConfig, model: ResNetViT, parts: dict[str, tuple[Tensor, Tensor]]
+    config: ResolvedConfig, model: ResNetViT, parts: dict[str, tuple[Tensor, Tensor]]
 ) -> tuple[pd.DataFrame, Tensor]:
-    """Train the head of `model` in place on its backbones' features of slices that are not augmented.
+    """Train the head of `model`, in place, on its backbones' features of slices that are not augmented.
 
     The head learns on standardised features; mean and deviation then go into its first layer, so that the model
     is a usual one. The best epoch by validation AUROC is kept; `feature_mean` and the limit of distances are set.
@@ -54,9 +54,7 @@ def train_probe(
     train, val = (torch.where(heard, (x - mean) / deviation, 0.0) for x in (train, val))
     head = model.head.cpu()
     weights = weigh_classes(labels) if config.class_weights else None
-    optimizer = torch.optim.AdamW(
-        head.parameters(), lr=config.learning_rate or 1e-3, weight_decay=config.weight_decay or 0.0
-    )
+    optimizer = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     history: list[dict[str, float]] = []
     best: tuple[dict[str, Tensor], Tensor] = ({}, torch.empty(0, 2))
     for epoch in track(range(1, config.epochs + 1), "training the head"):
@@ -83,7 +81,7 @@ def train_probe(
 
 
 def _unstandardise(layer: nn.Linear, mean: Tensor, deviation: Tensor) -> None:
-    """Have a layer that learned on (x - mean) / deviation give the same of x, in place."""
+    """Fold (x - mean) / deviation into a layer that learned on it, in place, so that it takes x."""
     with torch.no_grad():
         layer.weight.div_(deviation)
         layer.bias.sub_(layer.weight @ mean)

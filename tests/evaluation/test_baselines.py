@@ -16,7 +16,7 @@ from stroke_hub.data.loader import decode_squares
 from stroke_hub.evaluation import baselines as module
 from stroke_hub.evaluation.baselines import control_random_labels, measure_trivial_features, score_baselines
 from stroke_hub.inference.predict import predict, to_float_pixels
-from stroke_hub.inference.relevance import compute_relevance
+from stroke_hub.inference.relevance import _weigh, compute_relevance
 from stroke_hub.metrics.classification import auroc
 from stroke_hub.runs.run_folder import read_split
 from tests.conftest import randomise
@@ -146,41 +146,47 @@ def test_trivial_features_are_what_they_say() -> None:
 
 
 @pytest.fixture
-def two_layers() -> ResNetViT:
-    """A head whose branches interact, and whose contributions are Shapley values of its four corners."""
+def head_that_mixes() -> ResNetViT:
+    """A head whose hidden units hear both branches."""
     torch.manual_seed(0)
-    model = randomise(ResNetViT(**PRESETS["tiny"], hidden=[16, 8]))
+    model = randomise(ResNetViT(**PRESETS["tiny"], hidden=16))
     with torch.no_grad():  # an untrained CNN's features hardly vary: without this it would say nothing here
         model.head[0].weight[:, : model.cnn.num_features] *= 100
     return model
 
 
-def test_branches_are_the_corners_of_the_explanation(two_layers: ResNetViT, easy: tuple) -> None:
+def test_a_branch_alone_is_explained_with_the_other_at_its_mean(head_that_mixes: ResNetViT, easy: tuple) -> None:
     table, root = easy
-    found = score_baselines(two_layers, table.drop(columns="split"), root)
-    squares = decode_squares(two_layers, root, table["path"])
-    told = compute_relevance(two_layers, to_float_pixels(squares, "cpu"), torch.ones(len(table)))
-    v10, v01 = (logit(found[name].probability) for name in ("cnn_alone", "vit_alone"))
-    v11, v00 = told.log_odds.numpy(), told.contributions[:, 2].numpy()
-    assert told.contributions[:, 0].numpy() == pytest.approx(((v10 - v00) + (v11 - v01)) / 2, abs=1e-5)
-    assert told.contributions[:, 1].numpy() == pytest.approx(((v01 - v00) + (v11 - v10)) / 2, abs=1e-5)
-    edited = told.features.clone()
-    edited[:, two_layers.cnn.num_features :] = two_layers.feature_mean[two_layers.cnn.num_features :]
+    found = score_baselines(head_that_mixes, table.drop(columns="split"), root)
+    squares = decode_squares(head_that_mixes, root, table["path"])
+    told = compute_relevance(head_that_mixes, to_float_pixels(squares, "cpu"), torch.ones(len(table)))
+    split, mean = head_that_mixes.cnn.num_features, head_that_mixes.feature_mean.expand_as(told.features)
     with torch.no_grad():
-        logits = two_layers.head(edited).double().numpy()
+        alone_parts = {
+            "cnn_alone": _weigh(head_that_mixes, told.features[:, :split], mean[:, split:], torch.ones(len(table))),
+            "vit_alone": _weigh(head_that_mixes, mean[:, :split], told.features[:, split:], torch.ones(len(table))),
+        }
+    for name, absent in (("cnn_alone", 1), ("vit_alone", 0)):
+        parts = alone_parts[name].contributions
+        assert (parts[:, absent] == 0).all()
+        assert parts.sum(1).numpy() == pytest.approx(logit(found[name].probability), abs=1e-5)
+    edited = told.features.clone()
+    edited[:, head_that_mixes.cnn.num_features :] = head_that_mixes.feature_mean[head_that_mixes.cnn.num_features :]
+    with torch.no_grad():
+        logits = head_that_mixes.head(edited).double().numpy()
     alone = expit((logits[:, 1] - logits[:, 0]) / 1.7)
     assert found["cnn_alone"].probability == pytest.approx(alone, abs=1e-6)
     assert np.ptp(found["cnn_alone"].probability) > 1e-4
 
 
-def test_a_branch_alone_does_not_know_the_other(two_layers: ResNetViT, easy: tuple) -> None:
+def test_a_branch_alone_does_not_know_the_other(head_that_mixes: ResNetViT, easy: tuple) -> None:
     table, root = easy
     table = table.drop(columns="split")
-    before = score_baselines(two_layers, table, root)
+    before = score_baselines(head_that_mixes, table, root)
     with torch.no_grad():
-        for parameter in two_layers.vit.parameters():
+        for parameter in head_that_mixes.vit.parameters():
             parameter.mul_(1.5)
-    after = score_baselines(two_layers, table, root)
+    after = score_baselines(head_that_mixes, table, root)
     assert (before["cnn_alone"].probability == after["cnn_alone"].probability).all()
     assert (before["vit_alone"].probability != after["vit_alone"].probability).any()
 

@@ -6,8 +6,9 @@ import torch
 from pytorch_grad_cam import GradCAMPlusPlus
 
 from stroke_hub import Records, ResNetViT, Slice, explain, load_slices
-from stroke_hub.inference.cams import CAMS, _Exposed
+from stroke_hub.inference.cams import _Exposed
 from stroke_hub.inference.predict import to_float_pixels, to_pixels
+from stroke_hub.inference.results import CAMS
 
 
 @pytest.fixture(scope="module")

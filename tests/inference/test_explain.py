@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stroke_hub import PRESETS, Records, ResNetViT, Slice, explain, load_slices, predict
-from stroke_hub.inference.results import enlarge, spread
+from stroke_hub.inference.results import spread_sums, upsample
 from tests.conftest import randomise
 
 
@@ -135,7 +135,7 @@ def test_no_evidence_is_said_and_not_stretched_to_noise(untrained: ResNetViT, sl
 @pytest.mark.parametrize(("grid", "size"), [((4, 4), 128), ((7, 7), 224), ((3, 5), 128), ((10, 10), 224)])
 def test_enlarged_evidence_keeps_its_sum(grid: tuple[int, int], size: int) -> None:
     cells = np.random.default_rng(0).normal(size=(3, *grid))
-    np.testing.assert_allclose(spread(cells, size).sum((1, 2)), cells.sum((1, 2)))
+    np.testing.assert_allclose(spread_sums(cells, size).sum((1, 2)), cells.sum((1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_enlarged_evidence_keeps_its_sum(grid: tuple[int, int], size: int) -> No
 def test_maps_are_enlarged_as_torch_does(grid: tuple[int, int], size: int) -> None:
     cells = np.random.default_rng(0).normal(size=(3, *grid)).astype(np.float32)
     expected = torch.nn.functional.interpolate(torch.from_numpy(cells)[:, None], (size, size), mode="bilinear")
-    np.testing.assert_allclose(enlarge(cells, size), expected[:, 0].numpy(), atol=1e-5)
-    assert enlarge(cells, size).dtype == np.float32
+    np.testing.assert_allclose(upsample(cells, size), expected[:, 0].numpy(), atol=1e-5)
+    assert upsample(cells, size).dtype == np.float32
 
 
 def test_overlay_is_as_opaque_as_asked(trained: ResNetViT, slices: list[Slice]) -> None:

@@ -88,7 +88,7 @@ def check_grids(model: ResNetViT, folder: Path) -> None:
                 scale = np.abs(wanted).max()
                 assert np.abs(values - wanted).max() <= min(1e-4, 0.01 * scale), name
                 compared |= {name} if scale > 0 else set()
-    assert compared == set(EXPLAINED) - {"interaction"}  # zero for one hidden layer; all else was something
+    assert compared == set(EXPLAINED)  # all was something
 
 
 def test_the_graph_is_the_closed_form(run: Path, trained: ResNetViT) -> None:
@@ -150,7 +150,6 @@ def test_answers_are_those_of_the_model(
         assert (f.unusual, f.distance_limit) == (e.unusual, e.distance_limit)
         assert f.distance == pytest.approx(e.distance, rel=1e-4)
         assert f.norms == pytest.approx(e.norms, abs=1e-4)
-        assert f.interaction == e.interaction
         np.testing.assert_array_equal(f.pixels, e.pixels)
         for name in MAPS:
             values = getattr(f, name)
@@ -298,7 +297,7 @@ def test_what_it_cannot_do_is_said_with_the_way_out(
 def test_a_model_without_closed_form_is_exported_to_predict(
     slices: list[Slice], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = randomise(ResNetViT(**PRESETS["tiny"], hidden=[16, 16]))
+    model = randomise(ResNetViT(cnn="test_resnet", vit="eva02_tiny_patch14_224", image_size=56))  # rotary
     model.save_pretrained(tmp_path)
     record = export(tmp_path, precisions=["fp32"])
     assert not record["explains"]
@@ -317,6 +316,19 @@ def test_a_model_without_closed_form_is_exported_to_predict(
     with pytest.raises(RunError, match="predicts only"):
         predicting.predict(slices, contributions=True)
     assert Predictor.from_pretrained(tmp_path).backend == "torch"
+
+
+def test_predict_and_explain_take_an_export_itself(run: Path, predictor: Predictor, slices: list[Slice]) -> None:
+    exported = ExportedModel.from_pretrained(run, precision="int8")
+    assert predict(exported, slices[:2]).label == Predictor(exported, precision="int8").predict(slices[:2]).label
+    one = explain(exported, slices[0], target="Normal")
+    (same,) = exported.explain(slices[:1], target="Normal")
+    np.testing.assert_array_equal(one.fused_map, same.fused_map)
+    with pytest.raises(RunError, match="depth=1 and method='relevance' only"):
+        explain(exported, slices, depth=2)
+    for ask in (predict, explain):
+        with pytest.raises(TypeError, match="model is a str, but must be a ResNetViT, an ExportedModel or a Pred"):
+            ask("runs/quickstart", slices)  # type: ignore[operator]
 
 
 def edit(folder: Path, change: Callable[[onnx.ModelProto], None]) -> None:
@@ -375,6 +387,20 @@ def test_graphs_that_are_not_ours_are_refused(
     assert Predictor.from_pretrained(copy, backend="torch").backend == "torch"
 
 
+def test_an_export_of_an_older_format_is_refused(copy: Path) -> None:
+    """Format 1 had the output `interaction`; its export.json and its graphs are told apart from ours."""
+    record = copy / "onnx" / "export.json"
+    found = json.loads(record.read_text())
+    record.write_text(json.dumps(found | {"format_version": 1}))
+    with pytest.raises(ModelFormatError, match=r"export\.json is of format 1, not 2; export it again with scripts"):
+        Predictor.from_pretrained(copy, backend="onnx")
+    assert Predictor.from_pretrained(copy).backend == "torch"
+    record.write_text(json.dumps(found))
+    edit(copy, lambda graph: describe_as(graph, format_version=1))
+    with pytest.raises(ModelFormatError, match="other metadata than this version's exports; export it again"):
+        Predictor.from_pretrained(copy, backend="onnx")
+
+
 def test_damaged_files_and_other_weights_are_refused(copy: Path, untrained: ResNetViT) -> None:
     file = copy / "onnx" / FILES["fp32"]
     content = bytearray(file.read_bytes())
@@ -388,9 +414,9 @@ def test_damaged_files_and_other_weights_are_refused(copy: Path, untrained: ResN
     untrained.save_pretrained(copy)  # as after a second training: report and export are of the first
     with pytest.raises(ModelFormatError, match=r"of other weights than its model\.safetensors"):
         Predictor.from_pretrained(copy, precision="int8")
-    for nonsense in ("{", "[]", '{"format_version": 1}', "[" * 100_000, "{}" + " " * 200_000):
+    for nonsense in ("{", "[]", '{"format_version": 2}', "[" * 100_000, "{}" + " " * 200_000):
         (copy / "onnx" / "export.json").write_text(nonsense)
-        with pytest.raises(ModelFormatError, match=r"export\.json is not one of ours"):
+        with pytest.raises(ModelFormatError, match=r"export\.json is damaged, or was not written by export"):
             Predictor.from_pretrained(copy, backend="onnx")
     assert Predictor.from_pretrained(copy).backend == "torch"
 

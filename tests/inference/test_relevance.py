@@ -15,7 +15,7 @@ ARCHITECTURES = {
     "effnet-vit": {"cnn": "tf_efficientnet_lite0", "vit": "vit_tiny_patch16_224", "image_size": 64},
     "layerscale": {"cnn": "test_resnet", "vit": "deit3_small_patch16_224", "image_size": 64},
     "registers": {"cnn": "resnet18", "vit": "vit_small_patch14_reg4_dinov2", "image_size": 70},
-    "deep-head": PRESETS["tiny"] | {"hidden": [32, 16]},
+    "narrow-head": PRESETS["tiny"] | {"hidden": 16},
     "rope": {"cnn": "test_resnet", "vit": "eva02_tiny_patch14_224", "image_size": 56},
 }
 
@@ -68,7 +68,7 @@ def test_closed_forms_serve_the_standard_block_and_no_other() -> None:
         "effnet-vit": True,
         "layerscale": True,
         "registers": True,
-        "deep-head": True,
+        "narrow-head": True,
         "rope": False,
     }
 
@@ -183,23 +183,6 @@ def test_cnn_evidence_is_the_maps_distance_from_the_baseline_weighted(untrained:
     beta = ((slope * w) @ untrained.head[0].weight)[:, :split].detach()
     expected = torch.einsum("nc,nchw->nhw", beta, away) / (maps.shape[2] * maps.shape[3])
     torch.testing.assert_close(relevance.cnn_evidence, expected, atol=1e-6, rtol=1e-4)
-
-
-def test_a_deeper_head_shares_by_shapley_with_its_interaction() -> None:
-    model = randomise(ResNetViT(**ARCHITECTURES["deep-head"]))
-    x = draw_input(model)
-    with torch.no_grad():
-        h, h0 = model.features(x), model.feature_mean.expand(3, -1)
-        split = model.cnn.num_features
-
-        def value(cnn: Tensor, vit: Tensor) -> Tensor:
-            return compute_log_odds(model, model.head(torch.cat([cnn[:, :split], vit[:, split:]], dim=1)))
-
-        v11, v10, v01, v00 = value(h, h), value(h, h0), value(h0, h), value(h0, h0)
-    r = compute_relevance(model, x, torch.ones(3))
-    torch.testing.assert_close(r.contributions[:, 0], ((v10 - v00) + (v11 - v01)) / 2)
-    torch.testing.assert_close(r.contributions[:, 1], ((v01 - v00) + (v11 - v10)) / 2)
-    torch.testing.assert_close(r.interaction, v11 - v10 - v01 + v00, atol=1e-6, rtol=1e-4)
 
 
 def test_normal_is_the_mirror_of_stroke_in_what_is_signed(untrained: ResNetViT) -> None:

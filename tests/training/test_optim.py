@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import asdict, fields
 
 import pytest
 import torch
@@ -171,4 +172,6 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object], words:
 def test_a_resolved_configuration_resolves_to_itself() -> None:
     for config in (ROBUST, TrainConfig().resolve(), TrainConfig(recipe="seed", probe=True).resolve()):
         assert config.resolve() == config
+        assert [field.name for field in fields(config)] == [field.name for field in fields(TrainConfig)]
+        assert {name for name, value in asdict(config).items() if value is None} == {"init_from", "limit"}
         assert None not in (config.learning_rate, config.ema_decay, config.augmentation, config.fused)
