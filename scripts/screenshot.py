@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 sys.path.insert(0, str(Path(__file__).parent.parent / "space"))
 
 from app import launch_from_environment
-from engine import choose_examples, choose_model
+from demo_model import choose_examples, choose_model
 
 from stroke_hub import read_records
 

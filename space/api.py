@@ -5,11 +5,15 @@ from typing import Any, Literal
 
 import gradio as gr
 import numpy as np
-from batch_tab import predict_files
-from download import draw_layer, encode_png
-from engine import METHODS, TARGETS, Engine, Settings
+from batch import predict_files
+from demo_model import METHODS, TARGETS, DemoModel, Settings
+from downloads import draw_layer, encode_png
+from guards import answer_plainly
 from result import list_facts, make_result
-from uploads import WINDOWS, Visits, answer_plainly, build_upload, read_study
+from study import read_study
+from uploads import UploadSessions, build_upload
+
+from stroke_hub.io.windowing import WINDOWS
 
 __all__ = ["add_endpoints"]
 
@@ -19,7 +23,7 @@ Method = Literal["relevance", "attention", "gradcam++", "layercam", "eigencam", 
 LAYERS = ("original", "cnn", "vit", "fused")
 
 
-def add_endpoints(engine: Engine, visits: Visits) -> None:
+def add_endpoints(model: DemoModel, sessions: UploadSessions) -> None:
     """Add the endpoints to the Blocks that are being built; nothing of them is seen on the page."""
 
     def predict(file: str, window: Window = "brain", request: gr.Request | None = None) -> dict[str, Any]:
@@ -33,9 +37,9 @@ def add_endpoints(engine: Engine, visits: Visits) -> None:
             threshold, most_suspicious (the number of a slice), sha256 (of the file), model, and slices: a list of
             slice (its number from 1), label, probability_of_stroke, unusual, distance.
         """
-        visits.add(request, file)
+        sessions.add(request, file)
         study = read_study(file, window)
-        prediction = engine.predict(study.slices)
+        prediction = model.predict(study.slices)
         rows = [
             {
                 "slice": i + 1,
@@ -47,11 +51,11 @@ def add_endpoints(engine: Engine, visits: Visits) -> None:
             for i in range(len(study.slices))
         ]
         return {
-            "threshold": engine.threshold,
+            "threshold": model.threshold,
             "most_suspicious": int(np.argmax(prediction.probability)) + 1,
             "slices": rows,
             "sha256": study.sha256,
-            "model": engine.describe(),
+            "model": model.describe(),
         }
 
     def explain(
@@ -77,7 +81,7 @@ def add_endpoints(engine: Engine, visits: Visits) -> None:
             label, probability_of_stroke, threshold, log_odds, contributions (they sum to log_odds), remarks,
             unusual, distance, input, model, and maps: original, cnn, vit and fused, each a PNG as a data URI.
         """
-        visits.add(request, file)
+        sessions.add(request, file)
         study = read_study(file, window)
         page = int(slice)
         if not 1 <= page <= len(study.slices):
@@ -87,8 +91,8 @@ def add_endpoints(engine: Engine, visits: Visits) -> None:
         if not 1 <= int(depth) <= 4:
             raise gr.Error("depth must be from 1 to 4.", print_exception=False)
         settings = Settings(target, method, int(depth))
-        explanation = engine.explain(study.slices[page - 1], settings)
-        facts = list_facts(make_result(engine, study, page, settings, explanation))
+        explanation = model.explain(study.slices[page - 1], settings)
+        facts = list_facts(make_result(model, study, page, settings, explanation))
         maps = {layer: base64.b64encode(encode_png(draw_layer(explanation, layer))).decode() for layer in LAYERS}
         return facts | {"maps": {layer: f"data:image/png;base64,{data}" for layer, data in maps.items()}}
 
@@ -106,8 +110,8 @@ def add_endpoints(engine: Engine, visits: Visits) -> None:
         """
         if not files:
             raise gr.Error("There are no files; give at least one.", print_exception=False)
-        visits.add(request, *files)
-        return [row._asdict() for rows in predict_files(engine, files, window) for row in rows]
+        sessions.add(request, *files)
+        return [row._asdict() for rows in predict_files(model, files, window) for row in rows]
 
     def model_info() -> dict[str, Any]:
         """Which model answers: name, commit, classes, threshold, image size, versions.
@@ -116,7 +120,7 @@ def add_endpoints(engine: Engine, visits: Visits) -> None:
             model, commit, weights_sha256, classes, threshold, distance_limit, image_size, backend, trained_on,
             versions.
         """
-        return engine.describe()
+        return model.describe()
 
     file = build_upload(label="file", visible=False)
     files = build_upload(label="files", file_count="multiple", visible=False)

@@ -10,7 +10,6 @@ this file, or data/sample). The page answers at once; the model loads behind it.
 """
 
 import os
-import re
 import signal
 from html import escape
 from importlib.util import find_spec
@@ -19,21 +18,20 @@ from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: uploads are nobody else's business
 
-from engine import Engine, choose_examples, choose_model
+from demo_model import DemoModel, choose_examples, choose_model
 
-ENGINE = Engine(*choose_model(), choose_examples())
-if ENGINE.is_exported:  # read while Gradio is imported, which takes longer; PyTorch would make the page wait
-    ENGINE.start()
+MODEL = DemoModel(*choose_model(), choose_examples())
+if MODEL.is_exported:  # read while Gradio is imported, which takes longer; PyTorch would make the page wait
+    MODEL.start()
 
 import gradio as gr  # noqa: E402
 from api import add_endpoints  # noqa: E402
 from batch_tab import BatchTab  # noqa: E402
 from explain_tab import ExplainTab  # noqa: E402
+from guards import AddressGuard, refuse_addresses, refuse_plainly  # noqa: E402
 from model_tab import describe_model  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
-from starlette.responses import PlainTextResponse  # noqa: E402
-from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: E402
-from uploads import KEPT_SECONDS, Visits, open_upload_folder, put_plainly  # noqa: E402
+from uploads import KEPT_SECONDS, UploadSessions, open_upload_folder  # noqa: E402
 
 __all__ = ["build_app", "launch_from_environment"]
 
@@ -44,7 +42,6 @@ RESEARCH = "<b>Research use only, not a medical device.</b>"
 SIMULATED = "<b>Trained on simulated slices:</b> its answers mean nothing for patients."
 UNKNOWN = "This model has no report: what it was trained on and how good it is, nobody can tell."
 LOADING = '<p class="status" role="status">The model is loading; the page goes on by itself.</p>'
-NO_ADDRESSES = "Addresses are not fetched; upload the file itself."
 MAX_FILE_SIZE, MAX_QUEUE, SESSIONS = "100mb", 64, 64
 
 # System fonts only: what the browser fetches elsewhere tells others about the visitor.
@@ -65,36 +62,36 @@ THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", **FONTS).set(
 )
 
 
-def build_app(engine: Engine) -> gr.Blocks:
-    """The page; it goes live when the engine has its model, or says in a sentence why there is none."""
-    visits = Visits()
+def build_app(model: DemoModel) -> gr.Blocks:
+    """The page; it goes live when the model has its model, or says in a sentence why there is none."""
+    sessions = UploadSessions()
     app = gr.Blocks(title=TITLE, delete_cache=(60, KEPT_SECONDS), analytics_enabled=False)
     with app:
         gr.HTML(f'<div class="page"><h1>{TITLE}</h1><p>{INTRO}</p></div>')
         state = gr.HTML(describe_state(None), elem_classes="state")
         with gr.Tabs():
             with gr.Tab("Explain"):
-                explain_tab = ExplainTab(engine, visits)
+                explain_tab = ExplainTab(model, sessions)
             with gr.Tab("Batch"):
-                BatchTab(engine, visits)
+                BatchTab(model, sessions)
             with gr.Tab("Model"):
                 model_tab = gr.HTML('<div class="page"><p class="hint">The model is loading.</p></div>')
-        add_endpoints(engine, visits)
+        add_endpoints(model, sessions)
         clock = gr.Timer(1, active=False)
 
         def show_engine() -> list[Any]:
-            engine.start()
-            if not engine.ready:
-                return [describe_state(engine), gr.skip(), gr.skip(), gr.Timer(active=not engine.failed)]
+            model.start()
+            if not model.ready:
+                return [describe_state(model), gr.skip(), gr.skip(), gr.Timer(active=not model.failed)]
             return [
-                describe_state(engine),
+                describe_state(model),
                 explain_tab.list_examples(),
-                describe_model(engine),
+                describe_model(model),
                 gr.Timer(active=False),
             ]
 
         def end_visit(request: gr.Request) -> None:
-            visits.end(request.session_hash)
+            sessions.end(request.session_hash)
             app.state_holder.delete_state(str(request.session_hash))  # Gradio would keep it for an hour
             app.state_holder.session_data.pop(str(request.session_hash), None)
 
@@ -107,54 +104,16 @@ def build_app(engine: Engine) -> gr.Blocks:
     return app
 
 
-def describe_state(engine: Engine | None) -> str:
+def describe_state(model: DemoModel | None) -> str:
     """What must be known before anything else, as HTML: what the model is for, and whether it is there."""
-    notice = f'<p class="notice">{RESEARCH}{f" {SIMULATED}" if engine and "simulated" in engine.note else ""}</p>'
-    if engine and engine.ready and engine.report is None:
+    notice = f'<p class="notice">{RESEARCH}{f" {SIMULATED}" if model and "simulated" in model.note else ""}</p>'
+    if model and model.ready and model.report is None:
         notice += f'<p class="notice">{UNKNOWN}</p>'
-    if engine and engine.failed:
-        notice += f'<p class="notice" role="alert">{escape(engine.error)}</p>'
-    elif not (engine and engine.ready):
+    if model and model.failed:
+        notice += f'<p class="notice" role="alert">{escape(model.error)}</p>'
+    elif not (model and model.ready):
         notice += LOADING
     return f'<div class="page">{notice}</div>'
-
-
-def refuse_addresses(app: gr.Blocks) -> None:
-    """Let no component fetch a web address that a client names in place of a file: the server asks nobody."""
-
-    async def refuse(path: str, keep: Any) -> Any:
-        if "://" in str(path):
-            raise gr.Error(NO_ADDRESSES, print_exception=False)
-        return await keep(path)
-
-    for block in app.blocks.values():
-        keep = block.async_move_resource_to_block_cache
-        block.async_move_resource_to_block_cache = lambda path, keep=keep: refuse(path, keep)  # type: ignore[method-assign,misc]
-
-
-def refuse_plainly(app: gr.Blocks) -> None:
-    """Answer a value that a component cannot take in a sentence too: Gradio would log it, and where it is from."""
-    keep = app.process_api
-
-    async def process_api(*args: Any, **options: Any) -> dict[str, Any]:
-        try:
-            return await keep(*args, **options)
-        except Exception as error:
-            raise put_plainly(error) from None
-
-    app.process_api = process_api  # type: ignore[method-assign]
-
-
-class AddressGuard:
-    """The same for Gradio's /file= and /proxy=: they would fetch any public address for whoever asks."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or leave it to Gradio."""
-        asked = scope["type"] == "http" and re.search(r"/(file|proxy)=/*\w\w+:", scope["path"])
-        await (PlainTextResponse(NO_ADDRESSES, 403) if asked else self.app)(scope, receive, send)
 
 
 def launch_from_environment(**options: Any) -> str:
@@ -167,17 +126,17 @@ def launch_from_environment(**options: Any) -> str:
     limits["app_kwargs"] = {"middleware": [Middleware(AddressGuard)]}
     looks = {
         "theme": THEME,
-        "css_paths": HERE / "style.css",
+        "css_paths": HERE / "static" / "style.css",
         "footer_links": ["api"],
         "ssr_mode": False,
         "share": False,
     }
     held = options.pop("prevent_thread_lock", False)
     open_upload_folder()
-    app = build_app(ENGINE).queue(max_size=MAX_QUEUE)
+    app = build_app(MODEL).queue(max_size=MAX_QUEUE)
     tools = find_spec("mcp") is not None
     url: str = app.launch(prevent_thread_lock=True, mcp_server=tools, **limits, **looks, **options)[1]
-    ENGINE.start()  # after the page answers: the imports of the model would make it wait
+    MODEL.start()  # after the page answers: the imports of the model would make it wait
     if not held:
         # a Space and a container are stopped so; as after Ctrl-C, the uploads then go
         signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -8,12 +8,16 @@ from typing import Any
 import gradio as gr
 import numpy as np
 from charts import draw_profile
-from download import SAVE_FILE, encode_png, make_download
-from engine import METHODS, TARGETS, Engine, Settings
+from demo_model import METHODS, TARGETS, DemoModel, Settings
+from downloads import SAVE_FILE, encode_png, make_download
+from guards import answer_plainly
 from PIL import Image
 from result import Result, describe, make_result
-from uploads import KEPT_SECONDS, WINDOWS, Study, Visits, answer_plainly, build_upload, read_study
+from study import Study, read_study
+from uploads import KEPT_SECONDS, UploadSessions, build_upload
 from viewer import build_payload, build_viewer
+
+from stroke_hub.io.windowing import WINDOWS
 
 __all__ = ["ExplainTab"]
 
@@ -37,8 +41,8 @@ METHOD_NAMES = {
 class ExplainTab:
     """Components and handlers of the tab; `examples` is filled once the model is there."""
 
-    def __init__(self, engine: Engine, visits: Visits) -> None:
-        self.engine, self.visits = engine, visits
+    def __init__(self, model: DemoModel, sessions: UploadSessions) -> None:
+        self.model, self.sessions = model, sessions
         self.study, self.shown = gr.State(time_to_live=KEPT_SECONDS), gr.State(time_to_live=KEPT_SECONDS)
         with gr.Row():
             with gr.Column(scale=1, min_width=290):
@@ -110,16 +114,16 @@ class ExplainTab:
     ) -> list[Any]:
         """Read a file and explain its middle slice: a volume begins where nothing is to be seen yet."""
         if path:
-            self.visits.add(request, path)
+            self.sessions.add(request, path)
         study = read_study(path, window)
         return self._explain(study, (len(study.slices) + 1) // 2, Settings(target, method, int(depth)))
 
     def open_example(self, target: str, method: str, depth: int, event: gr.EventData) -> list[Any]:
         """Explain an example; what was computed once is kept."""
         caption = str(event.caption)
-        if caption not in self.engine.examples:
+        if caption not in self.model.examples:
             raise gr.Error("There is no such example.", print_exception=False)
-        example = self.engine.examples[caption]
+        example = self.model.examples[caption]
         study = Study(name=example.source, sha256="", slices=[example], example=caption)
         return self._explain(study, 1, Settings(target, method, int(depth)))
 
@@ -134,18 +138,18 @@ class ExplainTab:
         """Predict every slice of the file that is open, and explain the one that looks most like stroke."""
         if study is None:
             raise gr.Error(GONE, print_exception=False)
-        probability = self.engine.predict(study.slices).probability
+        probability = self.model.predict(study.slices).probability
         page = int(np.argmax(probability)) + 1
         answer = self._explain(study, page, Settings(target, method, int(depth)))
-        profile = draw_profile(probability, self.engine.threshold, page)
+        profile = draw_profile(probability, self.model.threshold, page)
         return [*answer[:-1], gr.update(value=profile, visible=True)]
 
     def _explain(self, study: Study, page: int, settings: Settings) -> list[Any]:
         if study.example:
-            explanation = self.engine.explain_example(study.example, settings)
+            explanation = self.model.explain_example(study.example, settings)
         else:
-            explanation = self.engine.explain(study.slices[page - 1], settings)
-        result = make_result(self.engine, study, page, settings, explanation)
+            explanation = self.model.explain(study.slices[page - 1], settings)
+        result = make_result(self.model, study, page, settings, explanation)
         pages = len(study.slices)
         return [
             study,
@@ -167,7 +171,7 @@ class ExplainTab:
 
     def list_examples(self) -> str:
         """The examples to click on, as HTML."""
-        examples = self.engine.examples
+        examples = self.model.examples
         if not examples:
             return ""
         kind = "a simulated" if all("simulated" in example.source for example in examples.values()) else "an"

@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from charts import Line, draw_chart
-from engine import Engine
+from demo_model import DemoModel
 
 __all__ = ["describe_model"]
 
@@ -27,10 +27,10 @@ LIMITS = (
 )
 
 
-def describe_model(engine: Engine) -> str:
+def describe_model(model: DemoModel) -> str:
     """The whole tab as HTML."""
-    report = engine.report
-    about = _describe_source(engine)
+    report = model.report
+    about = _describe_source(model)
     if report is None:
         words = "This model has no report: how good it is, nobody knows."
         return f'<div class="page report">{about}<p class="notice">{words}</p></div>'
@@ -56,9 +56,9 @@ def _say_novelty(report: dict[str, Any]) -> list[str]:
     )
 
 
-def _describe_source(engine: Engine) -> str:
-    about = engine.describe()
-    name, commit, report = about["model"], about["commit"], engine.report
+def _describe_source(model: DemoModel) -> str:
+    about = model.describe()
+    name, commit, report = about["model"], about["commit"], model.report
     rows = {"Model": escape(name), "Commit": escape(commit or "none: a local folder")}
     if commit:
         address = f"https://huggingface.co/{escape(name, quote=True)}"

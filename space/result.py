@@ -7,8 +7,8 @@ from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
-from engine import Engine, Settings
-from uploads import Study
+from demo_model import DemoModel, Settings
+from study import Study
 
 import stroke_hub
 
@@ -21,14 +21,14 @@ SIDES = (("upper", "middle", "lower"), ("left", "centre", "right"))
 class Result(NamedTuple):
     """One explained slice, and what the page, the downloads and the API say of it.
 
-    page : its number within the file, from 1. engine : what `Engine.describe` says. point : see `find_point`.
+    page : its number within the file, from 1. model : what `DemoModel.describe` says. point : see `find_point`.
     """
 
     explanation: stroke_hub.Explanation
     study: Study
     page: int
     settings: Settings
-    engine: dict[str, Any]
+    model: dict[str, Any]
     point: dict[str, Any] | None
     made: str
 
@@ -54,22 +54,22 @@ class Result(NamedTuple):
 
 
 def make_result(
-    engine: Engine, study: Study, page: int, settings: Settings, explanation: stroke_hub.Explanation
+    model: DemoModel, study: Study, page: int, settings: Settings, explanation: stroke_hub.Explanation
 ) -> Result:
     """Put together what is shown of an explained slice."""
     modality = study.slices[page - 1].modality
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return Result(explanation, study, page, settings, engine.describe(), find_point(engine, modality), made)
+    return Result(explanation, study, page, settings, model.describe(), find_point(model, modality), made)
 
 
-def find_point(engine: Engine, modality: str | None) -> dict[str, Any] | None:
+def find_point(model: DemoModel, modality: str | None) -> dict[str, Any] | None:
     """Sensitivity and specificity at the model's own threshold, of the modality where it is known.
 
     None where the report has no figures at this very threshold.
     """
-    tests = engine.report["test"] if engine.report else {}
+    tests = model.report["test"] if model.report else {}
     part = tests.get(modality or "overall") or tests.get("overall")
-    if not part or abs(part["threshold"] - engine.threshold) > 1e-6:
+    if not part or abs(part["threshold"] - model.threshold) > 1e-6:
         return None
     intervals = part["intervals"]
     return {
@@ -79,7 +79,7 @@ def find_point(engine: Engine, modality: str | None) -> dict[str, Any] | None:
         "groups": part["groups"],
         "sensitivity": intervals["sensitivity"],
         "specificity": intervals["specificity"],
-        "note": engine.note,
+        "note": model.note,
     }
 
 
@@ -89,7 +89,7 @@ def list_facts(result: Result) -> dict[str, Any]:
     return {
         "label": e.label,
         "probability_of_stroke": result.probability_of_stroke,
-        "threshold": result.engine["threshold"],
+        "threshold": result.model["threshold"],
         "target": e.target,
         "log_odds": e.log_odds,
         "contributions": e.contributions,
@@ -108,7 +108,7 @@ def list_facts(result: Result) -> dict[str, Any]:
             "example": result.study.example or None,
         },
         "operating_point": result.point,
-        "model": result.engine,
+        "model": result.model,
         "made": result.made,
     }
 
@@ -131,7 +131,7 @@ def describe_place(values: np.ndarray[Any, Any]) -> str:
 
 def describe(result: Result) -> str:
     """Answer, warnings and evidence as HTML."""
-    e, p, threshold = result.explanation, result.probability_of_stroke, result.engine["threshold"]
+    e, p, threshold = result.explanation, result.probability_of_stroke, result.model["threshold"]
     notices = "".join(f'<p class="notice">{escape(notice)}</p>' for notice in result.notices)
     return f"""<div class="page result" style="--says: var(--{e.label.lower()})"><section aria-label="Answer">
 <p>{escape(result.origin)}</p><p class="verdict">{e.label}</p>
@@ -144,7 +144,7 @@ def describe(result: Result) -> str:
 
 def describe_point(result: Result) -> str:
     """What the threshold means, as HTML."""
-    threshold, point = result.engine["threshold"], result.point
+    threshold, point = result.model["threshold"], result.point
     words = f"The mark is the threshold: from {threshold:.1%} on, a slice is called Stroke."
     if point is None:
         return f'<p class="legend">{words} What that means was not measured at this threshold.</p>'
@@ -198,6 +198,6 @@ def describe_evidence(result: Result) -> str:
 
 def _threshold_log_odds(result: Result) -> float:
     """The threshold as log-odds of the class explained."""
-    threshold = min(max(result.engine["threshold"], 1e-6), 1 - 1e-6)
+    threshold = min(max(result.model["threshold"], 1e-6), 1 - 1e-6)
     log_odds = float(np.log(threshold / (1 - threshold)))
     return (log_odds if result.explanation.target == "Stroke" else -log_odds) + 0.0  # no -0.00

@@ -11,7 +11,7 @@ from result import Result, describe_place
 
 __all__ = ["CELL", "build_payload", "build_viewer"]
 
-HERE = Path(__file__).parent
+STATIC = Path(__file__).parent / "static"
 CELL = 16  # px: a side of the square that the scale of the fused map is given for; a pixel holds next to nothing
 LAYERS = {"cnn": "ResNet (CNN)", "vit": "ViT", "fused": "Fused"}
 ZERO = 128  # of the signed map's bytes
@@ -21,7 +21,7 @@ def build_viewer() -> gr.HTML:
     """The component; its value is what `build_payload` gives."""
 
     def read(name: str) -> str:
-        return (HERE / name).read_text(encoding="utf-8")
+        return (STATIC / name).read_text(encoding="utf-8")
 
     return gr.HTML(
         html_template=read("viewer.html"),

@@ -17,8 +17,9 @@ from stroke_hub.progress import say
 __all__ = ["push_space"]
 
 PACKAGE = Path(__file__).parent.parent  # the folder of the package
-OURS = ("stroke_hub/", "examples/")  # folders of a Space that hold what push_space puts there, and nothing else
-SHIPPED = {".py", ".css", ".html", ".js", ".json"}  # of space/: its modules and what they read
+# folders of a Space that hold what push_space puts there, and nothing else
+OURS = ("stroke_hub/", "examples/", "static/", "templates/")
+SHIPPED = {".py", ".css", ".html", ".js", ".json"}  # of space/ and its folders: the modules and what they read
 NEEDED = {CONFIG_FILE, WEIGHTS_FILE}
 EXPORT = {f"onnx/{name}" for name in ("export.json", "model.onnx")}  # where they are, they answer
 PRELOADED = NEEDED | {"report.json"} | EXPORT  # at build time: the page answers at once
@@ -58,7 +59,11 @@ def push_space(
         raise ModelFormatError(f"{model}: has no {min(missing)}, so it is not a saved ResNetViT.")
     if info.private:
         say(f"{model} is private: give the Space a secret HF_TOKEN that may read it.")
-    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in SHIPPED}
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in SHIPPED
+    }
     files |= {
         "README.md": _pin(folder / "README.md", model, commit, sorted(PRELOADED & there)).encode(),
         "requirements.txt": "".join(f"{line}\n" for line in _list_requirements(exported=there >= EXPORT)).encode(),

@@ -219,18 +219,18 @@ def test_example_says_what_it_is(page: Page) -> None:
 
 def test_examples_are_computed_once(run_dir: Path, sample: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "space")
-    from engine import Engine, Settings
+    from demo_model import DemoModel, Settings
 
-    engine = Engine(str(run_dir), None, sample.root)
-    engine.start()
-    assert engine.model.image_size == 128
+    model = DemoModel(str(run_dir), None, sample.root)
+    model.start()
+    assert model.predictor.image_size == 128
     computed: list[object] = []
-    plain = engine.explain
-    monkeypatch.setattr(engine, "explain", lambda *given: computed.append(given) or plain(*given))
-    caption = next(iter(engine.examples))
-    first = engine.explain_example(caption, Settings())
-    assert engine.explain_example(caption, Settings()) is first
-    assert engine.explain_example(caption, Settings("Normal")) is not first
+    plain = model.explain
+    monkeypatch.setattr(model, "explain", lambda *given: computed.append(given) or plain(*given))
+    caption = next(iter(model.examples))
+    first = model.explain_example(caption, Settings())
+    assert model.explain_example(caption, Settings()) is first
+    assert model.explain_example(caption, Settings("Normal")) is not first
     assert len(computed) == 2
 
 
@@ -415,7 +415,7 @@ def test_no_model_gives_a_page_that_says_so(
 
 
 def test_colormaps_are_matplotlibs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "space")
-    import colormaps
+    monkeypatch.syspath_prepend(ROOT / "space" / "static")
+    import make_colormaps
 
-    assert json.loads(colormaps.FILE.read_text()) == colormaps.build_tables()
+    assert json.loads(make_colormaps.FILE.read_text()) == make_colormaps.build_tables()

@@ -115,7 +115,7 @@ def test_what_is_nobodys_business_is_refused(
     uploads, scan = folder / "uploads", sample.root / sample.part("test")["path"].iloc[0]
     assert fetch(app, quote(mine))[0] == 200  # so this is how a file is asked for
     here = ("/etc/passwd", "/etc/hostname", "/proc/self/environ", "/proc/self/cmdline", ROOT / "README.md", scan)
-    own = (*(ROOT / "space").iterdir(), folder / "log", folder / "pid", run_dir / "model.safetensors", run_dir)
+    own = (*(ROOT / "space").rglob("*.*"), folder / "log", folder / "pid", run_dir / "model.safetensors", run_dir)
     guesses = (
         uploads,
         uploads / ("0" * 64),

@@ -1,4 +1,4 @@
-"""The engine: one model, loaded behind the page, and the only places that make it, predict and explain."""
+"""The model that the demo shows: loaded in the background, and asked here and nowhere else."""
 
 from __future__ import annotations  # naming a type must not import torch before the page answers
 
@@ -19,7 +19,7 @@ import stroke_hub
 if TYPE_CHECKING:
     from stroke_hub import Predictor
 
-__all__ = ["METHODS", "TARGETS", "Engine", "Settings", "choose_examples", "choose_model"]
+__all__ = ["METHODS", "TARGETS", "DemoModel", "Settings", "choose_examples", "choose_model"]
 
 HERE = Path(__file__).parent
 NO_MODEL = "There is no model to show: name one in STROKE_HUB_MODEL, or run `make quickstart` first."
@@ -59,7 +59,7 @@ def choose_examples() -> Path | None:
     return next((folder for folder in (HERE / "examples", Path("data/sample")) if folder.is_dir()), None)
 
 
-def load_model(name: str, revision: str | None, *, backend: Literal["auto", "torch"] = "auto") -> Predictor:
+def load_predictor(name: str, revision: str | None, *, backend: Literal["auto", "torch"] = "auto") -> Predictor:
     """The model that the demo shows, by what is fastest here: CUDA, else its ONNX export, else PyTorch."""
     from stroke_hub import Predictor
 
@@ -77,7 +77,7 @@ def find_examples(folder: Path) -> dict[str, stroke_hub.Slice]:
     return examples
 
 
-class Engine:
+class DemoModel:
     """A model that loads in the background; whoever needs it earlier waits for it.
 
     Attributes
@@ -92,7 +92,7 @@ class Engine:
         self.report: dict[str, Any] | None = None
         self.examples: dict[str, stroke_hub.Slice] = {}
         self.error = ""
-        self._model: Predictor | None = None
+        self._predictor: Predictor | None = None
         self._other: Predictor | None = None  # what an export cannot do is asked of PyTorch
         self._done = threading.Event()
         self._loading = False
@@ -108,7 +108,7 @@ class Engine:
                 return
             self._loading, self.error = True, ""
             self._done.clear()
-        threading.Thread(target=self._load, name="engine", daemon=True).start()
+        threading.Thread(target=self._load, name="model", daemon=True).start()
 
     @property
     def is_exported(self) -> bool:
@@ -132,19 +132,19 @@ class Engine:
         try:
             if self.name is None:
                 raise stroke_hub.StrokeHubError(NO_MODEL)
-            self._model = load_model(self.name, self.revision)
-            self.report = stroke_hub.find_report(self.name, self._model.commit)
+            self._predictor = load_predictor(self.name, self.revision)
+            self.report = stroke_hub.find_report(self.name, self._predictor.commit)
             self.examples = find_examples(self.folder) if self.folder else {}
         except stroke_hub.StrokeHubError as refusal:
             error = str(refusal)
         except Exception as broken:  # a page that says so is more use than a dead process
             error = f"The model could not be loaded ({type(broken).__name__}); the log of the server may say more."
-            print(f"engine: {type(broken).__name__}: {broken}", flush=True)
+            print(f"model: {type(broken).__name__}: {broken}", flush=True)
         self.error, self._ended, self._loading = error, time.monotonic(), False
         self._done.set()
 
     @property
-    def model(self) -> Predictor:
+    def predictor(self) -> Predictor:
         """The model, waited for.
 
         Raises
@@ -155,36 +155,36 @@ class Engine:
         self._done.wait()
         if self.error:
             raise stroke_hub.StrokeHubError(self.error)
-        return cast("Predictor", self._model)
+        return cast("Predictor", self._predictor)
 
     @property
     def threshold(self) -> float:
         """Probability from which a slice is called Stroke."""
-        return self.model.threshold
+        return self.predictor.threshold
 
     @property
     def distance_limit(self) -> float:
         """Distance from the training slices beyond which a slice is called unusual; inf where none is stored."""
-        return self.model.distance_limit
+        return self.predictor.distance_limit
 
     def predict(self, slices: Sequence[stroke_hub.Slice]) -> stroke_hub.Prediction:
         """Probabilities of slices; the one place that predicts."""
-        return self.model.predict(slices, batch_size=BATCH)
+        return self.predictor.predict(slices, batch_size=BATCH)
 
     def explain(self, chosen: stroke_hub.Slice, settings: Settings) -> stroke_hub.Explanation:
         """The evidence behind one slice's answer; the one place that explains."""
         options: dict[str, Any] = settings._asdict()
         closed = settings.method == "relevance" and settings.depth == 1
-        return (self.model if closed else self._load_other()).explain(chosen, **options)
+        return (self.predictor if closed else self._load_other()).explain(chosen, **options)
 
     def _load_other(self) -> Predictor:
         """The same model by PyTorch, for the methods that an export has not; loaded when first asked for."""
-        model = self.model
-        if model.backend == "torch":
-            return model
+        predictor = self.predictor
+        if predictor.backend == "torch":
+            return predictor
         with self._other_lock:
             if self._other is None:
-                self._other = load_model(str(self.name), model.commit or self.revision, backend="torch")
+                self._other = load_predictor(str(self.name), predictor.commit or self.revision, backend="torch")
             return self._other
 
     def explain_example(self, caption: str, settings: Settings) -> stroke_hub.Explanation:
@@ -206,17 +206,17 @@ class Engine:
 
     def describe(self) -> dict[str, Any]:
         """What was asked: model, commit, weights, versions. No path of this machine."""
-        report, model = self.report, self.model
+        report, predictor = self.report, self.predictor
         limit = self.distance_limit
         return {
             "model": Path(str(self.name)).name if Path(str(self.name)).is_dir() else str(self.name),
-            "commit": model.commit,
+            "commit": predictor.commit,
             "weights_sha256": report["model"]["weights_sha256"] if report else None,
             "classes": ["Normal", "Stroke"],
             "threshold": self.threshold,
             "distance_limit": limit if limit < float("inf") else None,
-            "image_size": model.image_size,
-            "backend": f"{BACKENDS[model.backend]}, {model.precision}",
+            "image_size": predictor.image_size,
+            "backend": f"{BACKENDS[predictor.backend]}, {predictor.precision}",
             "trained_on": self.note or None,
             "versions": {"python": platform.python_version(), "stroke_hub": stroke_hub.__version__}
             | {name: _find_version(name) for name in LIBRARIES},

@@ -78,7 +78,7 @@ def draw_layer(explanation: stroke_hub.Explanation, layer: str) -> Image.Image:
 
 def list_provenance(result: Result) -> dict[str, str]:
     """What has to be known to get the same again."""
-    model, settings, study = result.engine, result.settings, result.study
+    model, settings, study = result.model, result.settings, result.study
     versions = ", ".join(f"{name} {number}" for name, number in model["versions"].items() if number)
     made_of = f"example {study.example}" if study.example else f"SHA-256 {study.sha256}"
     return {
@@ -152,7 +152,7 @@ def make_page(result: Result) -> dict[str, str]:
 
 
 def _percent(result: Result) -> str:
-    return f"{result.engine['threshold']:.1%}"
+    return f"{result.model['threshold']:.1%}"
 
 
 def _say_scale(result: Result) -> str:

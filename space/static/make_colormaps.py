@@ -1,4 +1,4 @@
-"""Write colormaps.json again, the tables that the browser colours with: `python space/colormaps.py`."""
+"""Write colormaps.json again, the tables that the browser colours with: `python space/static/make_colormaps.py`."""
 
 import base64
 import json
