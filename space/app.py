@@ -28,6 +28,7 @@ import gradio as gr  # noqa: E402
 from api import add_endpoints  # noqa: E402
 from batch_tab import BatchTab  # noqa: E402
 from explain_tab import ExplainTab  # noqa: E402
+from gradio.blocks import Block  # noqa: E402
 from guards import AddressGuard, refuse_addresses, refuse_plainly  # noqa: E402
 from model_tab import describe_model  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
@@ -79,16 +80,16 @@ def build_app(model: DemoModel) -> gr.Blocks:
         add_endpoints(model, sessions)
         clock = gr.Timer(1, active=False)
 
-        def show_engine() -> list[Any]:
+        def show_model() -> dict[Block, Any]:
             model.start()
             if not model.ready:
-                return [describe_state(model), gr.skip(), gr.skip(), gr.Timer(active=not model.failed)]
-            return [
-                describe_state(model),
-                explain_tab.list_examples(),
-                describe_model(model),
-                gr.Timer(active=False),
-            ]
+                return {state: describe_state(model), clock: gr.Timer(active=not model.failed)}
+            return {
+                state: describe_state(model),
+                explain_tab.examples: explain_tab.list_examples(),
+                model_tab: describe_model(model),
+                clock: gr.Timer(active=False),
+            }
 
         def end_visit(request: gr.Request) -> None:
             sessions.end(request.session_hash)
@@ -97,7 +98,7 @@ def build_app(model: DemoModel) -> gr.Blocks:
 
         seen = [state, explain_tab.examples, model_tab, clock]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-        gr.on([app.load, clock.tick], show_engine, None, seen, **quiet)
+        gr.on([app.load, clock.tick], show_model, None, seen, **quiet)
         app.unload(end_visit)
     refuse_addresses(app)
     refuse_plainly(app)

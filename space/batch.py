@@ -5,7 +5,7 @@ from __future__ import annotations  # naming a type must not import torch before
 import heapq
 import itertools
 from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from demo_model import BATCH, DemoModel
@@ -13,6 +13,7 @@ from PIL import Image
 from study import MAX_PIXELS
 
 import stroke_hub
+from stroke_hub.io.windowing import Window
 
 __all__ = ["SHOWN", "Row", "Thumbnail", "predict_files"]
 
@@ -42,7 +43,7 @@ class Thumbnail(NamedTuple):
 
 
 def predict_files(
-    model: DemoModel, paths: list[str], window: str | None, gallery: list[Thumbnail] | None = None
+    model: DemoModel, paths: list[str], window: Window | None, gallery: list[Thumbnail] | None = None
 ) -> Iterator[list[Row]]:
     """Rows as they come, up to 16 slices at a time; a bad file is a row with its sentence.
 
@@ -51,7 +52,7 @@ def predict_files(
     waiting: list[tuple[str, stroke_hub.Slice]] = []
     count = 0
     model.predictor  # noqa: B018  a missing model is said before any file is read
-    for file in stroke_hub.load_files(paths, window=cast(Any, window), max_pixels=MAX_PIXELS):
+    for file in stroke_hub.load_files(paths, window=window, max_pixels=MAX_PIXELS):
         if file.error:
             yield [*_flush(model, waiting, gallery), Row(file.name, None, error=file.error)]
             continue

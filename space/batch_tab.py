@@ -15,11 +15,12 @@ import gradio as gr
 from batch import SHOWN, Row, Thumbnail, predict_files
 from demo_model import DemoModel
 from downloads import SAVE_FILE, encode_png, pack_file
+from gradio.blocks import Block
 from guards import answer_plainly
 from PIL import Image
 from uploads import KEPT_SECONDS, UploadSessions, build_upload
 
-from stroke_hub.io.windowing import WINDOWS
+from stroke_hub.io.windowing import WINDOWS, Window
 
 __all__ = ["BatchTab"]
 
@@ -63,9 +64,9 @@ class BatchTab:
         made.success(None, self.file, None, js=SAVE_FILE, **quiet)
 
     def predict_all(
-        self, paths: list[str] | None, window: str, request: gr.Request | None = None
-    ) -> Iterator[list[Any]]:
-        """Predict everything, the table growing as it goes; the gallery comes at the end."""
+        self, paths: list[str] | None, window: Window, request: gr.Request | None = None
+    ) -> Iterator[dict[Block, Any]]:
+        """Predict all files; the table grows meanwhile, the gallery comes at the end."""
         if not paths:
             raise gr.Error("There are no files; upload some first.", print_exception=False)
         self.sessions.add(request, *paths)
@@ -75,9 +76,18 @@ class BatchTab:
         for more in predict_files(self.model, paths, window, gallery):
             rows += more
             if more and time.monotonic() - shown > UPDATE_SECONDS:  # a long table is long to send
-                yield [rows, _describe_status(rows, running=True), _describe_rows(rows), gr.skip()]
+                yield {
+                    self.rows: rows,
+                    self.status: _describe_status(rows, running=True),
+                    self.table: _describe_rows(rows),
+                }
                 shown = time.monotonic()
-        yield [rows, _describe_status(rows, running=False), _describe_rows(rows), _describe_gallery(gallery)]
+        yield {
+            self.rows: rows,
+            self.status: _describe_status(rows, running=False),
+            self.table: _describe_rows(rows),
+            self.gallery: _describe_gallery(gallery),
+        }
 
 
 def _describe_rows(rows: list[Row]) -> str:

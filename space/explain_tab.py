@@ -3,13 +3,14 @@
 import base64
 from functools import partial
 from html import escape
-from typing import Any
+from typing import Any, TypeAlias
 
 import gradio as gr
 import numpy as np
 from charts import draw_profile
-from demo_model import METHODS, TARGETS, DemoModel, Settings
+from demo_model import METHODS, TARGETS, DemoModel, Method, Settings
 from downloads import SAVE_FILE, encode_png, make_download
+from gradio.blocks import Block
 from guards import answer_plainly
 from PIL import Image
 from result import Result, describe, make_result
@@ -17,9 +18,12 @@ from study import Study, read_study
 from uploads import KEPT_SECONDS, UploadSessions, build_upload
 from viewer import build_payload, build_viewer
 
-from stroke_hub.io.windowing import WINDOWS
+from stroke_hub.inference.results import Target
+from stroke_hub.io.windowing import WINDOWS, Window
 
 __all__ = ["ExplainTab"]
+
+Changes: TypeAlias = dict[Block, Any]
 
 HINT = '<div class="page"><p class="hint">Upload a slice, or pick an example.</p></div>'
 FORMATS = "PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI, up to 100 MB."
@@ -107,19 +111,25 @@ class ExplainTab:
             made = button.click(answer_plainly(partial(_download, kind=kind)), self.shown, self.file, **quiet)
             made.success(None, self.file, None, js=SAVE_FILE, **quiet)
 
-    # --- handlers -------------------------------------------------------------------------------------------
+    # --- handlers: they return the components that change ---------------------------------------------------
 
     def open_upload(
-        self, path: str | None, window: str, target: str, method: str, depth: int, request: gr.Request | None = None
-    ) -> list[Any]:
-        """Read a file and explain its middle slice: a volume begins where nothing is to be seen yet."""
+        self,
+        path: str | None,
+        window: Window,
+        target: Target,
+        method: Method,
+        depth: int,
+        request: gr.Request | None = None,
+    ) -> Changes:
+        """Read a file and explain its middle slice: the first ones of a volume show little."""
         if path:
             self.sessions.add(request, path)
         study = read_study(path, window)
         return self._explain(study, (len(study.slices) + 1) // 2, Settings(target, method, int(depth)))
 
-    def open_example(self, target: str, method: str, depth: int, event: gr.EventData) -> list[Any]:
-        """Explain an example; what was computed once is kept."""
+    def open_example(self, target: Target, method: Method, depth: int, event: gr.EventData) -> Changes:
+        """Explain an example."""
         caption = str(event.caption)
         if caption not in self.model.examples:
             raise gr.Error("There is no such example.", print_exception=False)
@@ -127,47 +137,56 @@ class ExplainTab:
         study = Study(name=example.source, sha256="", slices=[example], example=caption)
         return self._explain(study, 1, Settings(target, method, int(depth)))
 
-    def explain_page(self, study: Study | None, page: int, target: str, method: str, depth: int) -> list[Any]:
-        """Explain one slice of the file that is open."""
+    def explain_page(self, study: Study | None, page: int, target: Target, method: Method, depth: int) -> Changes:
+        """Explain one slice of the open file."""
         if study is None:
-            return [gr.skip()] * 9
+            return {self.study: None}
         page = min(max(int(page), 1), len(study.slices))
         return self._explain(study, page, Settings(target, method, int(depth)))
 
-    def search_slices(self, study: Study | None, target: str, method: str, depth: int) -> list[Any]:
-        """Predict every slice of the file that is open, and explain the one that looks most like stroke."""
+    def search_slices(self, study: Study | None, target: Target, method: Method, depth: int) -> Changes:
+        """Predict every slice of the open file and explain the one with the highest probability of stroke."""
         if study is None:
             raise gr.Error(GONE, print_exception=False)
         probability = self.model.predict(study.slices).probability
         page = int(np.argmax(probability)) + 1
-        answer = self._explain(study, page, Settings(target, method, int(depth)))
         profile = draw_profile(probability, self.model.threshold, page)
-        return [*answer[:-1], gr.update(value=profile, visible=True)]
+        changes = self._explain(study, page, Settings(target, method, int(depth)))
+        return changes | {self.profile: gr.update(value=profile, visible=True)}
 
-    def _explain(self, study: Study, page: int, settings: Settings) -> list[Any]:
+    def _explain(self, study: Study, page: int, settings: Settings) -> Changes:
         if study.example:
             explanation = self.model.explain_example(study.example, settings)
         else:
             explanation = self.model.explain(study.slices[page - 1], settings)
         result = make_result(self.model, study, page, settings, explanation)
         pages = len(study.slices)
-        return [
-            study,
-            result,
-            describe(result),
-            gr.update(visible=True),
-            build_payload(result),
-            gr.update(visible=pages > 1, maximum=max(pages, 2), value=page),
-            gr.update(visible=study.windowed),
-            gr.update(visible=pages > 1),
-            gr.skip() if pages > 1 else gr.update(visible=False),
-        ]
+        changes: Changes = {
+            self.study: study,
+            self.shown: result,
+            self.text: describe(result),
+            self.results: gr.update(visible=True),
+            self.viewer: build_payload(result),
+            self.page: gr.update(visible=pages > 1, maximum=max(pages, 2), value=page),
+            self.window: gr.update(visible=study.windowed),
+            self.search: gr.update(visible=pages > 1),
+        }
+        return changes if pages > 1 else changes | {self.profile: gr.update(visible=False)}
 
-    @staticmethod
-    def forget() -> list[Any]:
-        """The page as before the first file."""
+    def forget(self) -> Changes:
+        """Show the page as it was before the first file."""
         hidden = gr.update(visible=False)
-        return [None, None, HINT, hidden, None, gr.update(visible=False, value=1), hidden, hidden, hidden]
+        return {
+            self.study: None,
+            self.shown: None,
+            self.text: HINT,
+            self.results: hidden,
+            self.viewer: None,
+            self.page: gr.update(visible=False, value=1),
+            self.window: hidden,
+            self.search: hidden,
+            self.profile: hidden,
+        }
 
     def list_examples(self) -> str:
         """The examples to click on, as HTML."""

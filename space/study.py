@@ -8,6 +8,7 @@ import os
 from typing import Any, NamedTuple
 
 import stroke_hub
+from stroke_hub.io.windowing import Window
 
 __all__ = ["MAX_PIXELS", "Study", "read_study"]
 
@@ -27,7 +28,7 @@ class Study(NamedTuple):
     example: str = ""
 
 
-def read_study(path: str | None, window: str | None = None) -> Study:
+def read_study(path: str | None, window: Window | None = None) -> Study:
     """Decode an upload.
 
     Raises
@@ -50,7 +51,7 @@ def read_study(path: str | None, window: str | None = None) -> Study:
     )
 
 
-def _decode(content: bytes, path: str, window: str | None) -> list[stroke_hub.Slice]:
+def _decode(content: bytes, path: str, window: Window | None) -> list[stroke_hub.Slice]:
     stream = io.BytesIO(content)
     stream.name = os.path.basename(path)
     options: dict[str, Any] = {"max_pixels": MAX_PIXELS, "window": window}

@@ -70,8 +70,8 @@ def measure_upload(folder: Path) -> list[Row]:
     x = torch.rand(1, 3, model.image_size, model.image_size).to(DEVICE)
 
     def answer() -> bytes:
-        _, _, text, _, payload, *_ = tab.open_upload(str(file), "brain", "Stroke", "relevance", 1)
-        return orjson.dumps([text, payload])
+        changes = tab.open_upload(str(file), "brain", "Stroke", "relevance", 1)
+        return orjson.dumps([changes[tab.text], changes[tab.viewer]])
 
     @torch.inference_mode()
     def run_forward() -> object:
