@@ -9,8 +9,10 @@ taken. STROKE_HUB_EXAMPLES is a dataset folder whose test slices are offered as 
 this file, or data/sample). The page answers at once; the model loads behind it.
 """
 
+import contextlib
 import os
 import signal
+import threading
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +21,9 @@ from typing import Any
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: uploads are nobody else's business
 
 from demo_model import DemoModel, choose_examples, choose_model
+from uploads import KEPT_SECONDS, UploadSessions, open_upload_folder
+
+open_upload_folder()  # its name is read when Gradio is imported
 
 MODEL = DemoModel(*choose_model(), choose_examples())
 if MODEL.is_exported:  # read while Gradio is imported, which takes longer; PyTorch would make the page wait
@@ -32,7 +37,6 @@ from gradio.blocks import Block  # noqa: E402
 from guards import AddressGuard, refuse_addresses, refuse_plainly  # noqa: E402
 from model_tab import describe_model  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
-from uploads import KEPT_SECONDS, UploadSessions, open_upload_folder  # noqa: E402
 
 __all__ = ["build_app", "launch_from_environment"]
 
@@ -133,15 +137,17 @@ def launch_from_environment(**options: Any) -> str:
         "share": False,
     }
     held = options.pop("prevent_thread_lock", False)
-    open_upload_folder()
     app = build_app(MODEL).queue(max_size=MAX_QUEUE)
+    stopped = threading.Event()
+    if not held:  # a Space and a container are stopped by SIGTERM, maybe while they start
+        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     tools = find_spec("mcp") is not None
     url: str = app.launch(prevent_thread_lock=True, mcp_server=tools, **limits, **looks, **options)[1]
     MODEL.start()  # after the page answers: the imports of the model would make it wait
     if not held:
-        # a Space and a container are stopped so; as after Ctrl-C, the uploads then go
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        app.block_thread()
+        with contextlib.suppress(KeyboardInterrupt):
+            stopped.wait()
+        app.close(verbose=False)  # which deletes the uploads
     return url
 
 
