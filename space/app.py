@@ -1,24 +1,23 @@
-"""The demo: a slice in, a probability and the evidence behind it out. Runs locally and as a Hugging Face Space.
+"""The demo: upload a slice, get a probability of stroke and the evidence. Runs locally and as a Hugging Face Space.
 
 python space/app.py
 STROKE_HUB_MODEL=owner/name STROKE_HUB_REVISION=v1.0 python space/app.py
 
-STROKE_HUB_MODEL is a Hub repository or a run folder, STROKE_HUB_REVISION a commit, tag or branch; without them a
-model.json beside this file says both, as scripts/push_space.py writes it for a Space, or else runs/quickstart is
-taken. STROKE_HUB_EXAMPLES is a dataset folder whose test slices are offered as examples (default: examples/ beside
-this file, or data/sample). The page answers at once; the model loads behind it.
+STROKE_HUB_MODEL is a Hub repository or a run folder, STROKE_HUB_REVISION a commit, tag or branch. Without them the
+demo reads model.json beside this file, which scripts/push_space.py writes for a Space, or takes runs/quickstart.
+STROKE_HUB_EXAMPLES is a dataset folder; its test slices are the examples (default: examples/ beside this file, or
+data/sample). The page answers at once; the model loads in the background.
 """
 
 import contextlib
 import os
 import signal
 import threading
-from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: uploads are nobody else's business
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported; nobody else learns of uploads
 
 from demo_model import DemoModel, choose_examples, choose_model
 from uploads import KEPT_SECONDS, UploadSessions, open_upload_folder
@@ -26,7 +25,7 @@ from uploads import KEPT_SECONDS, UploadSessions, open_upload_folder
 open_upload_folder()  # its name is read when Gradio is imported
 
 MODEL = DemoModel(*choose_model(), choose_examples())
-if MODEL.is_exported:  # read while Gradio is imported, which takes longer; PyTorch would make the page wait
+if MODEL.is_exported:  # it loads while Gradio is imported; PyTorch would delay the page
     MODEL.start()
 
 import gradio as gr  # noqa: E402
@@ -35,21 +34,18 @@ from batch_tab import BatchTab  # noqa: E402
 from explain_tab import ExplainTab  # noqa: E402
 from gradio.blocks import Block  # noqa: E402
 from guards import AddressGuard, refuse_addresses, refuse_plainly  # noqa: E402
-from model_tab import describe_model  # noqa: E402
+from model_tab import render_model  # noqa: E402
+from render import render  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
 __all__ = ["build_app", "launch_from_environment"]
 
 HERE = Path(__file__).parent
 TITLE = "Stroke or normal?"
-INTRO = "One slice of a brain CT (BT) or MR gives a probability of stroke, and the regions behind it."
-RESEARCH = "<b>Research use only, not a medical device.</b>"
-SIMULATED = "<b>Trained on simulated slices:</b> its answers mean nothing for patients."
-UNKNOWN = "This model has no report: what it was trained on and how good it is, nobody can tell."
-LOADING = '<p class="status" role="status">The model is loading; the page goes on by itself.</p>'
+INTRO = "Upload a slice of a brain CT (BT) or MR scan. You get a probability of stroke and the regions behind it."
 MAX_FILE_SIZE, MAX_QUEUE, SESSIONS = "100mb", 64, 64
 
-# System fonts only: what the browser fetches elsewhere tells others about the visitor.
+# System fonts only: a font from elsewhere would tell others about the visitor.
 FONTS: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", **FONTS).set(
     button_primary_background_fill="*primary_700",  # white on the default's 500 is 2.5 : 1
@@ -68,12 +64,12 @@ THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", **FONTS).set(
 
 
 def build_app(model: DemoModel) -> gr.Blocks:
-    """The page; it goes live when the model has its model, or says in a sentence why there is none."""
+    """Build the page; it updates by itself when the model is loaded, or says why it could not be."""
     sessions = UploadSessions()
     app = gr.Blocks(title=TITLE, delete_cache=(60, KEPT_SECONDS), analytics_enabled=False)
     with app:
         gr.HTML(f'<div class="page"><h1>{TITLE}</h1><p>{INTRO}</p></div>')
-        state = gr.HTML(describe_state(None), elem_classes="state")
+        state = gr.HTML(render_state(None), elem_classes="state")
         with gr.Tabs():
             with gr.Tab("Explain"):
                 explain_tab = ExplainTab(model, sessions)
@@ -87,11 +83,11 @@ def build_app(model: DemoModel) -> gr.Blocks:
         def show_model() -> dict[Block, Any]:
             model.start()
             if not model.ready:
-                return {state: describe_state(model), clock: gr.Timer(active=not model.failed)}
+                return {state: render_state(model), clock: gr.Timer(active=not model.failed)}
             return {
-                state: describe_state(model),
-                explain_tab.examples: explain_tab.list_examples(),
-                model_tab: describe_model(model),
+                state: render_state(model),
+                explain_tab.examples: explain_tab.render_examples(),
+                model_tab: render_model(model),
                 clock: gr.Timer(active=False),
             }
 
@@ -109,20 +105,22 @@ def build_app(model: DemoModel) -> gr.Blocks:
     return app
 
 
-def describe_state(model: DemoModel | None) -> str:
-    """What must be known before anything else, as HTML: what the model is for, and whether it is there."""
-    notice = f'<p class="notice">{RESEARCH}{f" {SIMULATED}" if model and "simulated" in model.note else ""}</p>'
-    if model and model.ready and model.report is None:
-        notice += f'<p class="notice">{UNKNOWN}</p>'
-    if model and model.failed:
-        notice += f'<p class="notice" role="alert">{escape(model.error)}</p>'
-    elif not (model and model.ready):
-        notice += LOADING
-    return f'<div class="page">{notice}</div>'
+def render_state(model: DemoModel | None) -> str:
+    """Render what a visitor must know first as HTML: what the model is for, and whether it is loaded."""
+    return render(
+        "state.html",
+        simulated=model is not None and "simulated" in model.note,
+        unreported=model is not None and model.ready and model.report is None,
+        error=model.error if model and model.failed else "",
+        loading=not (model and model.ready),
+    )
 
 
 def launch_from_environment(**options: Any) -> str:
-    """Launch what the environment or a model.json names, or else the quickstart's model; gives the address."""
+    """Launch the demo with the model that `choose_model` found, and return its address.
+
+    It returns when the demo is stopped, or at once with the option `prevent_thread_lock`.
+    """
     limits: dict[str, Any] = {
         "max_file_size": MAX_FILE_SIZE,
         "state_session_capacity": SESSIONS,

@@ -1,4 +1,4 @@
-"""Many files are predicted, a few slices at a time; a file that cannot be read becomes a row that says so."""
+"""Predict many files, a few slices at a time; a file that cannot be read becomes a row that says why."""
 
 from __future__ import annotations  # naming a type must not import torch before the page answers
 
@@ -17,13 +17,13 @@ from stroke_hub.io.windowing import Window
 
 __all__ = ["SHOWN", "Row", "Thumbnail", "predict_files"]
 
-SHOWN = 48  # pictures of the gallery: more nobody looks through
-MAX_SLICES = 5_000  # of one request; a shared machine has others waiting
+SHOWN = 48  # pictures of the gallery: nobody looks through more
+MAX_SLICES = 5_000  # of one request: others wait for a shared machine
 HELD_PIXELS = 32_000_000  # decoded at a time
 
 
 class Row(NamedTuple):
-    """A slice and its answer, or a file and why it has none."""
+    """A slice and its prediction, or a file and why it has none."""
 
     file: str
     slice: int | None
@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 class Thumbnail(NamedTuple):
-    """A picture of the gallery; the most suspicious ones are kept."""
+    """A small picture of a slice, with its prediction in words; `order` decides between equal probabilities."""
 
     probability: float
     order: int
@@ -45,13 +45,15 @@ class Thumbnail(NamedTuple):
 def predict_files(
     model: DemoModel, paths: list[str], window: Window | None, gallery: list[Thumbnail] | None = None
 ) -> Iterator[list[Row]]:
-    """Rows as they come, up to 16 slices at a time; a bad file is a row with its sentence.
+    """Predict files and yield their rows as they come, up to 16 slices at a time.
 
-    `gallery` collects the most suspicious slices as a heap.
+    Parameters
+    ----------
+    gallery : a heap that receives the slices with the highest probabilities of stroke.
     """
     waiting: list[tuple[str, stroke_hub.Slice]] = []
     count = 0
-    model.predictor  # noqa: B018  a missing model is said before any file is read
+    model.predictor  # noqa: B018  without a model, fail before any file is read
     for file in stroke_hub.load_files(paths, window=window, max_pixels=MAX_PIXELS):
         if file.error:
             yield [*_flush(model, waiting, gallery), Row(file.name, None, error=file.error)]
@@ -62,7 +64,7 @@ def predict_files(
             if len(waiting) >= BATCH or sum(other.pixels.size for _, other in waiting) > HELD_PIXELS:
                 yield _flush(model, waiting, gallery)
             if count >= MAX_SLICES:
-                words = f"only the first {MAX_SLICES:,} slices were predicted; upload the rest by itself."
+                words = f"only the first {MAX_SLICES:,} slices were predicted; upload the rest separately."
                 yield [*_flush(model, waiting, gallery), Row(file.name, None, error=words)]
                 return
     yield _flush(model, waiting, gallery)

@@ -1,6 +1,6 @@
-"""What a visitor takes along of one result: a PNG panel, a JSON file, a page that prints on A4.
+"""What a visitor can download of one result: a PNG panel, a JSON file, a page that prints on A4.
 
-They are made when asked for and go straight to the browser; no file of them lies on the server.
+Each is made on request and sent straight to the browser; the server keeps no file of it.
 """
 
 from __future__ import annotations  # naming a type must not import torch before the page answers
@@ -8,23 +8,22 @@ from __future__ import annotations  # naming a type must not import torch before
 import base64
 import io
 import json
-from html import escape
-from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
-from result import Result, describe_evidence, describe_point, list_facts
+from render import render
+from result import Result, list_facts
 from viewer import CELL
 
 import stroke_hub
 
-__all__ = ["SAVE_FILE", "draw_layer", "encode_png", "make_download", "pack_file"]
+__all__ = ["SAVE_FILE", "draw_layer", "encode_png", "link_png", "make_download", "pack_file"]
 
 PANELS = {"original": "Original", "cnn": "ResNet (CNN)", "vit": "ViT", "fused": "Fused, signed"}
 SIDE, GAP, TOP, FOOT = 448, 16, 120, 96  # px, of the PNG panel
 INK, QUIET = "#0f172a", "#475569"
 RESEARCH = "Research use only, not a medical device."
 
-# the browser makes a file of what it got: nothing is stored and no link can be passed on
+# the browser makes the file: the server stores nothing, and there is no link to pass on
 SAVE_FILE = """(file) => {
   if (!file) return;
   const bytes = Uint8Array.from(atob(file.data), (sign) => sign.charCodeAt(0));
@@ -35,49 +34,33 @@ SAVE_FILE = """(file) => {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }"""
 
-PAGE_CSS = """
-@page { size: A4; margin: 12mm 14mm; }
-:root { --stroke: #b93a0e; --normal: #0f766e; --rule: #cbd5e1; }
-* { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-body { max-width: 182mm; margin: 0 auto; padding: 0; color: #0f172a; font: 10pt/1.35 system-ui, sans-serif; }
-h1 { margin: 0; font-size: 17pt; } h2 { margin: 4mm 0 1mm; font-size: 11.5pt; } p { margin: 1mm 0; }
-.notice { padding: 1.5mm 3mm; border-left: 1.2mm solid #ea580c; background: #fff3e6; }
-.verdict { font-size: 20pt; font-weight: 650; color: var(--says); } .legend { color: #475569; font-size: 9pt; }
-.maps { display: grid; grid-template-columns: repeat(4, 1fr); gap: 3mm; margin: 3mm 0; }
-figure { margin: 0; } figcaption { font-size: 9pt; } img { width: 100%; background: #000; image-rendering: auto; }
-table { width: 100%; border-collapse: collapse; font-size: 9.5pt; } caption { text-align: left; font-weight: 600; }
-th { text-align: left; font-weight: 400; white-space: nowrap; }
-td, th { padding: .6mm 2mm .6mm 0; vertical-align: top; }
-td { overflow-wrap: anywhere; } .number { text-align: right; font-variant-numeric: tabular-nums; }
-.bar { width: 45%; } .bar div { position: relative; height: 3mm; }
-.bar i, .bar u { position: absolute; height: 100%; }
-.bar u { border-left: .3mm solid #475569; } .evidence tr:last-child > * { border-top: .3mm solid var(--rule); }
-.settings { columns: 2; } section { break-inside: avoid; }
-@media (max-width: 600px) { body { padding: 4mm; } .maps { grid-template-columns: 1fr 1fr; } }
-"""
-
 
 def pack_file(name: str, kind: str, content: bytes) -> dict[str, str]:
-    """A file as `SAVE_FILE` takes it."""
+    """Pack a file as `SAVE_FILE` takes it."""
     return {"name": name, "type": kind, "data": base64.b64encode(content).decode()}
 
 
 def encode_png(image: Image.Image) -> bytes:
-    """A picture as a PNG file; quickly rather than small."""
+    """Encode a picture as PNG, fast rather than small."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
+def link_png(image: Image.Image) -> str:
+    """Encode a picture as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(encode_png(image)).decode()}"
+
+
 def draw_layer(explanation: stroke_hub.Explanation, layer: str) -> Image.Image:
-    """One picture of the panel, as large as the model saw it."""
+    """Draw one picture of the panel, as large as the model saw it."""
     if layer == "original":
         return Image.fromarray(explanation.pixels).convert("RGB")
     return explanation.overlay(layer)  # type: ignore[arg-type]
 
 
 def list_provenance(result: Result) -> dict[str, str]:
-    """What has to be known to get the same again."""
+    """List what is needed to reproduce the result."""
     model, settings, study = result.model, result.settings, result.study
     versions = ", ".join(f"{name} {number}" for name, number in model["versions"].items() if number)
     made_of = f"example {study.example}" if study.example else f"SHA-256 {study.sha256}"
@@ -94,18 +77,19 @@ def list_provenance(result: Result) -> dict[str, str]:
 
 
 def make_json(result: Result) -> dict[str, str]:
-    """All numbers."""
+    """Make a JSON file of all numbers."""
     text = json.dumps(list_facts(result), indent=2, ensure_ascii=False)
     return pack_file("explanation.json", "application/json", text.encode())
 
 
 def make_panel(result: Result) -> dict[str, str]:
-    """Original and maps in a row, the answer above, where it came from below."""
+    """Draw the slice and its maps in a row, the answer above them, the origin below."""
     e = result.explanation
     width = 4 * SIDE + 5 * GAP
     panel = Image.new("RGB", (width, TOP + SIDE + FOOT), "white")
     draw = ImageDraw.Draw(panel)
-    answer = f"{e.label}: probability of stroke {result.probability_of_stroke:.1%} (threshold {_percent(result)})"
+    p, limit = result.probability_of_stroke, result.model["threshold"]
+    answer = f"{e.label}: probability of stroke {p:.1%} (threshold {limit:.1%})"
     draw.text((GAP, 14), answer, INK, ImageFont.load_default(30))
     parts = {"average slice": "baseline", "ResNet": "cnn", "ViT": "vit"}
     sums = " ".join(f"{name} {e.contributions[key]:+.2f}," for name, key in parts.items())
@@ -117,7 +101,7 @@ def make_panel(result: Result) -> dict[str, str]:
         draw.text((x, 92), words, INK, ImageFont.load_default(20))
         panel.paste(draw_layer(e, layer).resize((SIDE, SIDE)), (x, TOP))
     facts = list_provenance(result)
-    warning = "Unlike the training slices: the answer means little. " if e.unusual else ""
+    warning = "Unlike the training slices: be careful with the answer. " if e.unusual else ""
     lines = [warning + _say_scale(result), *(f"{key}: {facts[key]}" for key in ("Input", "Model"))]
     lines.append(f"{RESEARCH} Trained on: {facts['Trained on']}. {facts['Made']}")
     for i, line in enumerate(lines):
@@ -126,48 +110,27 @@ def make_panel(result: Result) -> dict[str, str]:
 
 
 def make_page(result: Result) -> dict[str, str]:
-    """One HTML page that fetches nothing."""
-    e = result.explanation
-    pictures = "".join(
-        f'<figure><figcaption>{title}</figcaption><img alt="{title}" src="{_link(draw_layer(e, layer))}"></figure>'
-        for layer, title in PANELS.items()
+    """Make one HTML page that loads nothing and prints on A4."""
+    page = render(
+        "explanation.html",
+        result=result,
+        research=RESEARCH,
+        pictures={title: link_png(draw_layer(result.explanation, layer)) for layer, title in PANELS.items()},
+        scale=_say_scale(result),
+        provenance=list_provenance(result),
     )
-    rows = "".join(
-        f'<tr><th scope="row">{escape(key)}</th><td>{escape(value)}</td></tr>'
-        for key, value in list_provenance(result).items()
-    )
-    said = "".join(f'<p class="notice">{escape(notice)}</p>' for notice in result.notices)
-    page = f"""<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>Explanation of a brain slice</title>
-<style>{PAGE_CSS}</style></head><body style="--says: var(--{e.label.lower()})">
-<h1>Explanation of a brain slice</h1><p class="notice"><b>{RESEARCH}</b></p>
-<section><h2>Answer</h2><p class="verdict">{e.label}</p>
-<p>Probability of stroke: <b>{result.probability_of_stroke:.1%}</b>. {escape(result.origin)}.</p>
-{describe_point(result).replace("The mark is the threshold: from", "From")}{said}</section>
-<section><h2>Where</h2><div class="maps">{pictures}</div>
-<p class="legend">{escape(_say_scale(result))}</p></section>
-<section><h2>How much</h2>{describe_evidence(result)}</section>
-<section><h2>How to get the same again</h2><table>{rows}</table></section></body></html>"""
     return pack_file("explanation.html", "text/html", page.encode())
-
-
-def _percent(result: Result) -> str:
-    return f"{result.model['threshold']:.1%}"
 
 
 def _say_scale(result: Result) -> str:
     e = result.explanation
     strongest = float(abs(e.fused_map).max()) * CELL**2
     return (
-        f"Fused: red for {e.target}, blue against it, at most {strongest:.2g} log-odds per {CELL} x {CELL} pixels; "
-        "each map is scaled by its own strongest value."
+        f"Fused: red speaks for {e.target}, blue against it, at most {strongest:.2g} log-odds per {CELL} x {CELL} "
+        "pixels. Each map is scaled to its own maximum."
     )
 
 
-def _link(image: Image.Image) -> str:
-    return f"data:image/png;base64,{base64.b64encode(encode_png(image)).decode()}"
-
-
-def make_download(result: Result, kind: str) -> dict[str, Any]:
-    """The file that `kind` ("png", "json", "html") names."""
+def make_download(result: Result, kind: str) -> dict[str, str]:
+    """Make the file that `kind` names: "png", "json" or "html"."""
     return {"png": make_panel, "json": make_json, "html": make_page}[kind](result)

@@ -1,19 +1,18 @@
 """The tab that explains one slice: upload, maps, evidence, downloads."""
 
-import base64
 from functools import partial
-from html import escape
 from typing import Any, TypeAlias
 
 import gradio as gr
 import numpy as np
 from charts import draw_profile
 from demo_model import METHODS, TARGETS, DemoModel, Method, Settings
-from downloads import SAVE_FILE, encode_png, make_download
+from downloads import SAVE_FILE, link_png, make_download
 from gradio.blocks import Block
 from guards import answer_plainly
 from PIL import Image
-from result import Result, describe, make_result
+from render import render
+from result import Result, make_result, render_result
 from study import Study, read_study
 from uploads import KEPT_SECONDS, UploadSessions, build_upload
 from viewer import build_payload, build_viewer
@@ -27,23 +26,23 @@ Changes: TypeAlias = dict[Block, Any]
 
 HINT = '<div class="page"><p class="hint">Upload a slice, or pick an example.</p></div>'
 FORMATS = "PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI, up to 100 MB."
-GONE = "The slice is no longer here; upload it again."
+GONE = "The slice has been deleted; upload it again."
 PRIVACY = (
-    "Of a DICOM file only the picture is read, never the patient's fields. Files and results leave this machine's "
-    f"memory and disk minutes after you leave the page, {KEPT_SECONDS // 60} at the latest; nothing is logged."
+    "Only the picture of a DICOM file is read, never the data of the patient. Files and results are deleted soon "
+    f"after you leave the page, after {KEPT_SECONDS // 60} minutes at the latest. Nothing about them is logged."
 )
 PICK = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-caption]");
   if (button) trigger("click", {caption: button.dataset.caption});
 });"""
 METHOD_NAMES = {
-    "relevance": "relevance: closed form, the default",
-    "attention": "attention: rollout, knows no class",
+    "relevance": "relevance (closed form, the default)",
+    "attention": "attention (rollout, the same for both classes)",
 }
 
 
 class ExplainTab:
-    """Components and handlers of the tab; `examples` is filled once the model is there."""
+    """Components and handlers of the tab; `examples` is filled once the model is loaded."""
 
     def __init__(self, model: DemoModel, sessions: UploadSessions) -> None:
         self.model, self.sessions = model, sessions
@@ -65,9 +64,9 @@ class ExplainTab:
         self.examples = gr.HTML("", js_on_load=PICK, apply_default_css=False)
         with gr.Accordion("Settings", open=False):
             self.target = gr.Radio(list(TARGETS), value="Stroke", label="Class to explain")
-            names = [(METHOD_NAMES.get(name, f"{name}: grad-cam package"), name) for name in METHODS]
-            self.method = gr.Dropdown(names, value="relevance", label="Method of the ResNet and ViT maps")
-            self.depth = gr.Slider(1, 4, 1, step=1, label="Transformer blocks that the ViT map looks through")
+            names = [(METHOD_NAMES.get(name, f"{name} (grad-cam package)"), name) for name in METHODS]
+            self.method = gr.Dropdown(names, value="relevance", label="Method for the ResNet and ViT maps")
+            self.depth = gr.Slider(1, 4, 1, step=1, label="Transformer blocks used for the ViT map")
         gr.HTML(f'<div class="page"><p class="legend">{PRIVACY}</p></div>')
 
     def _build_results(self) -> None:
@@ -103,7 +102,7 @@ class ExplainTab:
             self.depth.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow),
         ]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        for event in events[:2]:  # no old result beside a new file
+        for event in events[:2]:  # no old result stays beside a new file
             event.failure(self.forget, None, seen, queue=False, **quiet)
         self.upload.clear(self.forget, None, seen, queue=False, **quiet)
         events[2].success(lambda: None, None, self.upload, queue=False, **quiet)
@@ -164,7 +163,7 @@ class ExplainTab:
         changes: Changes = {
             self.study: study,
             self.shown: result,
-            self.text: describe(result),
+            self.text: render_result(result),
             self.results: gr.update(visible=True),
             self.viewer: build_payload(result),
             self.page: gr.update(visible=pages > 1, maximum=max(pages, 2), value=page),
@@ -188,26 +187,20 @@ class ExplainTab:
             self.profile: hidden,
         }
 
-    def list_examples(self) -> str:
-        """The examples to click on, as HTML."""
+    def render_examples(self) -> str:
+        """Render the examples to click on as HTML; nothing where there are none."""
         examples = self.model.examples
         if not examples:
             return ""
-        kind = "a simulated" if all("simulated" in example.source for example in examples.values()) else "an"
-        buttons = "".join(
-            f'<button type="button" data-caption="{escape(caption)}">'
-            f'<img alt="" src="{_draw_thumbnail(example.pixels)}">'
-            f"<span>{escape(caption)}</span></button>"
-            for caption, example in examples.items()
-        )
-        words = f"Or pick {kind} example, by its true class:"
-        return f'<div class="page"><p>{words}</p><div class="examples">{buttons}</div></div>'
+        pictures = {caption: _draw_thumbnail(example.pixels) for caption, example in examples.items()}
+        simulated = all("simulated" in example.source for example in examples.values())
+        return render("examples.html", examples=pictures, simulated=simulated)
 
 
 def _draw_thumbnail(pixels: np.ndarray[Any, Any]) -> str:
     picture = Image.fromarray(pixels)
     picture.thumbnail((160, 160))
-    return f"data:image/png;base64,{base64.b64encode(encode_png(picture)).decode()}"
+    return link_png(picture)
 
 
 def _download(result: Result | None, *, kind: str) -> dict[str, Any]:

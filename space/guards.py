@@ -1,4 +1,4 @@
-"""What stands between the page and its visitors: mistakes become sentences, addresses are refused."""
+"""Guards between the page and its visitors: mistakes become one sentence, web addresses are refused."""
 
 import functools
 import inspect
@@ -20,12 +20,12 @@ __all__ = ["AddressGuard", "answer_plainly", "refuse_addresses", "refuse_plainly
 P = ParamSpec("P")
 T = TypeVar("T")
 
-NO_ADDRESSES = "Addresses are not fetched; upload the file itself."
+NO_ADDRESSES = "Web addresses are not fetched; upload the file itself."
 UNEXPECTED = "Something went wrong on our side; try again, or try another file."
 
 
 def answer_plainly(handler: Callable[P, T]) -> Callable[P, T]:
-    """A handler whose every failure is one sentence; the log gets the place of it, and nothing of a visitor."""
+    """Wrap a handler so that every failure is one sentence; the log gets its place in the code, nothing else."""
     if inspect.isgeneratorfunction(handler):
 
         @functools.wraps(handler)
@@ -48,9 +48,9 @@ def answer_plainly(handler: Callable[P, T]) -> Callable[P, T]:
 
 
 def put_plainly(error: Exception) -> gr.Error:
-    """The sentence for a failure, that nobody logs."""
+    """Make the sentence for a failure, which Gradio does not log."""
     quiet: dict[str, Any] = {"duration": 15, "print_exception": False}
-    if isinstance(error, gr.Error):  # ours are quiet already; Gradio's own repeat what they were given
+    if isinstance(error, gr.Error):  # ours are quiet; Gradio's own repeat the input
         return gr.Error(escape(str(error.message), quote=False), **quiet) if error.print_exception else error
     if isinstance(error, stroke_hub.UnreadableImage):
         return gr.Error(escape(str(error), quote=False), title="Not readable", **quiet)
@@ -62,7 +62,7 @@ def put_plainly(error: Exception) -> gr.Error:
 
 
 def refuse_addresses(app: gr.Blocks) -> None:
-    """Let no component fetch a web address that a client names in place of a file: the server asks nobody."""
+    """Keep every component from fetching a web address that a client sends instead of a file."""
 
     async def refuse(path: str, keep: Any) -> Any:
         if "://" in str(path):
@@ -75,7 +75,7 @@ def refuse_addresses(app: gr.Blocks) -> None:
 
 
 def refuse_plainly(app: gr.Blocks) -> None:
-    """Answer a value that a component cannot take in a sentence too: Gradio would log it, and where it is from."""
+    """Answer a value that a component cannot take with one sentence; Gradio would log the value."""
     keep = app.process_api
 
     async def process_api(*args: Any, **options: Any) -> dict[str, Any]:
@@ -88,12 +88,12 @@ def refuse_plainly(app: gr.Blocks) -> None:
 
 
 class AddressGuard:
-    """The same for Gradio's /file= and /proxy=: they would fetch any public address for whoever asks."""
+    """Refuse web addresses at Gradio's /file= and /proxy=, which would fetch them for anybody."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or leave it to Gradio."""
+        """Refuse the request, or pass it on to Gradio."""
         asked = scope["type"] == "http" and re.search(r"/(file|proxy)=/*\w\w+:", scope["path"])
         await (PlainTextResponse(NO_ADDRESSES, 403) if asked else self.app)(scope, receive, send)

@@ -144,7 +144,7 @@ def test_upload_gives_a_probability_maps_and_what_they_are_worth(
     assert sum(numbers[:3]) == pytest.approx(numbers[3], abs=0.02)
     interval = read_report(run_dir)["test"]["overall"]["intervals"]["sensitivity"]
     words = page.locator(".result .legend").first.inner_text()
-    assert f"sensitivity, 95 % interval {100 * interval['low']:.0f} to {100 * interval['high']:.0f} %" in words
+    assert f"sensitivity, 95% interval {100 * interval['low']:.0f} to {100 * interval['high']:.0f}%" in words
     assert "simulated slices, not patients" in words
     per_cell = np.abs(e.fused_map).max() * 256
     expect(page.locator(".scale span").last).to_have_text(f"{per_cell:+.2g}")
@@ -183,7 +183,7 @@ def test_class_method_and_depth_are_chosen(page: Page, scan: Path, trained: ResN
     s = load_slices(scan)[0]
     expect(page.locator(".evidence caption")).to_have_text("Evidence for Normal, in log-odds", timeout=20_000)
     await_probability(page, 1 - explain(trained, s, target="Normal").probability)
-    page.get_by_label("Method of the ResNet and ViT maps").click()
+    page.get_by_label("Method for the ResNet and ViT maps").click()
     page.get_by_role("option", name="gradcam++").click()
     wanted = explain(trained, s, target="Normal", method="gradcam++")
     expect(page.locator(".maps [data-layer=cnn]")).to_be_visible()
@@ -343,7 +343,7 @@ def test_batch(page: Page, sample: Records, trained: ResNetViT, tmp_path: Path) 
     expect(page.get_by_text("series")).to_be_visible(timeout=20_000)
     run.click()
     expect(page.get_by_text("Done: 6 slices")).to_be_visible(timeout=30_000)
-    expect(page.get_by_text("1 file not read")).to_be_visible()
+    expect(page.get_by_text("1 file could not be read")).to_be_visible()
     expect(page.locator(".gallery figure")).to_have_count(6)
     rows = list(csv.DictReader(io.StringIO(take_file(page, "Download table (CSV)").read_text())))
     probabilities = [float(row["probability_of_stroke"]) for row in rows if row["label"]]

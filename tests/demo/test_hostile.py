@@ -241,7 +241,7 @@ def test_the_server_fetches_no_address(app: str, address: str) -> None:
         for way in (address, quote(address, safe="")):
             status, body = fetch(app, way, base=base)
             assert status == 403
-            assert b"Addresses are not fetched" in body
+            assert b"Web addresses are not fetched" in body
 
 
 @pytest.mark.parametrize("kind", ["photo", "text", "chest", "noise"])
