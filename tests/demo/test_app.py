@@ -52,35 +52,11 @@ FIND_PALE = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("space")
-
-
-@pytest.fixture(scope="module")
-def server(run_dir: Path, sample: Records, folder: Path) -> Iterator[str]:
-    """The demo; its model loads as soon as `folder`/gate exists."""
-    named = {"STROKE_HUB_MODEL": str(run_dir), "STROKE_HUB_EXAMPLES": str(sample.root)}
-    with serve(folder, **named, **write_gate(folder)) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def app(server: str, folder: Path) -> str:
-    (folder / "gate").touch()
-    return server
-
-
 @pytest.fixture
 def page(browser: Browser, app: str) -> Iterator[Page]:
     with visit(browser, app) as page:
         await_model(page)
         yield page
-
-
-@pytest.fixture(scope="module")
-def scan(sample: Records) -> Path:
-    return sample.root / sample.part("test")["path"].iloc[0]
 
 
 def await_model(page: Page) -> None:
@@ -111,16 +87,17 @@ def check_maps(page: Page, e: Explanation, *, opacity: float = 0.5, colormap: st
         assert np.percentile(difference, 99) <= 6, layer
 
 
-def test_the_page_answers_while_the_model_loads_and_goes_live(browser: Browser, server: str, folder: Path) -> None:
-    if (folder / "gate").exists():
-        pytest.skip("the model is there already: this test has to be the first")
-    with visit(browser, server) as page:
+def test_the_page_answers_while_the_model_loads_and_goes_live(
+    browser: Browser, run_dir: Path, sample: Records, tmp_path: Path
+) -> None:
+    named = {"STROKE_HUB_MODEL": str(run_dir), "STROKE_HUB_EXAMPLES": str(sample.root)}
+    with serve(tmp_path, **named, **write_gate(tmp_path)) as url, visit(browser, url) as page:
         expect(page.get_by_text("The model is loading")).to_be_visible()
         expect(page.get_by_text("Research use only, not a medical device.")).to_be_visible()
         page.evaluate("window.sameDocument = true")
         time.sleep(1.5)
         expect(page.get_by_text("The model is loading")).to_be_visible()
-        (folder / "gate").touch()
+        (tmp_path / "gate").touch()
         await_model(page)
         expect(page.get_by_text("The model is loading")).not_to_be_visible()
         expect(page.get_by_text("Trained on simulated slices")).to_be_visible()
