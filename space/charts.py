@@ -10,7 +10,7 @@ from render import render
 __all__ = ["Line", "draw_chart", "draw_profile"]
 
 # px; left, right, top and bottom are those of the plot, without the words beside it
-BOX = {"width": 360, "height": 300, "left": 56, "right": 348, "top": 10, "bottom": 256}
+BOX = {"width": 360, "height": 300, "left": 66, "right": 348, "top": 10, "bottom": 256}
 PROFILE_WIDTH, PROFILE_HEIGHT = 280, 60  # px
 POINTS = 200  # of a curve at most: the eye cannot tell more apart
 TICKS = 5
