@@ -1,4 +1,4 @@
-"""Draw docs/demo*.png again: the demo in Chromium, on the model and the sample slices of `make quickstart`.
+"""Take the screenshots docs/demo*.png: the demo in Chromium, with the model and slices of `make quickstart`.
 
 python scripts/screenshot.py
 STROKE_HUB_MODEL=runs/other STROKE_HUB_EXAMPLES=data/other python scripts/screenshot.py
@@ -14,19 +14,19 @@ from playwright.sync_api import Browser, Page, sync_playwright
 sys.path.insert(0, str(Path(__file__).parent.parent / "space"))
 
 from app import launch_from_environment
-from engine import choose_examples, choose_model
+from demo_model import choose_examples, choose_model
 
 from stroke_hub import read_records
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 EXAMPLE = "MR, stroke"
-FILES = 24  # of the batch
-LARGEST = 400_000  # bytes of a picture, beyond which it gets fewer colours
+FILES = 24  # in the batch
+LARGEST = 400_000  # bytes; a larger picture gets fewer colours
 
 
 def visit(browser: Browser, url: str, *, width: int = 1280) -> Page:
-    """The page once its model is there."""
+    """Open the page and wait for its model."""
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(url)
     page.get_by_role("button", name=EXAMPLE, exact=True).wait_for(timeout=120_000)
@@ -41,7 +41,7 @@ def show_example(page: Page) -> None:
 
 
 def show_batch(page: Page) -> None:
-    """Predict some test slices, evenly taken."""
+    """Predict some test slices, evenly spaced."""
     records = read_records(choose_examples() or "")
     paths = list(records.part("test")["path"])
     chosen = [records.root / path for path in paths[:: max(1, len(paths) // FILES)][:FILES]]
@@ -53,13 +53,13 @@ def show_batch(page: Page) -> None:
 
 
 def show_model(page: Page) -> None:
-    """Turn to the report."""
+    """Open the report."""
     page.get_by_role("tab", name="Model").click()
     page.locator(".report").wait_for()
 
 
 def save(page: Page, name: str, *, height: int | None = None) -> None:
-    """Photograph the page (its first `height` pixels), and make the file small."""
+    """Save a screenshot of the page (its first `height` pixels) as a small file."""
     page.wait_for_timeout(1500)  # transitions
     file = DOCS / name
     page.screenshot(path=file, full_page=True)
@@ -72,14 +72,14 @@ def save(page: Page, name: str, *, height: int | None = None) -> None:
 
 
 def main() -> None:
-    """Start the demo and photograph its tabs, and a phone's view of it."""
+    """Start the demo and take screenshots of its tabs, and of one on a phone."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
-        sys.exit("error: there is no Chromium; install the package chromium.")
+        sys.exit("error: no Chromium was found; install the package chromium.")
     if len(sys.argv) > 1:
         sys.exit(str(__doc__))
     if choose_model()[0] is None or choose_examples() is None:
-        sys.exit("error: there is no model or there are no slices to show; run `make quickstart` first.")
+        sys.exit("error: there is no model or no slice to show; run `make quickstart` first.")
     DOCS.mkdir(exist_ok=True)
     url = launch_from_environment(prevent_thread_lock=True, quiet=True)
     with sync_playwright() as playwright:

@@ -1,41 +1,66 @@
-"""The endpoints for programs: predict, explain, batch, model_info; by HTTP, gradio_client and MCP."""
+"""The endpoints for programs: predict, explain, batch and model_info, over HTTP, gradio_client and MCP."""
 
 import base64
-from typing import Any, Literal
+from typing import Any
 
 import gradio as gr
 import numpy as np
-from batch_tab import predict_files
-from download import draw_layer, encode_png
-from engine import METHODS, TARGETS, Engine, Settings
+from batch import predict_files
+from demo_model import METHODS, TARGETS, DemoModel, Method, Settings
+from downloads import draw_layer, encode_png
+from guards import answer_plainly
 from result import list_facts, make_result
-from uploads import WINDOWS, Visits, answer_plainly, build_upload, read_study
+from study import read_study
+from uploads import UploadSessions, build_upload
 
-__all__ = ["add_endpoints"]
+from stroke_hub.inference.results import Target
+from stroke_hub.io.windowing import WINDOWS, Window
 
-Window = Literal["brain", "stroke", "subdural"]
-Target = Literal["Stroke", "Normal", "predicted"]
-Method = Literal["relevance", "attention", "gradcam++", "layercam", "eigencam", "eigengradcam"]
+__all__ = ["Endpoints", "add_endpoints"]
+
 LAYERS = ("original", "cnn", "vit", "fused")
 
 
-def add_endpoints(engine: Engine, visits: Visits) -> None:
-    """Add the endpoints to the Blocks that are being built; nothing of them is seen on the page."""
+def add_endpoints(model: DemoModel, sessions: UploadSessions) -> None:
+    """Add the endpoints to the Blocks that are being built; the page shows nothing of them."""
+    endpoints = Endpoints(model, sessions)
+    file = build_upload(label="file", visible=False)
+    files = build_upload(label="files", file_count="multiple", visible=False)
+    window = gr.Radio(list(WINDOWS), value="brain", label="CT window", visible=False)
+    page = gr.Number(1, label="slice", precision=0, visible=False)
+    target = gr.Radio(list(TARGETS), value="Stroke", label="class", visible=False)
+    method = gr.Dropdown(list(METHODS), value="relevance", label="method", visible=False)
+    depth = gr.Number(1, label="depth", precision=0, visible=False)
+    answer, trigger = gr.JSON(label="answer", visible=False), gr.Button(visible=False)
+    one: dict[str, Any] = {"outputs": answer, "concurrency_id": "slice", "concurrency_limit": 2}
+    many: dict[str, Any] = {"outputs": answer, "concurrency_id": "batch", "concurrency_limit": 1}
+    settings = [target, method, depth]
+    trigger.click(answer_plainly(endpoints.predict), [file, window], api_name="predict", **one)
+    trigger.click(answer_plainly(endpoints.explain), [file, page, *settings, window], api_name="explain", **one)
+    trigger.click(answer_plainly(endpoints.batch), [files, window], api_name="batch", **many)
+    gr.api(answer_plainly(endpoints.model_info), api_name="model_info")  # type: ignore[attr-defined]
 
-    def predict(file: str, window: Window = "brain", request: gr.Request | None = None) -> dict[str, Any]:
-        """Tell the probability of stroke of every slice of one file. Research use only, not a medical device.
+
+class Endpoints:
+    """The functions that programs call; their docstrings are the descriptions of the MCP tools."""
+
+    def __init__(self, model: DemoModel, sessions: UploadSessions) -> None:
+        self.model, self.sessions = model, sessions
+
+    def predict(self, file: str, window: Window = "brain", request: gr.Request | None = None) -> dict[str, Any]:
+        """Predict the probability of stroke for every slice of one file. Research use only, not a medical device.
 
         Args:
             file: a PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI file.
-            window: of a CT in Hounsfield units: brain (width 80, centre 40), stroke (40/40), subdural (200/75).
+            window: for CT in Hounsfield units: brain (width 80, centre 40), stroke (40/40) or subdural (200/75).
 
         Returns:
-            threshold, most_suspicious (the number of a slice), sha256 (of the file), model, and slices: a list of
-            slice (its number from 1), label, probability_of_stroke, unusual, distance.
+            threshold, most_suspicious (number of a slice), sha256 (of the file), model, and slices: a list of
+            slice (its number, from 1), label, probability_of_stroke, unusual, distance.
         """
-        visits.add(request, file)
+        self.sessions.add(request, file)
         study = read_study(file, window)
-        prediction = engine.predict(study.slices)
+        prediction = self.model.predict(study.slices)
         rows = [
             {
                 "slice": i + 1,
@@ -47,14 +72,15 @@ def add_endpoints(engine: Engine, visits: Visits) -> None:
             for i in range(len(study.slices))
         ]
         return {
-            "threshold": engine.threshold,
+            "threshold": self.model.threshold,
             "most_suspicious": int(np.argmax(prediction.probability)) + 1,
             "slices": rows,
             "sha256": study.sha256,
-            "model": engine.describe(),
+            "model": self.model.describe(),
         }
 
     def explain(
+        self,
         file: str,
         slice: int = 1,
         target: Target = "Stroke",
@@ -63,72 +89,56 @@ def add_endpoints(engine: Engine, visits: Visits) -> None:
         window: Window = "brain",
         request: gr.Request | None = None,
     ) -> dict[str, Any]:
-        """Explain one slice: log-odds by branch, maps, remarks. Research use only, not a medical device.
+        """Explain one slice: log-odds by branch, heatmaps, remarks. Research use only, not a medical device.
 
         Args:
             file: a PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI file.
             slice: number of the slice within the file, from 1.
-            target: the class explained.
+            target: the class to explain.
             method: how the ResNet and ViT maps are computed; "relevance" is the closed form and the fastest.
-            depth: transformer blocks that the ViT map looks through, 1 to 4.
-            window: of a CT in Hounsfield units: brain (width 80, centre 40), stroke (40/40), subdural (200/75).
+            depth: number of transformer blocks that the ViT map looks through, 1 to 4.
+            window: for CT in Hounsfield units: brain (width 80, centre 40), stroke (40/40) or subdural (200/75).
 
         Returns:
             label, probability_of_stroke, threshold, log_odds, contributions (they sum to log_odds), remarks,
             unusual, distance, input, model, and maps: original, cnn, vit and fused, each a PNG as a data URI.
         """
-        visits.add(request, file)
+        self.sessions.add(request, file)
         study = read_study(file, window)
-        page = int(slice)
-        if not 1 <= page <= len(study.slices):
-            count = len(study.slices)
+        page, count = int(slice), len(study.slices)
+        if not 1 <= page <= count:
             words = f"slice must be from 1 to {count}." if count > 1 else "The file has one slice: slice must be 1."
             raise gr.Error(words, print_exception=False)
         if not 1 <= int(depth) <= 4:
             raise gr.Error("depth must be from 1 to 4.", print_exception=False)
         settings = Settings(target, method, int(depth))
-        explanation = engine.explain(study.slices[page - 1], settings)
-        facts = list_facts(make_result(engine, study, page, settings, explanation))
+        explanation = self.model.explain(study.slices[page - 1], settings)
+        facts = list_facts(make_result(self.model, study, page, settings, explanation))
         maps = {layer: base64.b64encode(encode_png(draw_layer(explanation, layer))).decode() for layer in LAYERS}
         return facts | {"maps": {layer: f"data:image/png;base64,{data}" for layer, data in maps.items()}}
 
     def batch(
-        files: list[str], window: Window = "brain", request: gr.Request | None = None
+        self, files: list[str], window: Window = "brain", request: gr.Request | None = None
     ) -> list[dict[str, Any]]:
-        """Tell the probability of stroke of every slice of many files. Research use only, not a medical device.
+        """Predict the probability of stroke for every slice of many files. Research use only, not a medical device.
 
         Args:
-            files: PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI files, or zips of them.
-            window: of a CT in Hounsfield units: brain (width 80, centre 40), stroke (40/40), subdural (200/75).
+            files: PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI files, or zip files of them.
+            window: for CT in Hounsfield units: brain (width 80, centre 40), stroke (40/40) or subdural (200/75).
 
         Returns:
-            a list of file, slice, label, probability_of_stroke, unusual, error (a sentence, where not read).
+            a list of file, slice, label, probability_of_stroke, unusual, error (why a file could not be read).
         """
         if not files:
             raise gr.Error("There are no files; give at least one.", print_exception=False)
-        visits.add(request, *files)
-        return [row._asdict() for rows in predict_files(engine, files, window) for row in rows]
+        self.sessions.add(request, *files)
+        return [row._asdict() for rows in predict_files(self.model, files, window) for row in rows]
 
-    def model_info() -> dict[str, Any]:
-        """Which model answers: name, commit, classes, threshold, image size, versions.
+    def model_info(self) -> dict[str, Any]:
+        """Describe the model: name, commit, classes, threshold, image size, versions.
 
         Returns:
             model, commit, weights_sha256, classes, threshold, distance_limit, image_size, backend, trained_on,
             versions.
         """
-        return engine.describe()
-
-    file = build_upload(label="file", visible=False)
-    files = build_upload(label="files", file_count="multiple", visible=False)
-    window = gr.Radio(list(WINDOWS), value="brain", label="CT window", visible=False)
-    page = gr.Number(1, label="slice", precision=0, visible=False)
-    target = gr.Radio(list(TARGETS), value="Stroke", label="class", visible=False)
-    method = gr.Dropdown(list(METHODS), value="relevance", label="method", visible=False)
-    depth = gr.Number(1, label="blocks", precision=0, visible=False)
-    answer, trigger = gr.JSON(label="answer", visible=False), gr.Button(visible=False)
-    one: dict[str, Any] = {"outputs": answer, "concurrency_id": "slice", "concurrency_limit": 2}
-    trigger.click(answer_plainly(predict), [file, window], api_name="predict", **one)
-    trigger.click(answer_plainly(explain), [file, page, target, method, depth, window], api_name="explain", **one)
-    many = one | {"concurrency_id": "batch", "concurrency_limit": 1}
-    trigger.click(answer_plainly(batch), [files, window], api_name="batch", **many)
-    gr.api(answer_plainly(model_info), api_name="model_info")  # type: ignore[attr-defined]
+        return self.model.describe()

@@ -1,53 +1,51 @@
-"""The demo: a slice in, a probability and the evidence behind it out. Runs locally and as a Hugging Face Space.
+"""The demo: upload a slice, get a probability of stroke and the evidence. Runs locally and as a Hugging Face Space.
 
 python space/app.py
 STROKE_HUB_MODEL=owner/name STROKE_HUB_REVISION=v1.0 python space/app.py
 
-STROKE_HUB_MODEL is a Hub repository or a run folder, STROKE_HUB_REVISION a commit, tag or branch; without them a
-model.json beside this file says both, as scripts/push_space.py writes it for a Space, or else runs/quickstart is
-taken. STROKE_HUB_EXAMPLES is a dataset folder whose test slices are offered as examples (default: examples/ beside
-this file, or data/sample). The page answers at once; the model loads behind it.
+STROKE_HUB_MODEL is a Hub repository or a run folder, STROKE_HUB_REVISION a commit, tag or branch. Without them the
+demo reads model.json beside this file, which scripts/push_space.py writes for a Space, or takes runs/quickstart.
+STROKE_HUB_EXAMPLES is a dataset folder; its test slices are the examples (default: examples/ beside this file, or
+data/sample). The page answers at once; the model loads in the background.
 """
 
+import contextlib
 import os
-import re
 import signal
-from html import escape
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported: uploads are nobody else's business
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported; nobody else learns of uploads
 
-from engine import Engine, choose_examples, choose_model
+from demo_model import DemoModel, choose_examples, choose_model
+from uploads import KEPT_SECONDS, UploadSessions, open_upload_folder
 
-ENGINE = Engine(*choose_model(), choose_examples())
-if ENGINE.is_exported:  # read while Gradio is imported, which takes longer; PyTorch would make the page wait
-    ENGINE.start()
+open_upload_folder()  # its name is read when Gradio is imported
+
+MODEL = DemoModel(*choose_model(), choose_examples())
+if MODEL.is_exported:  # it loads while Gradio is imported; PyTorch would delay the page
+    MODEL.start()
 
 import gradio as gr  # noqa: E402
 from api import add_endpoints  # noqa: E402
 from batch_tab import BatchTab  # noqa: E402
 from explain_tab import ExplainTab  # noqa: E402
-from model_tab import describe_model  # noqa: E402
+from gradio.blocks import Block  # noqa: E402
+from guards import AddressGuard, refuse_addresses, refuse_plainly  # noqa: E402
+from model_tab import render_model  # noqa: E402
+from render import render  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
-from starlette.responses import PlainTextResponse  # noqa: E402
-from starlette.types import ASGIApp, Receive, Scope, Send  # noqa: E402
-from uploads import KEPT_SECONDS, Visits, open_upload_folder, put_plainly  # noqa: E402
 
 __all__ = ["build_app", "launch_from_environment"]
 
 HERE = Path(__file__).parent
 TITLE = "Stroke or normal?"
-INTRO = "One slice of a brain CT (BT) or MR gives a probability of stroke, and the regions behind it."
-RESEARCH = "<b>Research use only, not a medical device.</b>"
-SIMULATED = "<b>Trained on simulated slices:</b> its answers mean nothing for patients."
-UNKNOWN = "This model has no report: what it was trained on and how good it is, nobody can tell."
-LOADING = '<p class="status" role="status">The model is loading; the page goes on by itself.</p>'
-NO_ADDRESSES = "Addresses are not fetched; upload the file itself."
+INTRO = "Upload a slice of a brain CT (BT) or MR scan. You get a probability of stroke and the regions behind it."
 MAX_FILE_SIZE, MAX_QUEUE, SESSIONS = "100mb", 64, 64
 
-# System fonts only: what the browser fetches elsewhere tells others about the visitor.
+# System fonts only: a font from elsewhere would tell others about the visitor.
 FONTS: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", **FONTS).set(
     button_primary_background_fill="*primary_700",  # white on the default's 500 is 2.5 : 1
@@ -65,100 +63,64 @@ THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", **FONTS).set(
 )
 
 
-def build_app(engine: Engine) -> gr.Blocks:
-    """The page; it goes live when the engine has its model, or says in a sentence why there is none."""
-    visits = Visits()
+def build_app(model: DemoModel) -> gr.Blocks:
+    """Build the page; it updates by itself when the model is loaded, or says why it could not be."""
+    sessions = UploadSessions()
     app = gr.Blocks(title=TITLE, delete_cache=(60, KEPT_SECONDS), analytics_enabled=False)
     with app:
         gr.HTML(f'<div class="page"><h1>{TITLE}</h1><p>{INTRO}</p></div>')
-        state = gr.HTML(describe_state(None), elem_classes="state")
+        state = gr.HTML(render_state(None), elem_classes="state")
         with gr.Tabs():
             with gr.Tab("Explain"):
-                explain_tab = ExplainTab(engine, visits)
+                explain_tab = ExplainTab(model, sessions)
             with gr.Tab("Batch"):
-                BatchTab(engine, visits)
+                BatchTab(model, sessions)
             with gr.Tab("Model"):
                 model_tab = gr.HTML('<div class="page"><p class="hint">The model is loading.</p></div>')
-        add_endpoints(engine, visits)
+        add_endpoints(model, sessions)
         clock = gr.Timer(1, active=False)
 
-        def show_engine() -> list[Any]:
-            engine.start()
-            if not engine.ready:
-                return [describe_state(engine), gr.skip(), gr.skip(), gr.Timer(active=not engine.failed)]
-            return [
-                describe_state(engine),
-                explain_tab.list_examples(),
-                describe_model(engine),
-                gr.Timer(active=False),
-            ]
+        def show_model() -> dict[Block, Any]:
+            model.start()
+            if not model.ready:
+                return {state: render_state(model), clock: gr.Timer(active=not model.failed)}
+            return {
+                state: render_state(model),
+                explain_tab.examples: explain_tab.render_examples(),
+                model_tab: render_model(model),
+                clock: gr.Timer(active=False),
+            }
 
         def end_visit(request: gr.Request) -> None:
-            visits.end(request.session_hash)
+            sessions.end(request.session_hash)
             app.state_holder.delete_state(str(request.session_hash))  # Gradio would keep it for an hour
             app.state_holder.session_data.pop(str(request.session_hash), None)
 
         seen = [state, explain_tab.examples, model_tab, clock]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-        gr.on([app.load, clock.tick], show_engine, None, seen, **quiet)
+        gr.on([app.load, clock.tick], show_model, None, seen, **quiet)
         app.unload(end_visit)
     refuse_addresses(app)
     refuse_plainly(app)
     return app
 
 
-def describe_state(engine: Engine | None) -> str:
-    """What must be known before anything else, as HTML: what the model is for, and whether it is there."""
-    notice = f'<p class="notice">{RESEARCH}{f" {SIMULATED}" if engine and "simulated" in engine.note else ""}</p>'
-    if engine and engine.ready and engine.report is None:
-        notice += f'<p class="notice">{UNKNOWN}</p>'
-    if engine and engine.failed:
-        notice += f'<p class="notice" role="alert">{escape(engine.error)}</p>'
-    elif not (engine and engine.ready):
-        notice += LOADING
-    return f'<div class="page">{notice}</div>'
-
-
-def refuse_addresses(app: gr.Blocks) -> None:
-    """Let no component fetch a web address that a client names in place of a file: the server asks nobody."""
-
-    async def refuse(path: str, keep: Any) -> Any:
-        if "://" in str(path):
-            raise gr.Error(NO_ADDRESSES, print_exception=False)
-        return await keep(path)
-
-    for block in app.blocks.values():
-        keep = block.async_move_resource_to_block_cache
-        block.async_move_resource_to_block_cache = lambda path, keep=keep: refuse(path, keep)  # type: ignore[method-assign,misc]
-
-
-def refuse_plainly(app: gr.Blocks) -> None:
-    """Answer a value that a component cannot take in a sentence too: Gradio would log it, and where it is from."""
-    keep = app.process_api
-
-    async def process_api(*args: Any, **options: Any) -> dict[str, Any]:
-        try:
-            return await keep(*args, **options)
-        except Exception as error:
-            raise put_plainly(error) from None
-
-    app.process_api = process_api  # type: ignore[method-assign]
-
-
-class AddressGuard:
-    """The same for Gradio's /file= and /proxy=: they would fetch any public address for whoever asks."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or leave it to Gradio."""
-        asked = scope["type"] == "http" and re.search(r"/(file|proxy)=/*\w\w+:", scope["path"])
-        await (PlainTextResponse(NO_ADDRESSES, 403) if asked else self.app)(scope, receive, send)
+def render_state(model: DemoModel | None) -> str:
+    """Render what a visitor must know first as HTML: what the model is for, and whether it is loaded."""
+    return render(
+        "state.html",
+        simulated=model is not None and "simulated" in model.note,
+        unreported=model is not None and model.ready and model.report is None,
+        error=model.error if model and model.failed else "",
+        loading=not (model and model.ready),
+    )
 
 
 def launch_from_environment(**options: Any) -> str:
-    """Launch what the environment or a model.json names, or else the quickstart's model; gives the address."""
+    """Launch the demo with the model that `choose_model` found, and return its address.
+
+    It returns when the demo is stopped, or at once with the option `prevent_thread_lock`.
+    """
     limits: dict[str, Any] = {
         "max_file_size": MAX_FILE_SIZE,
         "state_session_capacity": SESSIONS,
@@ -167,21 +129,23 @@ def launch_from_environment(**options: Any) -> str:
     limits["app_kwargs"] = {"middleware": [Middleware(AddressGuard)]}
     looks = {
         "theme": THEME,
-        "css_paths": HERE / "style.css",
+        "css_paths": HERE / "static" / "style.css",
         "footer_links": ["api"],
         "ssr_mode": False,
         "share": False,
     }
     held = options.pop("prevent_thread_lock", False)
-    open_upload_folder()
-    app = build_app(ENGINE).queue(max_size=MAX_QUEUE)
+    app = build_app(MODEL).queue(max_size=MAX_QUEUE)
+    stopped = threading.Event()
+    if not held:  # a Space and a container are stopped by SIGTERM, maybe while they start
+        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     tools = find_spec("mcp") is not None
     url: str = app.launch(prevent_thread_lock=True, mcp_server=tools, **limits, **looks, **options)[1]
-    ENGINE.start()  # after the page answers: the imports of the model would make it wait
+    MODEL.start()  # after the page answers: the imports of the model would make it wait
     if not held:
-        # a Space and a container are stopped so; as after Ctrl-C, the uploads then go
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        app.block_thread()
+        with contextlib.suppress(KeyboardInterrupt):
+            stopped.wait()
+        app.close(verbose=False)  # which deletes the uploads
     return url
 
 

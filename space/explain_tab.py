@@ -1,44 +1,51 @@
 """The tab that explains one slice: upload, maps, evidence, downloads."""
 
-import base64
 from functools import partial
-from html import escape
-from typing import Any
+from typing import Any, TypeAlias
 
 import gradio as gr
 import numpy as np
 from charts import draw_profile
-from download import SAVE_FILE, encode_png, make_download
-from engine import METHODS, TARGETS, Engine, Settings
+from demo_model import METHODS, TARGETS, DemoModel, Method, Settings
+from downloads import SAVE_FILE, link_png, make_download
+from gradio.blocks import Block
+from guards import answer_plainly
 from PIL import Image
-from result import Result, describe, make_result
-from uploads import KEPT_SECONDS, WINDOWS, Study, Visits, answer_plainly, build_upload, read_study
+from render import render
+from result import Result, make_result, render_result
+from study import Study, read_study
+from uploads import KEPT_SECONDS, UploadSessions, build_upload
 from viewer import build_payload, build_viewer
+
+from stroke_hub.inference.results import Target
+from stroke_hub.io.windowing import WINDOWS, Window
 
 __all__ = ["ExplainTab"]
 
+Changes: TypeAlias = dict[Block, Any]
+
 HINT = '<div class="page"><p class="hint">Upload a slice, or pick an example.</p></div>'
 FORMATS = "PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI, up to 100 MB."
-GONE = "The slice is no longer here; upload it again."
+GONE = "The slice has been deleted; upload it again."
 PRIVACY = (
-    "Of a DICOM file only the picture is read, never the patient's fields. Files and results leave this machine's "
-    f"memory and disk minutes after you leave the page, {KEPT_SECONDS // 60} at the latest; nothing is logged."
+    "Only the picture of a DICOM file is read, never the data of the patient. Files and results are deleted soon "
+    f"after you leave the page, after {KEPT_SECONDS // 60} minutes at the latest. Nothing about them is logged."
 )
 PICK = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-caption]");
   if (button) trigger("click", {caption: button.dataset.caption});
 });"""
 METHOD_NAMES = {
-    "relevance": "relevance: closed form, the default",
-    "attention": "attention: rollout, knows no class",
+    "relevance": "relevance (closed form, the default)",
+    "attention": "attention (rollout, the same for both classes)",
 }
 
 
 class ExplainTab:
-    """Components and handlers of the tab; `examples` is filled once the model is there."""
+    """Components and handlers of the tab; `examples` is filled once the model is loaded."""
 
-    def __init__(self, engine: Engine, visits: Visits) -> None:
-        self.engine, self.visits = engine, visits
+    def __init__(self, model: DemoModel, sessions: UploadSessions) -> None:
+        self.model, self.sessions = model, sessions
         self.study, self.shown = gr.State(time_to_live=KEPT_SECONDS), gr.State(time_to_live=KEPT_SECONDS)
         with gr.Row():
             with gr.Column(scale=1, min_width=290):
@@ -57,9 +64,9 @@ class ExplainTab:
         self.examples = gr.HTML("", js_on_load=PICK, apply_default_css=False)
         with gr.Accordion("Settings", open=False):
             self.target = gr.Radio(list(TARGETS), value="Stroke", label="Class to explain")
-            names = [(METHOD_NAMES.get(name, f"{name}: grad-cam package"), name) for name in METHODS]
-            self.method = gr.Dropdown(names, value="relevance", label="Method of the ResNet and ViT maps")
-            self.depth = gr.Slider(1, 4, 1, step=1, label="Transformer blocks that the ViT map looks through")
+            names = [(METHOD_NAMES.get(name, f"{name} (grad-cam package)"), name) for name in METHODS]
+            self.method = gr.Dropdown(names, value="relevance", label="Method for the ResNet and ViT maps")
+            self.depth = gr.Slider(1, 4, 1, step=1, label="Transformer blocks used for the ViT map")
         gr.HTML(f'<div class="page"><p class="legend">{PRIVACY}</p></div>')
 
     def _build_results(self) -> None:
@@ -95,7 +102,7 @@ class ExplainTab:
             self.depth.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow),
         ]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        for event in events[:2]:  # no old result beside a new file
+        for event in events[:2]:  # no old result stays beside a new file
             event.failure(self.forget, None, seen, queue=False, **quiet)
         self.upload.clear(self.forget, None, seen, queue=False, **quiet)
         events[2].success(lambda: None, None, self.upload, queue=False, **quiet)
@@ -103,88 +110,97 @@ class ExplainTab:
             made = button.click(answer_plainly(partial(_download, kind=kind)), self.shown, self.file, **quiet)
             made.success(None, self.file, None, js=SAVE_FILE, **quiet)
 
-    # --- handlers -------------------------------------------------------------------------------------------
+    # --- handlers: they return the components that change ---------------------------------------------------
 
     def open_upload(
-        self, path: str | None, window: str, target: str, method: str, depth: int, request: gr.Request | None = None
-    ) -> list[Any]:
-        """Read a file and explain its middle slice: a volume begins where nothing is to be seen yet."""
+        self,
+        path: str | None,
+        window: Window,
+        target: Target,
+        method: Method,
+        depth: int,
+        request: gr.Request | None = None,
+    ) -> Changes:
+        """Read a file and explain its middle slice: the first ones of a volume show little."""
         if path:
-            self.visits.add(request, path)
+            self.sessions.add(request, path)
         study = read_study(path, window)
         return self._explain(study, (len(study.slices) + 1) // 2, Settings(target, method, int(depth)))
 
-    def open_example(self, target: str, method: str, depth: int, event: gr.EventData) -> list[Any]:
-        """Explain an example; what was computed once is kept."""
+    def open_example(self, target: Target, method: Method, depth: int, event: gr.EventData) -> Changes:
+        """Explain an example."""
         caption = str(event.caption)
-        if caption not in self.engine.examples:
+        if caption not in self.model.examples:
             raise gr.Error("There is no such example.", print_exception=False)
-        example = self.engine.examples[caption]
+        example = self.model.examples[caption]
         study = Study(name=example.source, sha256="", slices=[example], example=caption)
         return self._explain(study, 1, Settings(target, method, int(depth)))
 
-    def explain_page(self, study: Study | None, page: int, target: str, method: str, depth: int) -> list[Any]:
-        """Explain one slice of the file that is open."""
+    def explain_page(self, study: Study | None, page: int, target: Target, method: Method, depth: int) -> Changes:
+        """Explain one slice of the open file."""
         if study is None:
-            return [gr.skip()] * 9
+            return {self.study: None}
         page = min(max(int(page), 1), len(study.slices))
         return self._explain(study, page, Settings(target, method, int(depth)))
 
-    def search_slices(self, study: Study | None, target: str, method: str, depth: int) -> list[Any]:
-        """Predict every slice of the file that is open, and explain the one that looks most like stroke."""
+    def search_slices(self, study: Study | None, target: Target, method: Method, depth: int) -> Changes:
+        """Predict every slice of the open file and explain the one with the highest probability of stroke."""
         if study is None:
             raise gr.Error(GONE, print_exception=False)
-        probability = self.engine.predict(study.slices).probability
+        probability = self.model.predict(study.slices).probability
         page = int(np.argmax(probability)) + 1
-        answer = self._explain(study, page, Settings(target, method, int(depth)))
-        profile = draw_profile(probability, self.engine.threshold, page)
-        return [*answer[:-1], gr.update(value=profile, visible=True)]
+        profile = draw_profile(probability, self.model.threshold, page)
+        changes = self._explain(study, page, Settings(target, method, int(depth)))
+        return changes | {self.profile: gr.update(value=profile, visible=True)}
 
-    def _explain(self, study: Study, page: int, settings: Settings) -> list[Any]:
+    def _explain(self, study: Study, page: int, settings: Settings) -> Changes:
         if study.example:
-            explanation = self.engine.explain_example(study.example, settings)
+            explanation = self.model.explain_example(study.example, settings)
         else:
-            explanation = self.engine.explain(study.slices[page - 1], settings)
-        result = make_result(self.engine, study, page, settings, explanation)
+            explanation = self.model.explain(study.slices[page - 1], settings)
+        result = make_result(self.model, study, page, settings, explanation)
         pages = len(study.slices)
-        return [
-            study,
-            result,
-            describe(result),
-            gr.update(visible=True),
-            build_payload(result),
-            gr.update(visible=pages > 1, maximum=max(pages, 2), value=page),
-            gr.update(visible=study.windowed),
-            gr.update(visible=pages > 1),
-            gr.skip() if pages > 1 else gr.update(visible=False),
-        ]
+        changes: Changes = {
+            self.study: study,
+            self.shown: result,
+            self.text: render_result(result),
+            self.results: gr.update(visible=True),
+            self.viewer: build_payload(result),
+            self.page: gr.update(visible=pages > 1, maximum=max(pages, 2), value=page),
+            self.window: gr.update(visible=study.windowed),
+            self.search: gr.update(visible=pages > 1),
+        }
+        return changes if pages > 1 else changes | {self.profile: gr.update(visible=False)}
 
-    @staticmethod
-    def forget() -> list[Any]:
-        """The page as before the first file."""
+    def forget(self) -> Changes:
+        """Show the page as it was before the first file."""
         hidden = gr.update(visible=False)
-        return [None, None, HINT, hidden, None, gr.update(visible=False, value=1), hidden, hidden, hidden]
+        return {
+            self.study: None,
+            self.shown: None,
+            self.text: HINT,
+            self.results: hidden,
+            self.viewer: None,
+            self.page: gr.update(visible=False, value=1),
+            self.window: hidden,
+            self.search: hidden,
+            self.profile: hidden,
+        }
 
-    def list_examples(self) -> str:
-        """The examples to click on, as HTML."""
-        examples = self.engine.examples
+    def render_examples(self) -> str:
+        """Render the examples to click on as HTML; nothing where there are none."""
+        examples = self.model.examples
         if not examples:
             return ""
-        kind = "a simulated" if all("simulated" in example.source for example in examples.values()) else "an"
-        buttons = "".join(
-            f'<button type="button" data-caption="{escape(caption)}">'
-            f'<img alt="" src="{_draw_thumbnail(example.pixels)}">'
-            f"<span>{escape(caption)}</span></button>"
-            for caption, example in examples.items()
-        )
-        words = f"Or pick {kind} example, by its true class:"
-        return f'<div class="page"><p>{words}</p><div class="examples">{buttons}</div></div>'
+        pictures = {caption: _draw_thumbnail(example.pixels) for caption, example in examples.items()}
+        simulated = all("simulated" in example.source for example in examples.values())
+        return render("examples.html", examples=pictures, simulated=simulated)
 
 
 def _draw_thumbnail(pixels: np.ndarray[Any, Any]) -> str:
     picture = Image.fromarray(pixels)
     picture.thumbnail((160, 160))
-    return f"data:image/png;base64,{base64.b64encode(encode_png(picture)).decode()}"
+    return link_png(picture)
 
 
 def _download(result: Result | None, *, kind: str) -> dict[str, Any]:

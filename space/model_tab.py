@@ -1,200 +1,90 @@
-"""The tab that tells how good the model is: the report of exactly the commit that answers."""
+"""The tab that shows how good the model is: the report of exactly the commit that is loaded."""
 
 import math
-from html import escape
+from collections.abc import Mapping
 from typing import Any
 
 from charts import Line, draw_chart
-from engine import Engine
+from demo_model import DemoModel
+from render import render
 
-__all__ = ["describe_model"]
+from stroke_hub.report.formatting import METRICS, PARTS
 
-PARTS = {"overall": "All", "BT": "CT (BT)", "MR": "MR"}
+__all__ = ["render_model"]
+
 STYLES = {"overall": "one", "BT": "two", "MR": "three"}
-MEASURES = {
-    "auroc": "AUROC",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "accuracy": "Accuracy",
-}
-LIMITS = (
-    "It judges one slice by itself and knows nothing of the rest of the scan or of the patient.",
-    "Every input gets an answer, even one that shows no brain; heed the warning on unusual ones.",
-    "A heatmap shows what the model used; it does not show where a lesion is.",
-    "PPV and NPV hold at the share of strokes in these test slices, which no clinic has.",
-)
+UNIT = (0.0, 1.0, 0.0, 1.0)
 
 
-def describe_model(engine: Engine) -> str:
-    """The whole tab as HTML."""
-    report = engine.report
-    about = _describe_source(engine)
+def render_model(model: DemoModel) -> str:
+    """Render the whole tab as HTML; without a report it says so."""
+    report = model.report
     if report is None:
-        words = "This model has no report: how good it is, nobody knows."
-        return f'<div class="page report">{about}<p class="notice">{words}</p></div>'
+        return render("model.html", about=model.describe(), report=None)
     tests = {part: report["test"][part] for part in PARTS if report["test"].get(part)}
-    warnings = "".join(f'<p class="notice">{escape(str(words))}</p>' for words in report.get("warnings") or [])
-    said = "".join(f"<li>{escape(str(words))}</li>" for words in report.get("words") or [])
-    limits = "".join(f"<li>{words}</li>" for words in (*LIMITS, *_say_novelty(report)))
-    return f"""<div class="page report">{about}{warnings}
-<h2>By modality</h2>{_describe_parts(tests)}
-<div class="columns"><section><h2>Confusion matrix</h2>{_describe_confusion(tests["overall"])}</section>
-<section><h2>Operating points</h2>{_describe_points(report)}</section></div>
-<h2>Curves</h2><div class="charts">{"".join(_draw_charts(report, tests))}</div>
-<h2>Against simple rules</h2>{_describe_baselines(report)}
-<h2>Limits</h2><ul>{limits}</ul>
-{f"<details><summary>The report in sentences</summary><ul>{said}</ul></details>" if said else ""}</div>"""
-
-
-def _say_novelty(report: dict[str, Any]) -> list[str]:
-    """How often the warning on unusual slices is wrong on slices of the same kind."""
-    share = (report.get("novelty") or {}).get("share")
-    return (
-        [] if share is None else [f"The warning on unusual slices is given to {share:.1%} of the test slices, too."]
+    return render(
+        "model.html",
+        about=model.describe(),
+        report=report,
+        tests=[(PARTS[part], test) for part, test in tests.items()],
+        metrics=METRICS,
+        charts=[
+            *_draw_curves(report.get("curves") or {}, tests),
+            *_draw_calibration(tests["overall"]["calibration"]),
+            *_draw_losses(report.get("history") or []),
+        ],
     )
 
 
-def _describe_source(engine: Engine) -> str:
-    about = engine.describe()
-    name, commit, report = about["model"], about["commit"], engine.report
-    rows = {"Model": escape(name), "Commit": escape(commit or "none: a local folder")}
-    if commit:
-        address = f"https://huggingface.co/{escape(name, quote=True)}"
-        places = {"files and card": f"tree/{commit}", "report.json": f"blob/{commit}/report.json"}
-        links = (f'<a href="{address}/{place}" rel="noopener">{words}</a>' for words, place in places.items())
-        rows["On the Hub"] = " · ".join(links)
-    if report:
-        rows["Weights"] = f"<code>SHA-256 {escape(report['model']['weights_sha256'])}</code>"
-        data = report["data"]
-        rows["Measured on"] = escape(", ".join(filter(None, (data["name"], data["note"]))))
-        rows["Backbones"] = escape(f"{report['model']['cnn']} and {report['model']['vit']}")
-    rows["Image size"] = f"{about['image_size']} × {about['image_size']} pixels"
-    rows["Computed by"] = escape(about["backend"])
-    rows["Threshold"] = f"{about['threshold']:.3f}"
-    rows["Versions"] = escape(", ".join(f"{key} {value}" for key, value in about["versions"].items() if value))
-    body = "".join(f'<tr><th scope="row">{key}</th><td>{value}</td></tr>' for key, value in rows.items())
-    return f'<h2>What answers here</h2><div class="wide"><table>{body}</table></div>'
-
-
-def format_interval(interval: dict[str, Any] | None) -> str:
-    """A value with its 95 % interval."""
-    if not interval or interval.get("value") is None:
-        return "not defined"
-    low, high = interval.get("low"), interval.get("high")
-    reach = "" if low is None or high is None else f" <small>[{low:.3f}, {high:.3f}]</small>"
-    return f"{interval['value']:.3f}{reach}"
-
-
-def _describe_parts(tests: dict[str, Any]) -> str:
-    head = "".join(f'<th scope="col">{PARTS[part]}</th>' for part in tests)
-    rows = [("Slices (strokes)", [f"{test['n']:,} ({test['n_stroke']:,})" for test in tests.values()])]
-    rows.append(("Patients or groups", [f"{test['groups']:,}" for test in tests.values()]))
-    for key, name in MEASURES.items():
-        rows.append((name, [format_interval(test["intervals"].get(key)) for test in tests.values()]))
-    body = "".join(
-        f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-        for name, cells in rows
-    )
-    caption = "At the model's own threshold, with 95 % intervals over patients"
-    return (
-        f'<div class="wide"><table><caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _describe_confusion(test: dict[str, Any]) -> str:
-    c = test["confusion"]
-    return f"""<table class="confusion"><caption>Test slices, all modalities</caption>
-<thead><tr><td></td><th scope="col">called Stroke</th><th scope="col">called Normal</th></tr></thead><tbody>
-<tr><th scope="row">Stroke</th><td class="right">{c["tp"]:,}</td><td class="wrong">{c["fn"]:,}</td></tr>
-<tr><th scope="row">Normal</th><td class="wrong">{c["fp"]:,}</td><td class="right">{c["tn"]:,}</td></tr>
-</tbody></table>"""
-
-
-def _describe_points(report: dict[str, Any]) -> str:
-    rows = ""
-    for name, point in report["operating_points"].items():
-        measured = report["test"]["overall"]["operating_points"].get(name) or {}
-        chosen = report["model"].get("operating_point") == name
-        threshold = point.get("threshold")
-        if threshold is None:
-            continue
-        words = str(point.get("words", name)) + (" (in use)" if chosen else "")
-        rows += (
-            f'<tr><th scope="row">{escape(words[0].upper() + words[1:])}</th><td>{threshold:.3f}</td>'
-            f"<td>{format_interval(measured.get('sensitivity'))}</td><td>{format_interval(measured.get('specificity'))}</td></tr>"
-        )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Rule", "Threshold", "Sensitivity", "Specificity"))
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-
-
-def _draw_charts(report: dict[str, Any], tests: dict[str, Any]) -> list[str]:
-    curves, unit = report.get("curves") or {}, (0.0, 1.0, 0.0, 1.0)
-    charts = []
-    if curves:
-        roc = [
-            Line(_name(part, tests, "auroc"), *_clean(curve["fpr"], curve["tpr"]), STYLES[part])
-            for part, curve in _known(curves, tests)
-        ]
-        charts.append(draw_chart("ROC", roc, axes=("1 - specificity", "Sensitivity"), limits=unit, diagonal=True))
-        pr = [
-            Line(
-                _name(part, tests, "average_precision"), *_clean(curve["recall"], curve["precision"]), STYLES[part]
-            )
-            for part, curve in _known(curves, tests)
-        ]
-        charts.append(draw_chart("Precision and recall", pr, axes=("Recall", "Precision"), limits=unit))
-    bins = {name: tests["overall"]["calibration"].get(name) for name in ("after", "before")}
-    lines = [
-        Line(
-            f"{name} calibration, error {state['ece']:.3f}",
-            *_clean([b["mean_probability"] for b in state["bins"]], [b["stroke_share"] for b in state["bins"]]),
-            style,
-            dots=True,
-        )
-        for (name, state), style in zip(bins.items(), ("one", "two"), strict=True)
-        if state
+def _draw_curves(curves: Mapping[str, Any], tests: Mapping[str, Any]) -> list[str]:
+    known = [(part, curves[part]) for part in tests if curves.get(part)]
+    if not known:
+        return []
+    roc = [
+        Line(_name(part, tests, "auroc"), *_drop_undefined(curve["fpr"], curve["tpr"]), STYLES[part])
+        for part, curve in known
     ]
-    if lines:
-        axes = ("Predicted probability", "Share of strokes")
-        charts.append(draw_chart("Calibration", lines, axes=axes, limits=unit, diagonal=True))
-    if history := report.get("history"):
-        epochs = [row["epoch"] for row in history]
-        lines = [
-            Line(name, *_clean(epochs, [row[key] for row in history]), style)
-            for key, name, style in (("train_loss", "training", "one"), ("val_loss", "validation", "two"))
-        ]
-        charts.append(draw_chart("Loss", lines, axes=("Epoch", "Cross-entropy")))
-    return charts
+    precision_recall = [
+        Line(
+            _name(part, tests, "average_precision"),
+            *_drop_undefined(curve["recall"], curve["precision"]),
+            STYLES[part],
+        )
+        for part, curve in known
+    ]
+    return [
+        draw_chart("ROC", roc, axes=("1 - specificity", "Sensitivity"), limits=UNIT, diagonal=True),
+        draw_chart("Precision and recall", precision_recall, axes=("Recall", "Precision"), limits=UNIT),
+    ]
 
 
-def _known(curves: dict[str, Any], tests: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(part, curves[part]) for part in PARTS if part in tests and curves.get(part)]
+def _draw_calibration(calibration: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, style in (("after", "one"), ("before", "two")):
+        if state := calibration.get(name):
+            x = [found["mean_probability"] for found in state["bins"]]
+            y = [found["stroke_share"] for found in state["bins"]]
+            words = f"{name} calibration, error {state['ece']:.3f}"
+            lines.append(Line(words, *_drop_undefined(x, y), style, dots=True))
+    axes = ("Predicted probability", "Share of strokes")
+    return [draw_chart("Calibration", lines, axes=axes, limits=UNIT, diagonal=True)] if lines else []
 
 
-def _name(part: str, tests: dict[str, Any], measure: str) -> str:
+def _draw_losses(history: list[Mapping[str, Any]]) -> list[str]:
+    epochs = [row["epoch"] for row in history]
+    lines = [
+        Line(name, *_drop_undefined(epochs, [row[key] for row in history]), style)
+        for key, name, style in (("train_loss", "training", "one"), ("val_loss", "validation", "two"))
+    ]
+    return [draw_chart("Loss", lines, axes=("Epoch", "Cross-entropy"))] if history else []
+
+
+def _name(part: str, tests: Mapping[str, Any], measure: str) -> str:
     value = tests[part]["intervals"].get(measure, {}).get("value")
     return PARTS[part] if value is None else f"{PARTS[part]}: {value:.3f}"
 
 
-def _clean(x: list[float | None], y: list[float | None]) -> tuple[list[float], list[float]]:
-    """Both without the places where one is undefined."""
+def _drop_undefined(x: list[float | None], y: list[float | None]) -> tuple[list[float], list[float]]:
+    """Drop the points of which a coordinate is undefined."""
     pairs = [(a, b) for a, b in zip(x, y, strict=True) if a is not None and b is not None and math.isfinite(a)]
     return [a for a, _ in pairs], [b for _, b in pairs]
-
-
-def _describe_baselines(report: dict[str, Any]) -> str:
-    rows = ""
-    for baseline in report.get("baselines") or []:
-        words = escape(str(baseline.get("words") or baseline["name"]))
-        difference = (baseline.get("difference") or {}).get("auroc")
-        rows += (
-            f'<tr><th scope="row">{words[0].upper() + words[1:]}</th>'
-            f"<td>{format_interval(baseline.get('auroc'))}</td><td>{format_interval(difference)}</td></tr>"
-        )
-    if not rows:
-        return '<p class="legend">Not measured.</p>'
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Rule", "AUROC", "The model's AUROC, less this"))
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'

@@ -1,34 +1,46 @@
-"""The result of one slice: its facts in numbers, and the same in words and bars for the page."""
+"""The result of one slice: its facts as numbers, and what the page shows of them."""
 
 from __future__ import annotations  # naming a type must not import torch before the page answers
 
 import datetime
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
-from engine import Engine, Settings
-from uploads import Study
+from demo_model import DemoModel, Settings
+from render import render
+from study import Study
 
 import stroke_hub
 
-__all__ = ["Result", "describe", "describe_point", "list_facts", "make_result"]
+__all__ = ["Result", "describe_place", "list_facts", "make_result", "render_result"]
 
-PARTS = {"cnn": "ResNet (CNN)", "vit": "ViT"}
+BRANCHES = {"cnn": "ResNet (CNN)", "vit": "ViT"}
 SIDES = (("upper", "middle", "lower"), ("left", "centre", "right"))
+
+
+class Bar(NamedTuple):
+    """A contribution in log-odds; `left`, `width` and `zero` are shares of the width of the chart."""
+
+    name: str
+    value: float
+    left: float
+    width: float
+    zero: float
+    favours: str
 
 
 class Result(NamedTuple):
     """One explained slice, and what the page, the downloads and the API say of it.
 
-    page : its number within the file, from 1. engine : what `Engine.describe` says. point : see `find_point`.
+    page : its number within the file, from 1. model : what `DemoModel.describe` says. point : see `find_point`.
+    made : when, in UTC.
     """
 
     explanation: stroke_hub.Explanation
     study: Study
     page: int
     settings: Settings
-    engine: dict[str, Any]
+    model: dict[str, Any]
     point: dict[str, Any] | None
     made: str
 
@@ -37,6 +49,13 @@ class Result(NamedTuple):
         """Of Stroke, whatever class was explained; calibrated, in [0, 1]."""
         e = self.explanation
         return e.probability if e.target == "Stroke" else 1 - e.probability
+
+    @property
+    def threshold_log_odds(self) -> float:
+        """The threshold as log-odds of the class explained."""
+        threshold = min(max(self.model["threshold"], 1e-6), 1 - 1e-6)
+        log_odds = float(np.log(threshold / (1 - threshold)))
+        return (log_odds if self.explanation.target == "Stroke" else -log_odds) + 0.0  # no -0.00
 
     @property
     def origin(self) -> str:
@@ -49,27 +68,52 @@ class Result(NamedTuple):
 
     @property
     def notices(self) -> list[str]:
-        """The library's remarks as sentences: a slice unlike the training ones, maps without positive evidence."""
+        """The library's remarks as sentences: an unusual slice, maps without positive evidence."""
         return [f"{remark[0].upper()}{remark[1:]}." for remark in self.explanation.remarks]
+
+    @property
+    def bars(self) -> list[Bar]:
+        """A bar per contribution, each starting where the previous one ends, and their sum."""
+        e = self.explanation
+        rows, start = [], 0.0
+        for name, key in (("Average training slice", "baseline"), *((name, key) for key, name in BRANCHES.items())):
+            value = e.contributions[key]
+            rows.append((name, value, start, start + value))
+            start += value
+        rows.append(("Sum, in log-odds", e.log_odds, 0.0, e.log_odds))
+        edges = [0.0, *(edge for row in rows for edge in row[2:])]
+        low, span = min(edges), (max(edges) - min(edges)) or 1.0
+        other = "Normal" if e.target == "Stroke" else "Stroke"
+        return [
+            Bar(
+                name=name,
+                value=value,
+                left=(min(begin, end) - low) / span,
+                width=abs(end - begin) / span,
+                zero=-low / span,
+                favours=e.target if value > 0 else other,
+            )
+            for name, value, begin, end in rows
+        ]
 
 
 def make_result(
-    engine: Engine, study: Study, page: int, settings: Settings, explanation: stroke_hub.Explanation
+    model: DemoModel, study: Study, page: int, settings: Settings, explanation: stroke_hub.Explanation
 ) -> Result:
-    """Put together what is shown of an explained slice."""
+    """Collect what is shown of an explained slice."""
     modality = study.slices[page - 1].modality
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return Result(explanation, study, page, settings, engine.describe(), find_point(engine, modality), made)
+    return Result(explanation, study, page, settings, model.describe(), find_point(model, modality), made)
 
 
-def find_point(engine: Engine, modality: str | None) -> dict[str, Any] | None:
-    """Sensitivity and specificity at the model's own threshold, of the modality where it is known.
+def find_point(model: DemoModel, modality: str | None) -> dict[str, Any] | None:
+    """Find sensitivity and specificity at the model's own threshold, for the modality if it is known.
 
-    None where the report has no figures at this very threshold.
+    None if the report has no results for exactly this threshold.
     """
-    tests = engine.report["test"] if engine.report else {}
+    tests = model.report["test"] if model.report else {}
     part = tests.get(modality or "overall") or tests.get("overall")
-    if not part or abs(part["threshold"] - engine.threshold) > 1e-6:
+    if not part or abs(part["threshold"] - model.threshold) > 1e-6:
         return None
     intervals = part["intervals"]
     return {
@@ -79,17 +123,17 @@ def find_point(engine: Engine, modality: str | None) -> dict[str, Any] | None:
         "groups": part["groups"],
         "sensitivity": intervals["sensitivity"],
         "specificity": intervals["specificity"],
-        "note": engine.note,
+        "note": model.note,
     }
 
 
 def list_facts(result: Result) -> dict[str, Any]:
-    """Everything in numbers, as the JSON download and the endpoint `explain` give it."""
+    """List everything as numbers, for the JSON download and the endpoint `explain`."""
     e = result.explanation
     return {
         "label": e.label,
         "probability_of_stroke": result.probability_of_stroke,
-        "threshold": result.engine["threshold"],
+        "threshold": result.model["threshold"],
         "target": e.target,
         "log_odds": e.log_odds,
         "contributions": e.contributions,
@@ -107,7 +151,7 @@ def list_facts(result: Result) -> dict[str, Any]:
             "example": result.study.example or None,
         },
         "operating_point": result.point,
-        "model": result.engine,
+        "model": result.model,
         "made": result.made,
     }
 
@@ -117,7 +161,7 @@ def _finite(value: float) -> float | None:
 
 
 def describe_place(values: np.ndarray[Any, Any]) -> str:
-    """Where a map is strongest, in words for who cannot see it."""
+    """Say where a map is strongest, for those who cannot see it."""
     row, column = np.unravel_index(int(np.abs(values).argmax()), values.shape)
     vertical, horizontal = (
         words[min(int(3 * i / n), 2)] for words, i, n in zip(SIDES, (row, column), values.shape, strict=True)
@@ -125,78 +169,6 @@ def describe_place(values: np.ndarray[Any, Any]) -> str:
     return "in the centre" if (vertical, horizontal) == ("middle", "centre") else f"at the {vertical} {horizontal}"
 
 
-# --- for the page -------------------------------------------------------------------------------------------
-
-
-def describe(result: Result) -> str:
-    """Answer, warnings and evidence as HTML."""
-    e, p, threshold = result.explanation, result.probability_of_stroke, result.engine["threshold"]
-    notices = "".join(f'<p class="notice">{escape(notice)}</p>' for notice in result.notices)
-    return f"""<div class="page result" style="--says: var(--{e.label.lower()})"><section aria-label="Answer">
-<p>{escape(result.origin)}</p><p class="verdict">{e.label}</p>
-<div>Probability of stroke: <b>{p:.1%}</b></div>
-<div class="meter" role="meter" aria-label="Probability of stroke" aria-valuemin="0" aria-valuemax="1"
- aria-valuenow="{p:.3f}"><div style="width: {p:.1%}"></div><i style="left: {threshold:.1%}"></i></div>
-{describe_point(result)}{notices}</section>
-<section aria-label="Evidence">{describe_evidence(result)}</section></div>"""
-
-
-def describe_point(result: Result) -> str:
-    """What the threshold means, as HTML."""
-    threshold, point = result.engine["threshold"], result.point
-    words = f"The mark is the threshold: from {threshold:.1%} on, a slice is called Stroke."
-    if point is None:
-        return f'<p class="legend">{words} What that means was not measured at this threshold.</p>'
-    of = f"{point['part']} " if point["part"] != "overall" else ""
-    note = f" ({escape(point['note'])})" if point["note"] else ""
-    found, spared = (_percent(point[name]) for name in ("sensitivity", "specificity"))
-    return (
-        f'<p class="legend">{words} On {point["n"]:,} {of}test slices of {point["groups"]:,} patients{note} this '
-        f"threshold found {found[0]} of the strokes (sensitivity{found[1]}) and called {spared[0]} of the normal "
-        f"slices normal (specificity{spared[1]}).</p>"
-    )
-
-
-def _percent(interval: dict[str, Any]) -> tuple[str, str]:
-    """A rate and its interval, in words."""
-    value, low, high = (interval[key] for key in ("value", "low", "high"))
-    if value is None:
-        return "an unknown share", ""
-    reach = "" if low is None or high is None else f", 95 % interval {100 * low:.0f} to {100 * high:.0f} %"
-    return f"<b>{100 * value:.0f} %</b>", reach
-
-
-def describe_evidence(result: Result) -> str:
-    """A bar a branch, each beginning where the one above ends, down to the sum."""
-    e = result.explanation
-    rows, start = [], 0.0
-    for name, key in (("Average training slice", "baseline"), *((PARTS[key], key) for key in PARTS)):
-        value = e.contributions[key]
-        rows.append((name, value, start, start + value))
-        start += value
-    rows.append(("Sum, in log-odds", e.log_odds, 0.0, e.log_odds))
-    low = min(0.0, *(min(row[2:]) for row in rows))
-    high = max(0.0, *(max(row[2:]) for row in rows))
-    span = (high - low) or 1.0
-    zero, other = -low / span, "Normal" if e.target == "Stroke" else "Stroke"
-    body = ""
-    for name, value, begin, end in rows:
-        left, width = (min(begin, end) - low) / span, abs(end - begin) / span
-        colour = (e.target if value > 0 else other).lower()
-        style = f"left: {left:.2%}; width: {width:.2%}; background: var(--{colour})"
-        body += (
-            f'<tr><th scope="row">{name}</th><td class="number">{value:+.2f}</td><td class="bar"><div>'
-            f'<u style="left: {zero:.2%}"></u><i style="{style}"></i></div></td></tr>'
-        )
-    words = f"The threshold is a sum of {_threshold_log_odds(result):+.2f}."
-    return (
-        f'<table class="evidence"><caption>Evidence for {e.target}, in log-odds</caption>{body}</table>'
-        f'<p class="legend">Each bar begins where the one above ends. {words}</p>'
-    )
-
-
-def _threshold_log_odds(result: Result) -> float:
-    """The threshold as log-odds of the class explained."""
-    threshold = min(max(result.engine["threshold"], 1e-6), 1 - 1e-6)
-    log_odds = float(np.log(threshold / (1 - threshold)))
-    return (log_odds if result.explanation.target == "Stroke" else -log_odds) + 0.0  # no -0.00
+def render_result(result: Result) -> str:
+    """Render the answer, the warnings and the evidence as HTML."""
+    return render("result.html", result=result)

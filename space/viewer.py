@@ -1,4 +1,4 @@
-"""The viewer: a slice beside its three maps, coloured and laid over each other in the browser."""
+"""The viewer: a slice beside its three heatmaps, which the browser colours and overlays."""
 
 import base64
 from pathlib import Path
@@ -11,17 +11,17 @@ from result import Result, describe_place
 
 __all__ = ["CELL", "build_payload", "build_viewer"]
 
-HERE = Path(__file__).parent
-CELL = 16  # px: a side of the square that the scale of the fused map is given for; a pixel holds next to nothing
+STATIC = Path(__file__).parent / "static"
+CELL = 16  # px: side of the square that the scale of the fused map refers to; one pixel holds next to nothing
 LAYERS = {"cnn": "ResNet (CNN)", "vit": "ViT", "fused": "Fused"}
 ZERO = 128  # of the signed map's bytes
 
 
 def build_viewer() -> gr.HTML:
-    """The component; its value is what `build_payload` gives."""
+    """Build the component; its value is what `build_payload` returns."""
 
     def read(name: str) -> str:
-        return (HERE / name).read_text(encoding="utf-8")
+        return (STATIC / name).read_text(encoding="utf-8")
 
     return gr.HTML(
         html_template=read("viewer.html"),
@@ -32,7 +32,7 @@ def build_viewer() -> gr.HTML:
 
 
 def build_payload(result: Result) -> dict[str, Any]:
-    """The grey square and the maps as bytes, each scaled by its own strongest value, and words for each."""
+    """Pack the grey square and the maps as bytes, each scaled to its own maximum, with words for each."""
     e = result.explanation
     maps = {}
     for layer in LAYERS:
@@ -53,7 +53,7 @@ def build_payload(result: Result) -> dict[str, Any]:
         "study": result.study.example or result.study.sha256,
         "scale": [f"{-per_cell:+.2g}", "0", f"{per_cell:+.2g}"],
         "cell": f"log-odds per {CELL} × {CELL} pixels",
-        "carried": f"{e.contributions['cnn'] + e.contributions['vit']:+.2f} log-odds in all",
+        "carried": f"{e.contributions['cnn'] + e.contributions['vit']:+.2f} log-odds in total",
     }
 
 

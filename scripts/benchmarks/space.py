@@ -57,27 +57,27 @@ def measure_upload(folder: Path) -> list[Row]:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio as gr
     import orjson
-    from engine import Engine
+    from demo_model import DemoModel
     from explain_tab import ExplainTab
-    from uploads import Visits
+    from uploads import UploadSessions
 
     file = folder / "upload.png"
     file.write_bytes(draw_upload())
-    engine = Engine(str(folder))
+    demo_model = DemoModel(str(folder))
     with gr.Blocks():
-        tab = ExplainTab(engine, Visits())
+        tab = ExplainTab(demo_model, UploadSessions())
     model = ResNetViT.from_pretrained(folder, device=DEVICE)
     x = torch.rand(1, 3, model.image_size, model.image_size).to(DEVICE)
 
     def answer() -> bytes:
-        _, _, text, _, payload, *_ = tab.open_upload(str(file), "brain", "Stroke", "relevance", 1)
-        return orjson.dumps([text, payload])
+        changes = tab.open_upload(str(file), "brain", "Stroke", "relevance", 1)
+        return orjson.dumps([changes[tab.text], changes[tab.viewer]])
 
     @torch.inference_mode()
     def run_forward() -> object:
         return model(x)
 
-    rows, name = [], f"upload_to_maps_{engine.model.backend}"
+    rows, name = [], f"upload_to_maps_{demo_model.predictor.backend}"
     for kind, clock in (("cpu", time.process_time), ("wall", time.perf_counter)):
         pairs = time_in_turns(answer, run_forward, rounds=ROUNDS, clock=clock)
         further: dict[str, Any] = {"forward_ms": 1000 * float(np.median([bare for _, bare in pairs]))}

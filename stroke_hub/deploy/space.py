@@ -1,11 +1,11 @@
-"""push_space(): the demo goes to a Hugging Face Space, beside it the package, the model pinned to a commit."""
+"""Push the demo and the package to a Hugging Face Space, with the model pinned to a commit."""
 
 import json
 import tempfile
 import tomllib
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped]  # huggingface_hub brings it
+import yaml  # type: ignore[import-untyped]  # a dependency of huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from stroke_hub.data.simulated import write_sample
@@ -17,23 +17,24 @@ from stroke_hub.progress import say
 __all__ = ["push_space"]
 
 PACKAGE = Path(__file__).parent.parent  # the folder of the package
-OURS = ("stroke_hub/", "examples/")  # folders of a Space that hold what push_space puts there, and nothing else
-SHIPPED = {".py", ".css", ".html", ".js", ".json"}  # of space/: its modules and what they read
+# folders of a Space in which push_space deletes what it does not put there
+OURS = ("stroke_hub/", "examples/", "static/", "templates/")
+SHIPPED = {".py", ".css", ".html", ".js", ".json"}  # of space/ and its folders: the modules and what they read
 NEEDED = {CONFIG_FILE, WEIGHTS_FILE}
-EXPORT = {f"onnx/{name}" for name in ("export.json", "model.onnx")}  # where they are, they answer
-PRELOADED = NEEDED | {"report.json"} | EXPORT  # at build time: the page answers at once
+EXPORT = {f"onnx/{name}" for name in ("export.json", "model.onnx")}  # preferred where they exist
+PRELOADED = NEEDED | {"report.json"} | EXPORT  # when the Space is built, so that its page answers at once
 
 
 def push_space(
     repo_id: str, model: str, *, revision: str = "main", private: bool = False, examples: bool = True
 ) -> str:
-    """Put the demo into a Gradio Space in one commit; a Space that has all of it already gets none.
+    """Push the demo to a Gradio Space in one commit, or in none if the Space has all of it.
 
     Parameters
     ----------
     repo_id, model : "owner/name" of the Space and of the model on the Hub.
-    revision : the Space shows the commit that this is now, whatever it becomes later.
-    examples : add a small set of simulated slices to click on.
+    revision : of the model. The Space keeps the commit that this names now.
+    examples : whether to add simulated example slices.
 
     Returns
     -------
@@ -41,15 +42,15 @@ def push_space(
 
     Raises
     ------
-    RunError : space/ is not here: this needs a checkout of the repository.
-    ModelFormatError : the repository holds no model of ours.
-    HubError : the model is not there, or the Hub refused or cannot be reached.
+    RunError : there is no space/ here; this needs a checkout of the repository.
+    ModelFormatError : the repository holds no saved ResNetViT.
+    HubError : the model does not exist, or the Hub refused or cannot be reached.
     """
     for name in (repo_id, model):
         check_name(name)
     folder = PACKAGE.parent / "space"
     if not (folder / "app.py").is_file():
-        raise RunError(f"{folder}: is not there; run this from a checkout of the repository.")
+        raise RunError(f"{folder}: does not exist; run this from a checkout of the repository.")
     api = HfApi()
     with explain_hub_errors(model):
         info = api.model_info(model, revision=revision)
@@ -57,8 +58,12 @@ def push_space(
     if missing := NEEDED - there:
         raise ModelFormatError(f"{model}: has no {min(missing)}, so it is not a saved ResNetViT.")
     if info.private:
-        say(f"{model} is private: give the Space a secret HF_TOKEN that may read it.")
-    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in SHIPPED}
+        say(f"{model} is private: give the Space a secret HF_TOKEN with read access.")
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in SHIPPED
+    }
     files |= {
         "README.md": _pin(folder / "README.md", model, commit, sorted(PRELOADED & there)).encode(),
         "requirements.txt": "".join(f"{line}\n" for line in _list_requirements(exported=there >= EXPORT)).encode(),
@@ -83,13 +88,13 @@ def _upload(api: HfApi, repo_id: str, files: dict[str, bytes], *, private: bool,
 
 
 def _read_package() -> dict[str, bytes]:
-    """The source of this package, by its place in the Space."""
+    """Read the source of this package, by its place in the Space."""
     found = (path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {f"stroke_hub/{path.relative_to(PACKAGE).as_posix()}": path.read_bytes() for path in sorted(found)}
 
 
 def _pin(readme: Path, model: str, commit: str, preloaded: list[str]) -> str:
-    """The Space's README with the model in its front matter."""
+    """Write the model into the front matter of the Space's README."""
     _, header, text = readme.read_text(encoding="utf-8").split("---\n", 2)
     settings = yaml.safe_load(header) | {
         "models": [model],
@@ -99,7 +104,7 @@ def _pin(readme: Path, model: str, commit: str, preloaded: list[str]) -> str:
 
 
 def _list_requirements(*, exported: bool) -> list[str]:
-    """What the package and its demo need, as pip takes it; an export is run by onnxruntime."""
+    """List the requirements of the package and its demo for pip; an export needs onnxruntime, too."""
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     runtime = [line for line in extras["onnx"] if line.startswith("onnxruntime")] if exported else []
@@ -107,7 +112,7 @@ def _list_requirements(*, exported: bool) -> list[str]:
 
 
 def _draw_examples() -> dict[str, bytes]:
-    """A small simulated dataset, by its place in the Space."""
+    """Draw a small simulated dataset, by its place in the Space."""
     with tempfile.TemporaryDirectory() as folder:
         root = write_sample(Path(folder) / "examples", patients=36)
         found = sorted(path for path in root.rglob("*") if path.is_file())

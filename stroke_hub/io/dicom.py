@@ -88,7 +88,7 @@ def is_dicom(start: bytes) -> bool:
 
 def decode_dicom(
     stream: BinaryIO, *, window: Window | None = None, max_pixels: int
-) -> tuple[list[Grey], Modality | None]:
+) -> tuple[list[Grey], Modality | None, bool]:
     """Decode all frames of a DICOM file, of any transfer syntax of still pictures.
 
     Parameters
@@ -100,9 +100,10 @@ def decode_dicom(
 
     Returns
     -------
-    Frames (H, W) uint8; "BT" for CT, "MR" for MR, None for anything else. Other frames than CT in HU are shown
-    by their own VOI LUT or window (the first that makes sense); without one 8-bit grey is kept, and deeper
-    values are stretched from their 1st to their 99th percentile. Colour becomes luminance (ITU-R 601).
+    Frames (H, W) uint8; "BT" for CT, "MR" for MR, None for anything else; whether `window` was applied. Frames
+    that are no CT in HU are shown by their own VOI LUT or window (the first that makes sense); without one 8-bit
+    grey is kept, and deeper values are stretched from their 1st to their 99th percentile. Colour becomes luminance
+    (ITU-R 601).
     MONOCHROME1 is turned round.
 
     Raises
@@ -131,7 +132,7 @@ def read_place(stream: BinaryIO) -> Place | None:
 # --- the file -----------------------------------------------------------------------------------------------
 
 
-def _decode(stream: BinaryIO, window: Window | None, max_pixels: int) -> tuple[list[Grey], Modality | None]:
+def _decode(stream: BinaryIO, window: Window | None, max_pixels: int) -> tuple[list[Grey], Modality | None, bool]:
     ds, syntax = _read(stream, (*LAYOUT_TAGS, *VALUE_TAGS, PIXEL_DATA), max_pixels)
     layout = _read_layout(ds, max_pixels)
     element: Any = ds.get_item(PIXEL_DATA)
@@ -143,7 +144,7 @@ def _decode(stream: BinaryIO, window: Window | None, max_pixels: int) -> tuple[l
     name = str(ds.get("Modality", ""))
     shown = [_show(frame, _describe(ds, index), layout, name, window) for index, frame in enumerate(frames)]
     modality: dict[str, Modality] = {"CT": "BT", "MR": "MR"}
-    return shown, modality.get(name)
+    return [grey for grey, _ in shown], modality.get(name), any(windowed for _, windowed in shown)
 
 
 def _read(stream: BinaryIO, tags: tuple[int, ...], max_pixels: int = 0) -> tuple["Dataset", str]:
@@ -277,26 +278,27 @@ def _describe(ds: "Dataset", index: int) -> list["Dataset"]:
 
 def _show(
     frame: NDArray[Any], about: list["Dataset"], layout: Layout, modality: str, window: Window | None
-) -> Grey:
-    """One frame as a viewer shows it."""
+) -> tuple[Grey, bool]:
+    """Show one frame as a viewer does, and say whether `window` was applied."""
     from pydicom.pixels.processing import apply_color_lut
 
     ds = about[-1]
     if layout.photometric == "PALETTE COLOR":
         frame = apply_color_lut(frame, ds)
-        return _show_colour(frame, 8 * frame.dtype.itemsize)
+        return _show_colour(frame, 8 * frame.dtype.itemsize), False
     if layout.samples == 3:
-        return _show_colour(frame, layout.bits_stored)
+        return _show_colour(frame, layout.bits_stored), False
     values, was_rescaled = _rescale_values(frame, about)
     deep = layout.bits_stored > 8
-    if modality == "CT" and deep and (was_rescaled or values.min() <= AIR):
+    windowed = modality == "CT" and deep and bool(was_rescaled or values.min() <= AIR)
+    if windowed:
         grey = apply_window(values, *WINDOWS[window or "brain"])
     else:
         own = _apply_own_window(values, about)
         if own is None and not deep and not layout.signed and not was_rescaled:
             own = np.rint(values * (255 / (2**layout.bits_stored - 1))).astype(np.uint8)
         grey = _stretch_percentiles(values) if own is None else own
-    return 255 - grey if layout.photometric == "MONOCHROME1" else grey
+    return 255 - grey if layout.photometric == "MONOCHROME1" else grey, windowed
 
 
 def _show_colour(frame: NDArray[Any], bits: int) -> Grey:

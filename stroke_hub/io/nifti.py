@@ -29,7 +29,7 @@ def is_volume(start: bytes) -> bool:
 
 def decode_volume(
     stream: BinaryIO, *, modality: Modality | None = None, window: Window | None = None, max_pixels: int
-) -> list[Grey]:
+) -> tuple[list[Grey], bool]:
     """Decode a NIfTI-1 or -2 file, gzipped or not, into its axial slices.
 
     Parameters
@@ -44,6 +44,7 @@ def decode_volume(
     A slice (H, W) uint8 for each axial plane of the closest canonical orientation, bottom to top; anterior is
     up, the patient's right is on the left. Values below -500 mean CT in HU, and the window is applied. Other
     volumes are stretched from their 1st to their 99th percentile (of finite voxels, all slices together).
+    And whether a window was applied.
 
     Raises
     ------
@@ -66,7 +67,9 @@ def _find_version(start: bytes) -> int | None:
     return None
 
 
-def _decode(stream: BinaryIO, modality: Modality | None, window: Window | None, max_pixels: int) -> list[Grey]:
+def _decode(
+    stream: BinaryIO, modality: Modality | None, window: Window | None, max_pixels: int
+) -> tuple[list[Grey], bool]:
     packed = stream.read(2) == GZIP
     stream.seek(0)
     source: Any = gzip.GzipFile(fileobj=stream) if packed else stream  # inflates what is asked for, no more
@@ -141,7 +144,7 @@ def _orient(raw: NDArray[Any], affine: NDArray[Any]) -> NDArray[Any]:
 
 def _show(
     voxels: NDArray[Any], slope: float, intercept: float, modality: Modality | None, window: Window | None
-) -> list[Grey]:
+) -> tuple[list[Grey], bool]:
     step = max(1, math.ceil(voxels.size / SAMPLED))
     sample = voxels.ravel(order="K")[::step].astype(np.float64) * slope + intercept
     sample = sample[np.isfinite(sample)]
@@ -150,10 +153,10 @@ def _show(
     planes = (voxels[::-1, ::-1, z].T for z in range(voxels.shape[2]))
     values = (plane.astype(np.float64) * slope + intercept for plane in planes)
     if modality != "MR" and sample.min() <= AIR:
-        return [apply_window(plane, *WINDOWS[window or "brain"]) for plane in values]
+        return [apply_window(plane, *WINDOWS[window or "brain"]) for plane in values], True
     low, high = (float(edge) for edge in np.percentile(sample, PERCENTILES))
     if not math.isfinite(high - low):
         raise UnreadableImage("spans more than a float can hold; rescale the volume and try again.")
     if high == low:
         low, high = float(sample.min()), float(sample.max())
-    return [stretch(plane, low, high) for plane in values]
+    return [stretch(plane, low, high) for plane in values], False

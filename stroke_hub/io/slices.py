@@ -26,7 +26,7 @@ from stroke_hub.io.windowing import Grey, Modality, Window
 __all__ = ["Sight", "Slice", "fit_square", "is_image", "load_slices", "name_source", "read_whole"]
 
 Source: TypeAlias = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
-Decoded: TypeAlias = tuple[list[Grey], Modality | None]
+Decoded: TypeAlias = tuple[list[Grey], Modality | None, bool]  # pages, modality, whether a CT window was applied
 RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -44,12 +44,14 @@ class Slice:
     modality : "BT" (computed tomography), "MR", or None where nobody said.
     source : the file's name without folders and fit to print.
     index : the page within the source, from 0.
+    windowed : whether a CT window was applied, so that another window would show other pixels.
     """
 
     pixels: Grey
     modality: Modality | None = None
     source: str = ""
     index: int = 0
+    windowed: bool = False
 
 
 class Sight(Protocol):
@@ -105,7 +107,7 @@ def load_slices(
     name = name_source(source)
     try:
         with silence():
-            pages, modality = _decode(source, modality, window, max_pixels)
+            pages, modality, windowed = _decode(source, modality, window, max_pixels)
     except UnreadableImage as refusal:
         raise UnreadableImage(f"{name}: {refusal}") from refusal.__cause__
     except Exception as error:  # on damaged bytes a decoder may raise anything
@@ -114,7 +116,7 @@ def load_slices(
             f"{name}: cannot be decoded, it is damaged or of a rare kind ({reason}); "
             "export the slice again as an 8-bit PNG."
         ) from error
-    return [Slice(pixels, modality, name, index) for index, pixels in enumerate(pages)]
+    return [Slice(pixels, modality, name, index, windowed) for index, pixels in enumerate(pages)]
 
 
 def fit_square(
@@ -176,9 +178,9 @@ def name_source(source: object) -> str:
 def _decode(source: Source, modality: Modality | None, window: Window | None, max_pixels: int) -> Decoded:
     """All pages of any source; refusals lack the source's name, which the caller puts before them."""
     if isinstance(source, np.ndarray):
-        return [decode_array(source, max_pixels)], modality
+        return [decode_array(source, max_pixels)], modality, False
     if isinstance(source, Image.Image):
-        return [decode_image(source, max_pixels)], modality
+        return [decode_image(source, max_pixels)], modality, False
     if isinstance(source, bytes | bytearray | memoryview):
         return _from_stream(io.BytesIO(source), modality, window, max_pixels)
     if isinstance(source, str | os.PathLike):
@@ -227,16 +229,17 @@ def _from_stream(stream: BinaryIO, modality: Modality | None, window: Window | N
     if not start:
         raise UnreadableImage("is empty; export or upload the slice again.")
     if is_dicom(start):  # before pictures: the preamble of DICOM may be the head of a TIFF
-        pages, own_modality = decode_dicom(stream, window=window, max_pixels=max_pixels)
-        return pages, modality or own_modality
+        pages, own_modality, windowed = decode_dicom(stream, window=window, max_pixels=max_pixels)
+        return pages, modality or own_modality, windowed
     decoder = find_decoder(start)
     if decoder is not None:
         image = decoder(stream)
         if isinstance(image, TiffImageFile):
-            return list(decode_tiff(image, max_pixels)), modality
-        return [decode_image(image, max_pixels)], modality
+            return list(decode_tiff(image, max_pixels)), modality, False
+        return [decode_image(image, max_pixels)], modality, False
     if is_volume(start):
-        return decode_volume(stream, modality=modality, window=window, max_pixels=max_pixels), modality
+        pages, windowed = decode_volume(stream, modality=modality, window=window, max_pixels=max_pixels)
+        return pages, modality, windowed
     if start[:4] in (b"PK\3\4", b"PK\5\6"):
         raise UnreadableImage("is a zip archive; pass it where archives are read (load_files), or unpack it.")
     raise UnreadableImage(

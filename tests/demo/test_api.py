@@ -44,17 +44,6 @@ ENDPOINTS = {"/predict", "/explain", "/batch", "/model_info"}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("api")
-
-
-@pytest.fixture(scope="module")
-def app(run_dir: Path, sample: Records, folder: Path) -> Iterator[str]:
-    with serve(folder, STROKE_HUB_MODEL=str(run_dir), STROKE_HUB_EXAMPLES=str(sample.root)) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def client(app: str) -> Iterator[Client]:
     client = Client(app, verbose=False, analytics_enabled=False)
     yield client
@@ -216,11 +205,11 @@ def test_files_go_when_their_session_ends(monkeypatch: pytest.MonkeyPatch, tmp_p
     mine, shared = tmp_path / "mine.png", tmp_path / "shared.png"
     for file in (mine, shared):
         file.write_bytes(b"x")
-    visits = uploads.Visits()
-    visits.add(type("Request", (), {"session_hash": "a"})(), str(mine), str(shared))  # type: ignore[arg-type]
+    sessions = uploads.UploadSessions()
+    sessions.add(type("Request", (), {"session_hash": "a"})(), str(mine), str(shared))  # type: ignore[arg-type]
     time.sleep(0.3)
-    visits.end("b")
-    visits.end("a")
+    sessions.end("b")
+    sessions.end("a")
     time.sleep(0.1)
     shared.write_bytes(b"x")  # somebody else's, of the same bytes
     for _ in range(50):
@@ -262,14 +251,14 @@ def test_many_sessions_that_end_take_one_thread(monkeypatch: pytest.MonkeyPatch,
     import uploads
 
     monkeypatch.setattr(uploads, "GRACE_SECONDS", 0.5)
-    visits, before = uploads.Visits(), set(threading.enumerate())
+    sessions, before = uploads.UploadSessions(), set(threading.enumerate())
     for again in range(2):
         files = [tmp_path / f"{again}_{number}.png" for number in range(50)]
         for number, file in enumerate(files):
             file.write_bytes(b"x")
-            visits.add(type("Request", (), {"session_hash": str(number)})(), str(file))  # type: ignore[arg-type]
+            sessions.add(type("Request", (), {"session_hash": str(number)})(), str(file))  # type: ignore[arg-type]
         for number in range(50):
-            visits.end(str(number))
+            sessions.end(str(number))
         (sweeper,) = set(threading.enumerate()) - before
         sweeper.join(10)
         assert not sweeper.is_alive()

@@ -52,35 +52,11 @@ FIND_PALE = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("space")
-
-
-@pytest.fixture(scope="module")
-def server(run_dir: Path, sample: Records, folder: Path) -> Iterator[str]:
-    """The demo; its model loads as soon as `folder`/gate exists."""
-    named = {"STROKE_HUB_MODEL": str(run_dir), "STROKE_HUB_EXAMPLES": str(sample.root)}
-    with serve(folder, **named, **write_gate(folder)) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def app(server: str, folder: Path) -> str:
-    (folder / "gate").touch()
-    return server
-
-
 @pytest.fixture
 def page(browser: Browser, app: str) -> Iterator[Page]:
     with visit(browser, app) as page:
         await_model(page)
         yield page
-
-
-@pytest.fixture(scope="module")
-def scan(sample: Records) -> Path:
-    return sample.root / sample.part("test")["path"].iloc[0]
 
 
 def await_model(page: Page) -> None:
@@ -111,16 +87,17 @@ def check_maps(page: Page, e: Explanation, *, opacity: float = 0.5, colormap: st
         assert np.percentile(difference, 99) <= 6, layer
 
 
-def test_the_page_answers_while_the_model_loads_and_goes_live(browser: Browser, server: str, folder: Path) -> None:
-    if (folder / "gate").exists():
-        pytest.skip("the model is there already: this test has to be the first")
-    with visit(browser, server) as page:
+def test_the_page_answers_while_the_model_loads_and_goes_live(
+    browser: Browser, run_dir: Path, sample: Records, tmp_path: Path
+) -> None:
+    named = {"STROKE_HUB_MODEL": str(run_dir), "STROKE_HUB_EXAMPLES": str(sample.root)}
+    with serve(tmp_path, **named, **write_gate(tmp_path)) as url, visit(browser, url) as page:
         expect(page.get_by_text("The model is loading")).to_be_visible()
         expect(page.get_by_text("Research use only, not a medical device.")).to_be_visible()
         page.evaluate("window.sameDocument = true")
         time.sleep(1.5)
         expect(page.get_by_text("The model is loading")).to_be_visible()
-        (folder / "gate").touch()
+        (tmp_path / "gate").touch()
         await_model(page)
         expect(page.get_by_text("The model is loading")).not_to_be_visible()
         expect(page.get_by_text("Trained on simulated slices")).to_be_visible()
@@ -144,7 +121,7 @@ def test_upload_gives_a_probability_maps_and_what_they_are_worth(
     assert sum(numbers[:3]) == pytest.approx(numbers[3], abs=0.02)
     interval = read_report(run_dir)["test"]["overall"]["intervals"]["sensitivity"]
     words = page.locator(".result .legend").first.inner_text()
-    assert f"sensitivity, 95 % interval {100 * interval['low']:.0f} to {100 * interval['high']:.0f} %" in words
+    assert f"sensitivity, 95% interval {100 * interval['low']:.0f} to {100 * interval['high']:.0f}%" in words
     assert "simulated slices, not patients" in words
     per_cell = np.abs(e.fused_map).max() * 256
     expect(page.locator(".scale span").last).to_have_text(f"{per_cell:+.2g}")
@@ -183,7 +160,7 @@ def test_class_method_and_depth_are_chosen(page: Page, scan: Path, trained: ResN
     s = load_slices(scan)[0]
     expect(page.locator(".evidence caption")).to_have_text("Evidence for Normal, in log-odds", timeout=20_000)
     await_probability(page, 1 - explain(trained, s, target="Normal").probability)
-    page.get_by_label("Method of the ResNet and ViT maps").click()
+    page.get_by_label("Method for the ResNet and ViT maps").click()
     page.get_by_role("option", name="gradcam++").click()
     wanted = explain(trained, s, target="Normal", method="gradcam++")
     expect(page.locator(".maps [data-layer=cnn]")).to_be_visible()
@@ -219,18 +196,18 @@ def test_example_says_what_it_is(page: Page) -> None:
 
 def test_examples_are_computed_once(run_dir: Path, sample: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "space")
-    from engine import Engine, Settings
+    from demo_model import DemoModel, Settings
 
-    engine = Engine(str(run_dir), None, sample.root)
-    engine.start()
-    assert engine.model.image_size == 128
+    model = DemoModel(str(run_dir), None, sample.root)
+    model.start()
+    assert model.predictor.image_size == 128
     computed: list[object] = []
-    plain = engine.explain
-    monkeypatch.setattr(engine, "explain", lambda *given: computed.append(given) or plain(*given))
-    caption = next(iter(engine.examples))
-    first = engine.explain_example(caption, Settings())
-    assert engine.explain_example(caption, Settings()) is first
-    assert engine.explain_example(caption, Settings("Normal")) is not first
+    plain = model.explain
+    monkeypatch.setattr(model, "explain", lambda *given: computed.append(given) or plain(*given))
+    caption = next(iter(model.examples))
+    first = model.explain_example(caption, Settings())
+    assert model.explain_example(caption, Settings()) is first
+    assert model.explain_example(caption, Settings("Normal")) is not first
     assert len(computed) == 2
 
 
@@ -343,7 +320,7 @@ def test_batch(page: Page, sample: Records, trained: ResNetViT, tmp_path: Path) 
     expect(page.get_by_text("series")).to_be_visible(timeout=20_000)
     run.click()
     expect(page.get_by_text("Done: 6 slices")).to_be_visible(timeout=30_000)
-    expect(page.get_by_text("1 file not read")).to_be_visible()
+    expect(page.get_by_text("1 file could not be read")).to_be_visible()
     expect(page.locator(".gallery figure")).to_have_count(6)
     rows = list(csv.DictReader(io.StringIO(take_file(page, "Download table (CSV)").read_text())))
     probabilities = [float(row["probability_of_stroke"]) for row in rows if row["label"]]
@@ -415,7 +392,7 @@ def test_no_model_gives_a_page_that_says_so(
 
 
 def test_colormaps_are_matplotlibs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "space")
-    import colormaps
+    monkeypatch.syspath_prepend(ROOT / "space" / "static")
+    import make_colormaps
 
-    assert json.loads(colormaps.FILE.read_text()) == colormaps.build_tables()
+    assert json.loads(make_colormaps.FILE.read_text()) == make_colormaps.build_tables()

@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import os
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,22 +22,6 @@ HOSTILE = list_hostile()
 PICTURE = encode(Image.fromarray(RAMP), "PNG")
 SECRETS = ("SENTINEL", "These are notes", "root:", "Traceback", 'File \\"')  # the last: of a stack trace
 UNEXPECTED = "Something went wrong"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("hostile")
-
-
-@pytest.fixture(scope="module")
-def app(run_dir: Path, sample: Records, folder: Path) -> Iterator[str]:
-    """The demo, in a folder that is its working folder, its home and its place for temporary files."""
-    homes = {name: str(folder / name.lower()) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
-    for home in homes.values():
-        Path(home).mkdir()
-    named = {"STROKE_HUB_MODEL": str(run_dir), "STROKE_HUB_EXAMPLES": str(sample.root)}
-    with serve(folder, **named, **homes) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +100,7 @@ def test_what_is_nobodys_business_is_refused(
     uploads, scan = folder / "uploads", sample.root / sample.part("test")["path"].iloc[0]
     assert fetch(app, quote(mine))[0] == 200  # so this is how a file is asked for
     here = ("/etc/passwd", "/etc/hostname", "/proc/self/environ", "/proc/self/cmdline", ROOT / "README.md", scan)
-    own = (*(ROOT / "space").iterdir(), folder / "log", folder / "pid", run_dir / "model.safetensors", run_dir)
+    own = (*(ROOT / "space").rglob("*.*"), folder / "log", folder / "pid", run_dir / "model.safetensors", run_dir)
     guesses = (
         uploads,
         uploads / ("0" * 64),
@@ -197,21 +182,52 @@ def test_options_that_are_none_are_refused_and_not_logged(
     assert event == "complete", answer
 
 
-def test_uploads_go_with_the_demo_and_with_the_next(run_dir: Path, tmp_path: Path) -> None:
+def test_uploads_go_with_the_demo_and_with_the_next(tmp_path: Path) -> None:
+    """Beside <temporary folder>/gradio, which is Gradio's own place and here is somebody else's."""
+    (tmp_path / "gradio").write_text("no folder, so that Gradio could make none in it")
     uploads = tmp_path / f"stroke_hub_demo{os.getuid()}"
     old, young = uploads / "killed" / "old.png", uploads / "running" / "young.png"
     for file in (old, young):
         file.parent.mkdir(parents=True)
         file.write_bytes(PICTURE)
     os.utime(old, (0, 0))
-    with serve(tmp_path, STROKE_HUB_MODEL=str(run_dir), GRADIO_TEMP_DIR="", TMPDIR=str(tmp_path)) as url:
-        assert list(uploads.iterdir()) == [young.parent]  # which another demo may be at work with
+    with serve(tmp_path, GRADIO_TEMP_DIR="", TMPDIR=str(tmp_path)) as url:
+        assert not old.parent.exists()
+        assert young.is_file()  # another demo may be at work with it
+        assert uploads.stat().st_mode & 0o077 == 0
         with httpx.Client(base_url=f"{url}gradio_api/", timeout=60) as http:
             path = Path(Visitor(http).upload("mine.png", PICTURE)["path"])
         assert path.is_relative_to(uploads)
         assert path.is_file()
     assert not path.exists()  # stopped by SIGTERM
     assert young.is_file()
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "other user"])
+def test_uploads_go_into_no_folder_of_somebody_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "space")
+    from uploads import open_upload_folder
+
+    taken, other = tmp_path / f"stroke_hub_demo{os.getuid()}", tmp_path / "other"
+    if kind == "file":
+        taken.write_text("theirs")
+    elif kind == "link":
+        other.mkdir()
+        taken.symlink_to(other)
+    else:
+        if os.getuid() != 0:
+            pytest.skip("only root may give a folder away")
+        taken.mkdir()
+        os.chown(taken, 12345, -1)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    open_upload_folder()
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    assert folder not in (taken, other)
+    assert folder.resolve().parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize(
@@ -223,7 +239,7 @@ def test_the_server_fetches_no_address(app: str, address: str) -> None:
         for way in (address, quote(address, safe="")):
             status, body = fetch(app, way, base=base)
             assert status == 403
-            assert b"Addresses are not fetched" in body
+            assert b"Web addresses are not fetched" in body
 
 
 @pytest.mark.parametrize("kind", ["photo", "text", "chest", "noise"])

@@ -19,22 +19,11 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from stroke_hub import Records, ResNetViT, load_slices, predict
-from tests.fakes.demo_server import Visitor, serve, visit
+from tests.fakes.demo_server import Visitor, visit
 from tests.hostile import nifti
 
 GROWTH = 100.0  # MiB of the server after the warm-up
 BAD = 3  # every fourth file is none
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("load")
-
-
-@pytest.fixture(scope="module")
-def app(run_dir: Path, sample: Records, folder: Path) -> Iterator[str]:
-    with serve(folder, STROKE_HUB_MODEL=str(run_dir), STROKE_HUB_EXAMPLES=str(sample.root)) as url:
-        yield url
 
 
 def write_files(sample: Records, folder: Path, clients: int, requests: int) -> list[list[Path]]:
@@ -134,11 +123,6 @@ def keep_busy(app: str, scan: Path, workers: int) -> Iterator[None]:
             finally:
                 over.set()
             list(working)
-
-
-@pytest.fixture(scope="module")
-def scan(sample: Records) -> Path:
-    return sample.root / sample.part("test")["path"].iloc[0]
 
 
 def upload(page: Page, scan: Path) -> None:

@@ -180,7 +180,9 @@ def test_the_space_shows_the_commit_that_it_was_pushed_with(
     assert facts["probability_of_stroke"] == pytest.approx(prediction.probability[0], abs=1e-6)
     assert (about["model"], about["commit"]) == (MODEL, sha)
     assert about["trained_on"] == "simulated slices, not patients"
-    assert {path.name for path in (ROOT / "space").glob("*.*")} <= {path.name for path in folder.iterdir()}
+    ours = {path.relative_to(ROOT / "space") for path in (ROOT / "space").rglob("*.*") if path.suffix != ".pyc"}
+    assert Path("static", "viewer.js") in ours
+    assert ours <= {path.relative_to(folder) for path in folder.rglob("*.*")}
     assert {path for _, path in hub.requests[asked:]} == {
         f"/{MODEL}/resolve/{sha}/{name}"
         for name in ("config.json", "model.safetensors", "report.json", "onnx/export.json")

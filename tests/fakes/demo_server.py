@@ -1,4 +1,4 @@
-"""The demo as a process of its own, visits to it in a browser that must stay on this machine, and by plain HTTP."""
+"""Start the demo as a process, visit it in a browser that must stay on this machine, and call it by plain HTTP."""
 
 import json
 import os
@@ -32,10 +32,10 @@ builtins.__import__ = wait
 
 @contextmanager
 def serve(folder: Path, script: Path = ROOT / "space" / "app.py", **environment: str) -> Iterator[str]:
-    """The address of the demo, started as a process of its own in `folder`, where its log goes too.
+    """Start the demo as a process in `folder` and yield its address as soon as the page answers.
 
-    Uploads lie in `folder`/uploads, the number of the process in `folder`/pid. The page answers; whether the model
-    is there yet, nobody knows.
+    The model may still load then. Uploads lie in `folder`/uploads, the log in `folder`/log, the number of the
+    process in `folder`/pid.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -72,7 +72,7 @@ def await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def write_gate(folder: Path) -> dict[str, str]:
-    """Environment for `serve` with which no model loads before `folder`/gate exists."""
+    """Make an environment for `serve` in which no model loads before `folder`/gate exists."""
     (folder / "held").mkdir()
     (folder / "held" / "sitecustomize.py").write_text(GATE)
     path = os.pathsep.join(filter(None, (str(folder / "held"), os.environ.get("PYTHONPATH"))))
@@ -81,7 +81,7 @@ def write_gate(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def visit(browser: Browser, url: str, *, width: int = 1280, dark: bool = False) -> Iterator[Page]:
-    """A page whose every request stays on this machine and whose console stays free of errors."""
+    """Open a page; every request must stay on this machine, and the console free of errors."""
     scheme = "dark" if dark else "light"
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True
@@ -102,7 +102,7 @@ def visit(browser: Browser, url: str, *, width: int = 1280, dark: bool = False) 
 
 
 class Visitor:
-    """Somebody who speaks plain HTTP; any number of threads may."""
+    """A client that speaks plain HTTP; threads may share one."""
 
     def __init__(self, http: httpx.Client) -> None:
         self.http = http
@@ -112,7 +112,7 @@ class Visitor:
         return {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}
 
     def ask(self, endpoint: str, **body: object) -> tuple[str, Any, str]:
-        """What a call ends with: its last event, the data of it, and everything as it came."""
+        """Call an endpoint; return its last event, the data of that event, and the whole answer as text."""
         event = self.http.post(f"call/v2/{endpoint}", json=body).raise_for_status().json()["event_id"]
         raw = self.http.get(f"call/{endpoint}/{event}").text
         kind, data = raw.strip().split("\n\n")[-1].split("\n", 1)

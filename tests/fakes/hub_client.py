@@ -44,7 +44,7 @@ class Client:
     def __init__(self, hub: Hub, home: Path) -> None:
         self.home = home
         environment = hub.environment(home) | {"PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-W", "ignore", "-m", "tests.hub_client"]
+        command = [sys.executable, "-W", "ignore", "-m", "tests.fakes.hub_client"]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True, cwd=ROOT)
         self.said = ""

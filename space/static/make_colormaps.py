@@ -1,4 +1,4 @@
-"""Write colormaps.json again, the tables that the browser colours with: `python space/colormaps.py`."""
+"""Write colormaps.json, the colours of the browser: `python space/static/make_colormaps.py`."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ FILE = Path(__file__).parent / "colormaps.json"
 
 
 def build_tables() -> dict[str, str]:
-    """By matplotlib's name, 256 colours of three bytes each, as base64."""
+    """Build 256 colours of three bytes each, as base64, by matplotlib's name."""
     import matplotlib
     import numpy as np
 

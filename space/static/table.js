@@ -1,4 +1,4 @@
-// A click on a column's head sorts by it, up and then down; rows without a value stay last.
+// A click on a heading sorts the column, ascending and then descending; rows without a value stay last.
 element.addEventListener("click", (event) => {
   const head = event.target.closest("th button")?.parentElement;
   if (!head) return;

@@ -1,4 +1,4 @@
-// Colours and opacity are laid on here, from bytes that came once: no request, no further forward.
+// Colours and opacity are applied here, from bytes that were sent once: no request, no further forward pass.
 const find = (query) => element.querySelector(query);
 const decode = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
 const tables = Object.fromEntries(
@@ -9,7 +9,7 @@ const group = "layer-" + Math.random().toString(36).slice(2); // radios belong t
 radios.forEach((radio) => { radio.name = group; });
 let shown = null, study = "";
 
-// As Explanation.overlay does it: colour and cover grow with strength; a signed map begins half way out.
+// As in Explanation.overlay: colour and opacity grow with strength; a signed map starts halfway to each end.
 function paint(canvas, layer, opacity) {
   const size = shown.size;
   const image = new ImageData(size, size);
@@ -85,8 +85,8 @@ function take() {
   element.querySelectorAll(".scale span").forEach((span, i) => { span.textContent = value.scale[i]; });
   find(".unit").textContent = `${value.cell}; ${value.carried}`;
   find(".words").textContent =
-    "ResNet and ViT: the brighter, the more a region matters to that branch. Fused: red speaks for " +
-    `${value.target}, blue against it. Each map is scaled by its own strongest value: compare places between maps, ` +
+    "ResNet and ViT: brighter regions matter more to that branch. Fused: red speaks for " +
+    `${value.target}, blue against it. Each map is scaled to its own maximum, so compare places between maps, ` +
     "not strengths.";
   draw();
   if (value.study !== study && innerWidth < 720) // on a phone the answer lies below what was touched

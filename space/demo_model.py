@@ -1,4 +1,4 @@
-"""The engine: one model, loaded behind the page, and the only places that make it, predict and explain."""
+"""The model that the demo shows: loaded in the background, and asked here and nowhere else."""
 
 from __future__ import annotations  # naming a type must not import torch before the page answers
 
@@ -12,20 +12,22 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 import stroke_hub
+from stroke_hub.inference.results import Target
 
 if TYPE_CHECKING:
     from stroke_hub import Predictor
 
-__all__ = ["METHODS", "TARGETS", "Engine", "Settings", "choose_examples", "choose_model"]
+__all__ = ["BATCH", "METHODS", "TARGETS", "DemoModel", "Method", "Settings", "choose_examples", "choose_model"]
 
 HERE = Path(__file__).parent
 NO_MODEL = "There is no model to show: name one in STROKE_HUB_MODEL, or run `make quickstart` first."
-# scorecam is left out: a forward a channel, minutes of a shared machine for one picture
-METHODS = ("relevance", "attention", "gradcam++", "layercam", "eigencam", "eigengradcam")
-TARGETS = ("Stroke", "Normal", "predicted")
+# the package's methods but Score-CAM: one forward per channel would keep a shared machine busy for minutes
+Method = Literal["relevance", "attention", "gradcam++", "layercam", "eigencam", "eigengradcam"]
+METHODS: tuple[Method, ...] = get_args(Method)
+TARGETS: tuple[Target, ...] = get_args(Target)
 BATCH = 16  # slices that go through the model at once
 RETRY_SECONDS = 30.0  # after which a model that could not be loaded is tried again
 CACHED = 64  # explanations of examples: every example with every method, for one class
@@ -34,15 +36,15 @@ LIBRARIES = ("torch", "onnxruntime", "timm", "gradio", "numpy", "pillow")
 
 
 class Settings(NamedTuple):
-    """How a slice is to be explained; as `stroke_hub.explain` takes it."""
+    """How a slice is explained, as `stroke_hub.explain` takes it."""
 
-    target: str = "Stroke"
-    method: str = "relevance"
+    target: Target = "Stroke"
+    method: Method = "relevance"
     depth: int = 1
 
 
 def choose_model() -> tuple[str | None, str | None]:
-    """Model and revision that the environment names, or model.json, or the quickstart's run where there is one."""
+    """Find the model and its revision: the environment first, then model.json, then the quickstart's run."""
     pinned, quickstart = HERE / "model.json", Path("runs/quickstart")
     if model := os.environ.get("STROKE_HUB_MODEL"):
         return model, os.environ.get("STROKE_HUB_REVISION") or None
@@ -53,21 +55,21 @@ def choose_model() -> tuple[str | None, str | None]:
 
 
 def choose_examples() -> Path | None:
-    """The dataset folder whose test slices are offered: STROKE_HUB_EXAMPLES, examples/ beside this, data/sample."""
+    """Find the folder of the examples: STROKE_HUB_EXAMPLES, else examples/ beside this file, else data/sample."""
     if named := os.environ.get("STROKE_HUB_EXAMPLES"):
         return Path(named)
     return next((folder for folder in (HERE / "examples", Path("data/sample")) if folder.is_dir()), None)
 
 
-def load_model(name: str, revision: str | None, *, backend: Literal["auto", "torch"] = "auto") -> Predictor:
-    """The model that the demo shows, by what is fastest here: CUDA, else its ONNX export, else PyTorch."""
+def load_predictor(name: str, revision: str | None, *, backend: Literal["auto", "torch"] = "auto") -> Predictor:
+    """Load the model with the fastest backend here: CUDA, else its ONNX export, else PyTorch."""
     from stroke_hub import Predictor
 
     return Predictor.from_pretrained(name, revision=revision, backend=backend)
 
 
 def find_examples(folder: Path) -> dict[str, stroke_hub.Slice]:
-    """One test slice of each modality and class: the middle one by path, so that nobody chose it."""
+    """Take one test slice of each modality and class: the middle one by path, so that nobody chose it."""
     records = stroke_hub.read_records(folder)
     examples = {}
     for (modality, label), rows in records.part("test").groupby(["modality", "label"]):
@@ -77,14 +79,14 @@ def find_examples(folder: Path) -> dict[str, stroke_hub.Slice]:
     return examples
 
 
-class Engine:
-    """A model that loads in the background; whoever needs it earlier waits for it.
+class DemoModel:
+    """Load a model in the background; a call that needs it earlier waits for it.
 
     Attributes
     ----------
-    report : the report of exactly the loaded commit or run folder; None where it has none.
+    report : the report of exactly the loaded commit or run folder, or None.
     examples : by caption, one test slice of each modality and class.
-    error : the sentence why there is no model; "" while it loads and once it is there.
+    error : one sentence why there is no model; "" while it loads and when it is loaded.
     """
 
     def __init__(self, name: str | None, revision: str | None = None, examples: Path | None = None) -> None:
@@ -92,8 +94,8 @@ class Engine:
         self.report: dict[str, Any] | None = None
         self.examples: dict[str, stroke_hub.Slice] = {}
         self.error = ""
-        self._model: Predictor | None = None
-        self._other: Predictor | None = None  # what an export cannot do is asked of PyTorch
+        self._predictor: Predictor | None = None
+        self._other: Predictor | None = None  # PyTorch, for the methods that an export lacks
         self._done = threading.Event()
         self._loading = False
         self._ended = 0.0
@@ -101,30 +103,30 @@ class Engine:
         self._cache: OrderedDict[tuple[str, Settings], stroke_hub.Explanation] = OrderedDict()
 
     def start(self) -> None:
-        """Begin to load, where that has not begun; a failure is tried again after half a minute."""
+        """Start to load, unless that has begun; after a failure, try again 30 seconds later."""
         with self._lock:
             recent = self.failed and time.monotonic() - self._ended < RETRY_SECONDS
             if self._loading or self.ready or recent:
                 return
             self._loading, self.error = True, ""
             self._done.clear()
-        threading.Thread(target=self._load, name="engine", daemon=True).start()
+        threading.Thread(target=self._load, name="model", daemon=True).start()
 
     @property
     def is_exported(self) -> bool:
-        """Whether onnxruntime will answer, as far as can be told without asking anybody."""
+        """Whether onnxruntime will probably run the model; the Hub is not asked."""
         if find_spec("onnxruntime") is None or self.name is None:
             return False
         return not Path(self.name).is_dir() or (Path(self.name) / "onnx" / "export.json").is_file()
 
     @property
     def ready(self) -> bool:
-        """Whether the model is there."""
+        """Whether the model is loaded."""
         return self._done.is_set() and not self.error
 
     @property
     def failed(self) -> bool:
-        """Whether the last attempt to load it ended without one."""
+        """Whether the last attempt to load it failed."""
         return self._done.is_set() and bool(self.error)
 
     def _load(self) -> None:
@@ -132,63 +134,63 @@ class Engine:
         try:
             if self.name is None:
                 raise stroke_hub.StrokeHubError(NO_MODEL)
-            self._model = load_model(self.name, self.revision)
-            self.report = stroke_hub.find_report(self.name, self._model.commit)
+            self._predictor = load_predictor(self.name, self.revision)
+            self.report = stroke_hub.find_report(self.name, self._predictor.commit)
             self.examples = find_examples(self.folder) if self.folder else {}
         except stroke_hub.StrokeHubError as refusal:
             error = str(refusal)
-        except Exception as broken:  # a page that says so is more use than a dead process
-            error = f"The model could not be loaded ({type(broken).__name__}); the log of the server may say more."
-            print(f"engine: {type(broken).__name__}: {broken}", flush=True)
+        except Exception as broken:  # the page stays up and says so
+            error = f"The model could not be loaded ({type(broken).__name__}); see the log of the server."
+            print(f"model: {type(broken).__name__}: {broken}", flush=True)
         self.error, self._ended, self._loading = error, time.monotonic(), False
         self._done.set()
 
     @property
-    def model(self) -> Predictor:
-        """The model, waited for.
+    def predictor(self) -> Predictor:
+        """Wait for the model and return it.
 
         Raises
         ------
-        StrokeHubError : there is none.
+        StrokeHubError : it could not be loaded.
         """
         self.start()
         self._done.wait()
         if self.error:
             raise stroke_hub.StrokeHubError(self.error)
-        return cast("Predictor", self._model)
+        return cast("Predictor", self._predictor)
 
     @property
     def threshold(self) -> float:
-        """Probability from which a slice is called Stroke."""
-        return self.model.threshold
+        """Probability at or above which a slice is called Stroke."""
+        return self.predictor.threshold
 
     @property
     def distance_limit(self) -> float:
-        """Distance from the training slices beyond which a slice is called unusual; inf where none is stored."""
-        return self.model.distance_limit
+        """Distance from the training slices above which a slice is unusual; inf if the model stores none."""
+        return self.predictor.distance_limit
 
     def predict(self, slices: Sequence[stroke_hub.Slice]) -> stroke_hub.Prediction:
-        """Probabilities of slices; the one place that predicts."""
-        return self.model.predict(slices, batch_size=BATCH)
+        """Predict slices; no other place in the demo does."""
+        return self.predictor.predict(slices, batch_size=BATCH)
 
     def explain(self, chosen: stroke_hub.Slice, settings: Settings) -> stroke_hub.Explanation:
-        """The evidence behind one slice's answer; the one place that explains."""
+        """Explain one slice; no other place in the demo does."""
         options: dict[str, Any] = settings._asdict()
         closed = settings.method == "relevance" and settings.depth == 1
-        return (self.model if closed else self._load_other()).explain(chosen, **options)
+        return (self.predictor if closed else self._load_other()).explain(chosen, **options)
 
     def _load_other(self) -> Predictor:
-        """The same model by PyTorch, for the methods that an export has not; loaded when first asked for."""
-        model = self.model
-        if model.backend == "torch":
-            return model
+        """Load the same model with PyTorch when a method first needs it: an export has the closed form only."""
+        predictor = self.predictor
+        if predictor.backend == "torch":
+            return predictor
         with self._other_lock:
             if self._other is None:
-                self._other = load_model(str(self.name), model.commit or self.revision, backend="torch")
+                self._other = load_predictor(str(self.name), predictor.commit or self.revision, backend="torch")
             return self._other
 
     def explain_example(self, caption: str, settings: Settings) -> stroke_hub.Explanation:
-        """The same of an example, computed at the first click and kept."""
+        """Explain an example; the result is computed at the first click and kept."""
         key = (caption, settings)
         if key not in self._cache:
             explanation = self.explain(self.examples[caption], settings)
@@ -201,22 +203,22 @@ class Engine:
 
     @property
     def note(self) -> str:
-        """What the report says of the data, "" where it says nothing."""
+        """The report's note on the data; "" without a report."""
         return str(self.report["data"]["note"]) if self.report else ""
 
     def describe(self) -> dict[str, Any]:
-        """What was asked: model, commit, weights, versions. No path of this machine."""
-        report, model = self.report, self.model
+        """Describe the model as JSON: name, commit, weights, versions. It holds no path of this machine."""
+        report, predictor = self.report, self.predictor
         limit = self.distance_limit
         return {
             "model": Path(str(self.name)).name if Path(str(self.name)).is_dir() else str(self.name),
-            "commit": model.commit,
+            "commit": predictor.commit,
             "weights_sha256": report["model"]["weights_sha256"] if report else None,
             "classes": ["Normal", "Stroke"],
             "threshold": self.threshold,
             "distance_limit": limit if limit < float("inf") else None,
-            "image_size": model.image_size,
-            "backend": f"{BACKENDS[model.backend]}, {model.precision}",
+            "image_size": predictor.image_size,
+            "backend": f"{BACKENDS[predictor.backend]}, {predictor.precision}",
             "trained_on": self.note or None,
             "versions": {"python": platform.python_version(), "stroke_hub": stroke_hub.__version__}
             | {name: _find_version(name) for name in LIBRARIES},

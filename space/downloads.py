@@ -1,0 +1,136 @@
+"""What a visitor can download of one result: a PNG panel, a JSON file, a page that prints on A4.
+
+Each is made on request and sent straight to the browser; the server keeps no file of it.
+"""
+
+from __future__ import annotations  # naming a type must not import torch before the page answers
+
+import base64
+import io
+import json
+
+from PIL import Image, ImageDraw, ImageFont
+from render import render
+from result import Result, list_facts
+from viewer import CELL
+
+import stroke_hub
+
+__all__ = ["SAVE_FILE", "draw_layer", "encode_png", "link_png", "make_download", "pack_file"]
+
+PANELS = {"original": "Original", "cnn": "ResNet (CNN)", "vit": "ViT", "fused": "Fused, signed"}
+SIDE, GAP, TOP, FOOT = 448, 16, 120, 96  # px, of the PNG panel
+INK, QUIET = "#0f172a", "#475569"
+RESEARCH = "Research use only, not a medical device."
+
+# the browser makes the file: the server stores nothing, and there is no link to pass on
+SAVE_FILE = """(file) => {
+  if (!file) return;
+  const bytes = Uint8Array.from(atob(file.data), (sign) => sign.charCodeAt(0));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([bytes], {type: file.type}));
+  link.download = file.name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}"""
+
+
+def pack_file(name: str, kind: str, content: bytes) -> dict[str, str]:
+    """Pack a file as `SAVE_FILE` takes it."""
+    return {"name": name, "type": kind, "data": base64.b64encode(content).decode()}
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Encode a picture as PNG, fast rather than small."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def link_png(image: Image.Image) -> str:
+    """Encode a picture as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(encode_png(image)).decode()}"
+
+
+def draw_layer(explanation: stroke_hub.Explanation, layer: str) -> Image.Image:
+    """Draw one picture of the panel, as large as the model saw it."""
+    if layer == "original":
+        return Image.fromarray(explanation.pixels).convert("RGB")
+    return explanation.overlay(layer)  # type: ignore[arg-type]
+
+
+def list_provenance(result: Result) -> dict[str, str]:
+    """List what is needed to reproduce the result."""
+    model, settings, study = result.model, result.settings, result.study
+    versions = ", ".join(f"{name} {number}" for name, number in model["versions"].items() if number)
+    made_of = f"example {study.example}" if study.example else f"SHA-256 {study.sha256}"
+    return {
+        "Input": f"{made_of}, slice {result.page} of {len(study.slices)}",
+        "Model": f"{model['model']}, commit {model['commit'] or 'none (a local folder)'}",
+        "Weights": f"SHA-256 {model['weights_sha256']}" if model["weights_sha256"] else "not recorded",
+        "Trained on": model["trained_on"] or "not recorded",
+        "Threshold": f"{model['threshold']:.4f}",
+        "Explained": f"class {result.explanation.target}, {result.explanation.method}, depth {settings.depth}",
+        "Versions": versions,
+        "Made": result.made,
+    }
+
+
+def make_json(result: Result) -> dict[str, str]:
+    """Make a JSON file of all numbers."""
+    text = json.dumps(list_facts(result), indent=2, ensure_ascii=False)
+    return pack_file("explanation.json", "application/json", text.encode())
+
+
+def make_panel(result: Result) -> dict[str, str]:
+    """Draw the slice and its maps in a row, the answer above them, the origin below."""
+    e = result.explanation
+    width = 4 * SIDE + 5 * GAP
+    panel = Image.new("RGB", (width, TOP + SIDE + FOOT), "white")
+    draw = ImageDraw.Draw(panel)
+    p, limit = result.probability_of_stroke, result.model["threshold"]
+    answer = f"{e.label}: probability of stroke {p:.1%} (threshold {limit:.1%})"
+    draw.text((GAP, 14), answer, INK, ImageFont.load_default(30))
+    parts = {"average slice": "baseline", "ResNet": "cnn", "ViT": "vit"}
+    sums = " ".join(f"{name} {e.contributions[key]:+.2f}," for name, key in parts.items())
+    draw.text((GAP, 54), f"Log-odds of {e.target}: {sums} sum {e.log_odds:+.2f}", QUIET, ImageFont.load_default(20))
+    for i, (layer, title) in enumerate(PANELS.items()):
+        x = GAP + i * (SIDE + GAP)
+        empty = layer != "original" and not (e.get_map(layer) > 0).any()  # type: ignore[arg-type]
+        words = f"{title}: no positive evidence" if empty else title
+        draw.text((x, 92), words, INK, ImageFont.load_default(20))
+        panel.paste(draw_layer(e, layer).resize((SIDE, SIDE)), (x, TOP))
+    facts = list_provenance(result)
+    warning = "Unlike the training slices: be careful with the answer. " if e.unusual else ""
+    lines = [warning + _say_scale(result), *(f"{key}: {facts[key]}" for key in ("Input", "Model"))]
+    lines.append(f"{RESEARCH} Trained on: {facts['Trained on']}. {facts['Made']}")
+    for i, line in enumerate(lines):
+        draw.text((GAP, TOP + SIDE + 8 + 21 * i), line, QUIET, ImageFont.load_default(16))
+    return pack_file("explanation.png", "image/png", encode_png(panel))
+
+
+def make_page(result: Result) -> dict[str, str]:
+    """Make one HTML page that loads nothing and prints on A4."""
+    page = render(
+        "explanation.html",
+        result=result,
+        research=RESEARCH,
+        pictures={title: link_png(draw_layer(result.explanation, layer)) for layer, title in PANELS.items()},
+        scale=_say_scale(result),
+        provenance=list_provenance(result),
+    )
+    return pack_file("explanation.html", "text/html", page.encode())
+
+
+def _say_scale(result: Result) -> str:
+    e = result.explanation
+    strongest = float(abs(e.fused_map).max()) * CELL**2
+    return (
+        f"Fused: red speaks for {e.target}, blue against it, at most {strongest:.2g} log-odds per {CELL} x {CELL} "
+        "pixels. Each map is scaled to its own maximum."
+    )
+
+
+def make_download(result: Result, kind: str) -> dict[str, str]:
+    """Make the file that `kind` names: "png", "json" or "html"."""
+    return {"png": make_panel, "json": make_json, "html": make_page}[kind](result)
