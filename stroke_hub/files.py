@@ -1,15 +1,17 @@
 """Files that are whole or not there: written beside their place, then renamed into it."""
 
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from stroke_hub.errors import RunError
 
-__all__ = ["hash_file", "making", "replacing", "write_text"]
+__all__ = ["hash_file", "making", "name_bytes", "replacing", "write_text"]
 
 
 @contextmanager
@@ -49,6 +51,13 @@ def hash_file(file: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with open(file, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def name_bytes(content: bytes, name: str) -> BinaryIO:
+    """Make a stream of bytes that messages call by a name."""
+    stream = io.BytesIO(content)
+    stream.name = name
+    return stream
 
 
 def write_text(file: Path, text: str) -> None:

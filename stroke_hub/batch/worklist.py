@@ -5,7 +5,6 @@ run that goes on cuts the rest as it was cut before. Nothing but names is read h
 """
 
 import hashlib
-import io
 import json
 import os
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from stroke_hub.errors import DatasetError, RunError, printable
-from stroke_hub.files import replacing
+from stroke_hub.files import name_bytes, replacing
 from stroke_hub.io.slices import Slice, is_image
 from stroke_hub.io.sources import is_archive, load_files, may_hold_slices
 from stroke_hub.io.windowing import Window
@@ -211,8 +210,7 @@ def _load_cell(path: str, row: int, cell: Any, fit: Fit, window: Window | None) 
     content, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     shown = f"{path}/{row}" + (f"/{printable(str(name), limit=200)}" if name else "")
     if isinstance(content, bytes):
-        stream = io.BytesIO(content)
-        stream.name = os.path.basename(str(name)) if name else f"row {row}"
+        stream = name_bytes(content, os.path.basename(str(name)) if name else f"row {row}")
         return _load(stream, shown, fit, window)
     if isinstance(name, str):
         return _load(os.path.join(os.path.dirname(path), name), shown, fit, window)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from stroke_hub.errors import UnreadableImage, printable
+from stroke_hub.files import name_bytes
 from stroke_hub.io.dicom import Place, is_dicom, read_place
 from stroke_hub.io.images import IMAGE_SUFFIXES
 from stroke_hub.io.limits import MAX_PIXELS
@@ -36,6 +37,7 @@ END_SIZE, LOCATOR_SIZE = 22, 20  # bytes of a zip's last record, and of what sta
 ENCRYPTED, STRONGLY_ENCRYPTED = 1, 1 << 6  # flags
 LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "dicomdir"})
 NAME_LIMIT = 200  # characters of a name
+SCAN_SUFFIXES = frozenset({".dcm", ".dicom", ".nii", ".nii.gz"})  # where slices to predict are looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +151,7 @@ def _list_files(source: Any) -> Iterator[_File]:
     if is_archive(bytes(content[:4])):
         yield from _list_archive(io.BytesIO(content), name, None)
     else:
-        yield _File(name, lambda: _name_bytes(bytes(content), name))
+        yield _File(name, lambda: name_bytes(bytes(content), name))
 
 
 def _list_folder(folder: Path) -> Iterator[_File]:
@@ -217,13 +219,6 @@ def _same(path: Path) -> Path:
 
 def _nothing() -> Path:
     raise AssertionError("there is nothing to read")
-
-
-def _name_bytes(content: bytes, name: str) -> BinaryIO:
-    """A stream with the name that messages shall call it by."""
-    stream = io.BytesIO(content)
-    stream.name = name
-    return stream
 
 
 # --- zip archives -------------------------------------------------------------------------------------------
@@ -316,7 +311,4 @@ def _examine(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, by
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
     with archive.open(member) as stream:
         content = stream.read(member.file_size + 1)  # a number, or zipfile inflates all there is
-    return _name_bytes(content, _cut_folders(member.filename))
-
-
-SCAN_SUFFIXES = frozenset({".dcm", ".dicom", ".nii", ".nii.gz"})  # where slices to predict are looked for
+    return name_bytes(content, _cut_folders(member.filename))
