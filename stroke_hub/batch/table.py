@@ -17,7 +17,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from stroke_hub.errors import RunError
-from stroke_hub.files import replacing, write_text
+from stroke_hub.files import atomic_write, write_text
 
 __all__ = ["TableInParts"]
 
@@ -125,7 +125,7 @@ class TableInParts:
             buffer = io.BytesIO()
             _import_arrow(file).write_table(self._to_arrow(table), buffer)
             content = buffer.getvalue()
-        with replacing(file) as partial, open(partial, "wb") as stream:
+        with atomic_write(file) as partial, open(partial, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -133,7 +133,7 @@ class TableInParts:
     def join(self) -> None:
         """Write the table from its parts, then remove them."""
         parts = list(self.find_parts().values())
-        with replacing(self.file) as partial:
+        with atomic_write(self.file) as partial:
             if self.suffix == ".csv":
                 self._join_csv(parts, partial)
             else:

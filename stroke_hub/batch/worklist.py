@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from stroke_hub.errors import DatasetError, RunError, printable
-from stroke_hub.files import name_bytes, replacing
+from stroke_hub.files import atomic_write, name_bytes
 from stroke_hub.io.slices import Slice, is_image
 from stroke_hub.io.sources import is_archive, load_files, may_hold_slices
 from stroke_hub.io.windowing import Window
@@ -292,7 +292,7 @@ def write_parts(parts: Iterable[Part], file: Path) -> tuple[int, str]:
     long as the run itself.
     """
     count, digest = 0, hashlib.sha256()
-    with replacing(file) as whole, open(whole, "w", encoding="ascii") as stream:
+    with atomic_write(file) as whole, open(whole, "w", encoding="ascii") as stream:
         for part in parts:
             line = write_items(part.items) + "\n"
             stream.write(line)

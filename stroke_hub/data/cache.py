@@ -28,7 +28,7 @@ from torch import Tensor
 from stroke_hub import io as io_room
 from stroke_hub.data.contents import hash_content, load_first
 from stroke_hub.errors import DatasetError
-from stroke_hub.files import replacing
+from stroke_hub.files import atomic_write
 from stroke_hub.io.slices import fit_square
 from stroke_hub.progress import say, track
 
@@ -169,7 +169,7 @@ def _seal(content: bytes, square: bytes) -> bytes:
 
 def _write(file: Path, hashes: Sequence[bytes], squares: Iterator[bytes]) -> None:
     # by write(), not through the map: on a full disk that is an error, and this a SIGBUS
-    with replacing(file) as partial, open(partial, "wb") as stream:
+    with atomic_write(file) as partial, open(partial, "wb") as stream:
         entries = bytearray()
         for content, square in zip(hashes, squares, strict=True):
             stream.write(square)
