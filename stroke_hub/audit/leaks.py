@@ -12,18 +12,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stroke_hub.audit.duplicates import (
-    Calibration,
+    ThresholdCalibration,
     align,
-    calibrate,
+    calibrate_threshold,
     collect_sketches,
-    compare,
+    compare_candidates,
     propose_pairs,
     sketch,
 )
-from stroke_hub.audit.findings import NAMES, count, select_leaks, summarise
+from stroke_hub.audit.findings import NAMES, select_leaks, summarise
 from stroke_hub.data.contents import load_first
 from stroke_hub.data.records import Records, hash_records
-from stroke_hub.errors import DatasetError
+from stroke_hub.errors import DatasetError, pluralise
 from stroke_hub.files import write_text
 from stroke_hub.progress import track
 
@@ -91,7 +91,7 @@ def audit(records: Records) -> Audit:
         apart=_encode(table["split"] + "/" + table["group"]),
         picture=_encode(pictures),
     )
-    similarity = compare(sketches, candidates)
+    similarity = compare_candidates(sketches, candidates)
     calibration = _calibrate(table, candidates, similarity)
     near = similarity >= calibration.threshold
     pairs = _tabulate(
@@ -126,7 +126,7 @@ def drop_leaks(records: Records, found: Audit) -> Records:
         raise DatasetError(
             "Without the images that stand in test too, training would lack a class; add other training images."
         )
-    note = f"Left out of training, for test shows them too: {count(int(leaking.sum()), 'image')}."
+    note = f"Left out of training, for test shows them too: {pluralise(int(leaking.sum()), 'image')}."
     return replace(records, table=table, notes=(*records.notes, note))
 
 
@@ -159,12 +159,12 @@ def assign_groups(records: Records, found: Audit) -> Records:
     notes = records.notes
     if unknown.any():
         notes += (
-            f"Of the {count(int(unknown.sum()), 'image')} without a patient id, {len(alike):,} now share "
-            f"{count(alike.nunique(), 'group')} with images that look alike: a proxy for patients, blind to "
+            f"Of the {pluralise(int(unknown.sum()), 'image')} without a patient id, {len(alike):,} now share "
+            f"{pluralise(alike.nunique(), 'group')} with images that look alike: a proxy for patients, blind to "
             "slices of one patient that look different.",
         )
     if joined := len(set(records.table.loc[~unknown, "group"])) - len(set(group[~unknown])):
-        notes += (f"Joined with others who share a picture with them: {count(joined, 'patient')}.",)
+        notes += (f"Joined with others who share a picture with them: {pluralise(joined, 'patient')}.",)
     return replace(records, table=records.table.assign(group=group), notes=notes)
 
 
@@ -251,14 +251,16 @@ def _rank(table: pd.DataFrame) -> NDArray[np.int64]:
     return rank
 
 
-def _calibrate(table: pd.DataFrame, candidates: NDArray[np.int64], similarity: NDArray[np.float64]) -> Calibration:
+def _calibrate(
+    table: pd.DataFrame, candidates: NDArray[np.int64], similarity: NDArray[np.float64]
+) -> ThresholdCalibration:
     """A threshold from what each slice's most alike slice of another group looks like."""
     groups = table["group"].to_numpy(str)
     across = groups[candidates[:, 0]] != groups[candidates[:, 1]]
     nearest = np.full(len(table), -np.inf)
     for end in (0, 1):
         np.maximum.at(nearest, candidates[across, end], similarity[across])
-    return calibrate(nearest[np.isfinite(nearest)])
+    return calibrate_threshold(nearest[np.isfinite(nearest)])
 
 
 def _tabulate(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from stroke_hub.errors import DatasetError, RunError, printable
 from stroke_hub.files import atomic_write, name_bytes
 from stroke_hub.io.slices import Slice, is_image
-from stroke_hub.io.sources import LoadedFile, is_archive, load_files, may_hold_slices
+from stroke_hub.io.sources import LoadedFile, is_archive, load_files, may_hold_slices, walk_folders
 from stroke_hub.io.windowing import Window
 
 if TYPE_CHECKING:
@@ -102,12 +102,9 @@ def _find_named(source: str) -> Iterator[Entry]:
     if not os.path.isdir(source):
         yield from [Entry(source)] if may_hold_slices(source) else _find_tables(source, _read_start(source))
         return
-    for place, folders, names in os.walk(source):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
+    for place, names in walk_folders(source):
+        for name in names:
             path = os.path.join(place, name)
-            if name.startswith("."):
-                continue
             if may_hold_slices(name):
                 yield Entry(path)
                 continue

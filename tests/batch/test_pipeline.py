@@ -466,16 +466,20 @@ def test_two_ray_workers_give_the_rows_of_one_process(model: ResNetViT, model_di
     assert (tmp_path / "ray.csv").read_bytes() == whole
 
 
-def test_the_readmes_function_for_datasets_fills_a_batch(
+def test_the_function_for_datasets_in_docs_fills_a_batch(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```",
+        (ROOT / "docs" / "predict-many-files.md").read_text(),
+        flags=re.MULTILINE | re.DOTALL,
+    )
     block = next(block for block in blocks if "batched=True" in block)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "quickstart").symlink_to(model_dir)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(compile(block, "README.md", "exec"), names)  # noqa: S102
+    exec(compile(block, "predict-many-files.md", "exec"), names)  # noqa: S102
     pictures = [Image.open(io.BytesIO(content)) for content in draw(3)]  # as `datasets` decodes a batch
     columns = names["add_predictions"]({"image": pictures, "label": [0, 1, 0]})  # type: ignore[operator]
     expected = predict(ResNetViT.from_pretrained(model_dir), [load_slices(picture)[0] for picture in pictures])
