@@ -1,4 +1,4 @@
-"""The errors that a user can cause or meet. Each carries one sentence: what, what is wrong, what to do."""
+"""Errors that a user can cause or meet, each with one sentence; and helpers that make text fit for a sentence."""
 
 __all__ = [
     "DatasetError",
@@ -7,6 +7,7 @@ __all__ = [
     "RunError",
     "StrokeHubError",
     "UnreadableImage",
+    "pluralise",
     "printable",
 ]
 
@@ -40,3 +41,8 @@ def printable(text: str, *, limit: int = 60) -> str:
     kept = "".join(sign if sign.isprintable() and sign not in "<>&\"'`[]*|\\" else "?" for sign in text)
     tail = limit // 3
     return kept if len(kept) <= limit else f"{kept[: limit - tail - 1]}…{kept[-tail:]}"
+
+
+def pluralise(n: int, noun: str) -> str:
+    """Put a number before its noun: ``1 slice``, ``1,234 slices``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -1,19 +1,21 @@
 """Files that are whole or not there: written beside their place, then renamed into it."""
 
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from stroke_hub.errors import RunError
 
-__all__ = ["hash_file", "making", "replacing", "write_text"]
+__all__ = ["atomic_folder", "atomic_write", "hash_file", "name_bytes", "write_text"]
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
+def atomic_write(file: Path) -> Iterator[Path]:
     """Give a path to write to; on success it takes `file`'s place, on failure it is removed."""
     partial = file.with_name(f".{file.name}.partial")
     try:
@@ -24,7 +26,7 @@ def replacing(file: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def making(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """Give a folder to fill; on success it becomes `folder`, on failure or interruption nothing is left.
 
     Raises
@@ -51,7 +53,14 @@ def hash_file(file: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def name_bytes(content: bytes, name: str) -> BinaryIO:
+    """Make a stream of bytes that messages call by a name."""
+    stream = io.BytesIO(content)
+    stream.name = name
+    return stream
+
+
 def write_text(file: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
-    with replacing(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_text(text, encoding="utf-8")

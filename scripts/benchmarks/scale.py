@@ -14,7 +14,7 @@ from benchmarks.timing import Row, describe_ratios, time_in_turns
 from PIL import Image
 
 from stroke_hub import PRESETS, Predictor, ResNetViT, load_slices
-from stroke_hub.batch.pipeline import PredictSettings, load_model, predict_archive, predict_parts
+from stroke_hub.batch.pipeline import PredictSettings, load_model, predict_archive, predict_chunks
 from stroke_hub.deploy.export import export
 from stroke_hub.inference.onnx_model import count_cores
 from stroke_hub.inference.predict import to_float_pixels, to_pixels
@@ -65,7 +65,7 @@ def benchmark_scale(
 
         def predict_here(with_model: ResNetViT | Predictor = model) -> None:
             predict_archive(
-                lambda parts: predict_parts(with_model, parts, SETTINGS),
+                lambda chunks: predict_chunks(with_model, chunks, SETTINGS),
                 [folder / "slices"],
                 folder / "predictions.csv",
                 SETTINGS,
@@ -121,8 +121,8 @@ def _measure_ray(folder: Path, seconds: float) -> Row:
 
     start = time.perf_counter()
     predict_archive(
-        lambda parts: predict_on_cluster(
-            partial(load_model, str(folder / "model"), None), parts, settings=SETTINGS
+        lambda chunks: predict_on_cluster(
+            partial(load_model, str(folder / "model"), None), chunks, settings=SETTINGS
         ),
         [folder / "slices"],
         folder / "ray.csv",

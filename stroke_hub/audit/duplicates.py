@@ -19,12 +19,12 @@ from scipy import fft, ndimage
 from stroke_hub.progress import track
 
 __all__ = [
-    "Calibration",
     "Sketches",
+    "ThresholdCalibration",
     "align",
-    "calibrate",
+    "calibrate_threshold",
     "collect_sketches",
-    "compare",
+    "compare_candidates",
     "propose_pairs",
     "sketch",
     "turn",
@@ -184,7 +184,7 @@ def propose_pairs(
 # --- second step: are they? ---------------------------------------------------------------------------------
 
 
-def compare(sketches: Sketches, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+def compare_candidates(sketches: Sketches, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the similarity of each pair, (M,) in -1..1, as `align` gives it."""
     found = track(pairs.tolist(), "comparing pictures")
     return np.array([align(sketches, i, j)[0] for i, j in found], np.float64)
@@ -253,7 +253,7 @@ def _even_out(picture: Square) -> Floats:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ThresholdCalibration:
     """Where copies begin among these slices.
 
     Parameters
@@ -270,7 +270,7 @@ class Calibration:
     false_alarm_rate: float
 
 
-def calibrate(nearest: NDArray[np.float64]) -> Calibration:
+def calibrate_threshold(nearest: NDArray[np.float64]) -> ThresholdCalibration:
     """Find the threshold that 0.1 % of slices without a copy would reach, within 0.8..0.9.
 
     Parameters
@@ -289,10 +289,12 @@ def calibrate(nearest: NDArray[np.float64]) -> Calibration:
 
     if len(nearest) < FEWEST:
         median = float(np.median(nearest)) if len(nearest) else math.nan
-        return Calibration(len(nearest), median, HIGHEST, math.nan)
+        return ThresholdCalibration(len(nearest), median, HIGHEST, math.nan)
     z = np.arctanh(np.clip(nearest, -0.9999, 0.9999))
     middle = float(np.median(z))
     scale = max(float(np.median(np.abs(z - middle))) / GUMBEL_MAD, 0.01)
     tail = gumbel_r(middle - scale * gumbel_r.median(), scale)
     threshold = round(min(max(math.tanh(tail.isf(FALSE_ALARMS)), LOWEST), HIGHEST), 4)
-    return Calibration(len(nearest), float(np.median(nearest)), threshold, float(tail.sf(math.atanh(threshold))))
+    return ThresholdCalibration(
+        len(nearest), float(np.median(nearest)), threshold, float(tail.sf(math.atanh(threshold)))
+    )

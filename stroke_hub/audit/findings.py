@@ -6,10 +6,11 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from stroke_hub.audit.duplicates import Calibration
+from stroke_hub.audit.duplicates import ThresholdCalibration
 from stroke_hub.data.records import Records, hash_records
+from stroke_hub.errors import pluralise
 
-__all__ = ["NAMES", "count", "select_leaks", "summarise"]
+__all__ = ["NAMES", "select_leaks", "summarise"]
 
 Finding: TypeAlias = dict[str, Any]
 
@@ -22,7 +23,7 @@ UNEVEN = 1.5  # ratio of two modalities' shares of stroke from which the modalit
 
 
 def summarise(
-    records: Records, pairs: pd.DataFrame, closest: pd.DataFrame, calibration: Calibration, compared: int
+    records: Records, pairs: pd.DataFrame, closest: pd.DataFrame, calibration: ThresholdCalibration, compared: int
 ) -> dict[str, Any]:
     """Return what audit.json holds, as `audit.write_audit` describes it.
 
@@ -97,13 +98,15 @@ def _find_leaks(summary: dict[str, Any], leaks: pd.DataFrame) -> list[Finding]:
     if slices := here["train_slices"]:
         kinds = Counter(leaks.sort_values("similarity", ascending=False).drop_duplicates("path_a")["kind"])
         equal = kinds["file"] + kinds["pixels"]
-        words = f"Test shows {count(slices, 'training image')} again, {equal:,} exactly and {kinds['near']:,} "
+        words = f"Test shows {pluralise(slices, 'training image')} again, {equal:,} exactly and {kinds['near']:,} "
         words += "re-encoded, resized, mirrored, cropped or changed in brightness: leave these out (--drop-leaks)."
         found.append(_state("error", words, train_slices=slices, exact=equal, near=kinds["near"]))
     if groups := here["groups_on_both_sides"]:
         train, test = here["their_train_slices"], here["their_test_slices"]
-        words = f"Train and test share {count(groups, 'patient')}, with {count(train, 'training slice')} and "
-        words += f"{count(test, 'test slice')}: figures on these say nothing about new patients."
+        words = (
+            f"Train and test share {pluralise(groups, 'patient')}, with {pluralise(train, 'training slice')} and "
+        )
+        words += f"{pluralise(test, 'test slice')}: figures on these say nothing about new patients."
         found.append(_state("error", words, groups=groups, train_slices=train, test_slices=test))
     return found
 
@@ -116,10 +119,10 @@ def _find_repeats(summary: dict[str, Any]) -> list[Finding]:
     }
     for splits, consequence in within.items():
         if n := sum(pairs.get(splits, {}).get(kind, 0) for kind in KINDS):
-            words = f"Among {splits.partition('-')[0]} images, {count(n, 'pair')} of one picture: {consequence}"
+            words = f"Among {splits.partition('-')[0]} images, {pluralise(n, 'pair')} of one picture: {consequence}"
             found.append(_state("warning", words, pairs=n))
     if n := sum(counts["contradicting_labels"] for counts in pairs.values()):
-        words = f"Both labels stand on one picture in {count(n, 'pair')} of images: one of the two is wrong."
+        words = f"Both labels stand on one picture in {pluralise(n, 'pair')} of images: one of the two is wrong."
         found.append(_state("error", words, pairs=n))
     return found
 
@@ -128,7 +131,7 @@ def _find_limits(summary: dict[str, Any]) -> list[Finding]:
     """How far the other findings can be believed."""
     found, here, dataset = [], summary["calibration"], summary["dataset"]
     if alone := dataset["without_patient"]:
-        words = f"{alone:,} of {count(dataset['slices'], 'image')} have no patient id: images of one picture "
+        words = f"{alone:,} of {pluralise(dataset['slices'], 'image')} have no patient id: images of one picture "
         words += "stand in for patients in training, a proxy that misses slices of one patient that differ."
         found.append(_state("warning", words, slices=alone))
     rate, threshold = here["false_alarm_rate"], here["threshold"]
@@ -167,8 +170,3 @@ def _find_imbalance(table: pd.DataFrame) -> list[Finding]:
 def select_leaks(pairs: pd.DataFrame) -> pd.DataFrame:
     """Return the pairs of a training and a test image."""
     return pairs[(pairs["split_a"] != "test") & (pairs["split_b"] == "test")]
-
-
-def count(n: int, noun: str) -> str:
-    """A number with its noun: ``1 slice``, ``1,234 slices``."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"

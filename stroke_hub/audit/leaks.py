@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +12,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stroke_hub.audit.duplicates import (
-    Calibration,
+    ThresholdCalibration,
     align,
-    calibrate,
+    calibrate_threshold,
     collect_sketches,
-    compare,
+    compare_candidates,
     propose_pairs,
     sketch,
 )
-from stroke_hub.audit.findings import NAMES, count, select_leaks, summarise
+from stroke_hub.audit.findings import NAMES, select_leaks, summarise
+from stroke_hub.data.contents import load_first
 from stroke_hub.data.records import Records, hash_records
-from stroke_hub.errors import DatasetError, UnreadableImage
-from stroke_hub.files import hash_file, write_text
-from stroke_hub.io.slices import load_slices
+from stroke_hub.errors import DatasetError, pluralise
+from stroke_hub.files import write_text
 from stroke_hub.progress import track
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ __all__ = ["Audit", "assign_groups", "audit", "drop_leaks", "read_audit", "write
 
 COLUMNS = ("path", "split", "label", "modality", "group")
 DRAWN = 8  # pairs in a picture
+TITLES = {
+    "duplicates": "Pairs taken for one picture, worst first",
+    "doubtful_pairs": "Taken for one picture: the least alike of these",
+    "closest_pairs": "Not taken for one picture: the most alike of these",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +57,15 @@ class Audit:
     closest : the most alike pairs that were *not* taken for one picture, in the same columns, to judge by eye.
     summary : what audit.json holds, see `write_audit`.
     paths : the files that were looked at.
+    pictures : by path, of the files in pairs to be drawn: the picture stretched to (128, 128) uint8, and its height
+        over its width. They spare `write_audit` another reading; empty where the audit was read from its files.
     """
 
     pairs: pd.DataFrame
     closest: pd.DataFrame
     summary: dict[str, Any]
     paths: frozenset[str]
+    pictures: dict[str, tuple[NDArray[np.uint8], float]] = field(default_factory=dict)
 
 
 def audit(records: Records) -> Audit:
@@ -73,7 +82,7 @@ def audit(records: Records) -> Audit:
     DatasetError : a slice cannot be read; it is named.
     """
     table = records.table.sort_values("path", ignore_index=True)
-    files, pictures, squares = _read(records.root, table["path"].tolist())
+    files, pictures, squares, shapes = _read(records.root, table["path"].tolist())
     exact, exact_kinds = _pair_equals(table, files, pictures)
     sketches = collect_sketches(squares)
     candidates = propose_pairs(
@@ -82,7 +91,7 @@ def audit(records: Records) -> Audit:
         apart=_encode(table["split"] + "/" + table["group"]),
         picture=_encode(pictures),
     )
-    similarity = compare(sketches, candidates)
+    similarity = compare_candidates(sketches, candidates)
     calibration = _calibrate(table, candidates, similarity)
     near = similarity >= calibration.threshold
     pairs = _tabulate(
@@ -94,7 +103,9 @@ def audit(records: Records) -> Audit:
     below = np.argsort(-similarity[~near], kind="stable")[:DRAWN]
     others = _tabulate(table, candidates[~near][below], ["apart"] * len(below), similarity[~near][below])
     summary = summarise(records, pairs, others, calibration, len(candidates))
-    return Audit(pairs, others, summary, frozenset(table["path"]))
+    drawn = {path for rows in _list_drawn(pairs, others).values() for path in (*rows["path_a"], *rows["path_b"])}
+    shown = {path: (squares[row], shapes[row]) for row, path in enumerate(table["path"]) if path in drawn}
+    return Audit(pairs, others, summary, frozenset(table["path"]), shown)
 
 
 def drop_leaks(records: Records, found: Audit) -> Records:
@@ -115,7 +126,7 @@ def drop_leaks(records: Records, found: Audit) -> Records:
         raise DatasetError(
             "Without the images that stand in test too, training would lack a class; add other training images."
         )
-    note = f"Left out of training, for test shows them too: {count(int(leaking.sum()), 'image')}."
+    note = f"Left out of training, for test shows them too: {pluralise(int(leaking.sum()), 'image')}."
     return replace(records, table=table, notes=(*records.notes, note))
 
 
@@ -148,12 +159,12 @@ def assign_groups(records: Records, found: Audit) -> Records:
     notes = records.notes
     if unknown.any():
         notes += (
-            f"Of the {count(int(unknown.sum()), 'image')} without a patient id, {len(alike):,} now share "
-            f"{count(alike.nunique(), 'group')} with images that look alike: a proxy for patients, blind to "
+            f"Of the {pluralise(int(unknown.sum()), 'image')} without a patient id, {len(alike):,} now share "
+            f"{pluralise(alike.nunique(), 'group')} with images that look alike: a proxy for patients, blind to "
             "slices of one patient that look different.",
         )
     if joined := len(set(records.table.loc[~unknown, "group"])) - len(set(group[~unknown])):
-        notes += (f"Joined with others who share a picture with them: {count(joined, 'patient')}.",)
+        notes += (f"Joined with others who share a picture with them: {pluralise(joined, 'patient')}.",)
     return replace(records, table=records.table.assign(group=group), notes=notes)
 
 
@@ -177,21 +188,11 @@ def write_audit(found: Audit, records: Records, out: Path) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / PAIRS_FILE, found.pairs.to_csv(index=False))
-    near = found.pairs[found.pairs["kind"] == "near"].sort_values("similarity", kind="stable")
-    pictures = (
-        ("duplicates", found.pairs, "Pairs taken for one picture, worst first"),
-        (
-            "doubtful_pairs",
-            near[: len(near) * (len(near) > DRAWN)],
-            "Taken for one picture: the least alike of these",
-        ),
-        ("closest_pairs", found.closest, "Not taken for one picture: the most alike of these"),
-    )
-    for name, pairs, title in pictures:
+    for name, pairs in _list_drawn(found.pairs, found.closest).items():
         if len(pairs):
             from stroke_hub.report.plots import save_figure
 
-            save_figure(_draw_pairs(pairs.head(DRAWN), records.root, title), out / "figures" / name)
+            save_figure(_draw_pairs(pairs, found.pictures, TITLES[name]), out / "figures" / name)
     write_text(out / AUDIT_FILE, json.dumps(found.summary, indent=2, allow_nan=False) + "\n")
 
 
@@ -212,19 +213,18 @@ def read_audit(folder: Path, records: Records) -> Audit | None:
 # --- what stands where --------------------------------------------------------------------------------------
 
 
-def _read(root: Path, paths: list[str]) -> tuple[pd.Series, pd.Series, NDArray[np.uint8]]:
-    """SHA-256 of each file and of its picture, and the picture's sketch."""
-    files, pictures, squares = [], [], []
+def _read(root: Path, paths: list[str]) -> tuple[pd.Series, pd.Series, NDArray[np.uint8], list[float]]:
+    """SHA-256 of each file and of its picture, the picture's sketch, and its height over its width."""
+    files, pictures, squares, shapes = [], [], [], []
     for path in track(paths, "reading slices"):
-        try:
-            pixels = load_slices(root / path)[0].pixels
-            files.append(hash_file(root / path))
-        except (UnreadableImage, OSError) as error:
-            raise DatasetError(f"{(root / path).parent}/{error}") from error
+        first, found = load_first(root / path)
+        pixels = first.pixels
+        files.append(found)
         shape = f"{pixels.shape}".encode()
         pictures.append(hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest())
         squares.append(sketch(pixels))
-    return pd.Series(files), pd.Series(pictures), np.array(squares)
+        shapes.append(pixels.shape[0] / pixels.shape[1])
+    return pd.Series(files), pd.Series(pictures), np.array(squares), shapes
 
 
 def _encode(values: pd.Series) -> NDArray[np.int64]:
@@ -251,14 +251,16 @@ def _rank(table: pd.DataFrame) -> NDArray[np.int64]:
     return rank
 
 
-def _calibrate(table: pd.DataFrame, candidates: NDArray[np.int64], similarity: NDArray[np.float64]) -> Calibration:
+def _calibrate(
+    table: pd.DataFrame, candidates: NDArray[np.int64], similarity: NDArray[np.float64]
+) -> ThresholdCalibration:
     """A threshold from what each slice's most alike slice of another group looks like."""
     groups = table["group"].to_numpy(str)
     across = groups[candidates[:, 0]] != groups[candidates[:, 1]]
     nearest = np.full(len(table), -np.inf)
     for end in (0, 1):
         np.maximum.at(nearest, candidates[across, end], similarity[across])
-    return calibrate(nearest[np.isfinite(nearest)])
+    return calibrate_threshold(nearest[np.isfinite(nearest)])
 
 
 def _tabulate(
@@ -285,18 +287,28 @@ def _check_fit(records: Records, found: Audit) -> None:
 # --- in pictures --------------------------------------------------------------------------------------------
 
 
-def _draw_pairs(pairs: pd.DataFrame, root: Path, title: str) -> "Figure":
-    """A row a pair: both files as they are, both heads aligned, and what is left of one after the other."""
+def _list_drawn(pairs: pd.DataFrame, closest: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The pairs of each figure, by its name."""
+    near = pairs[pairs["kind"] == "near"].sort_values("similarity", kind="stable")
+    doubtful = near if len(near) > DRAWN else near[:0]
+    return {name: rows.head(DRAWN) for name, rows in zip(TITLES, (pairs, doubtful, closest), strict=True)}
+
+
+def _draw_pairs(
+    pairs: pd.DataFrame, pictures: Mapping[str, tuple[NDArray[np.uint8], float]], title: str
+) -> "Figure":
+    """A row a pair: both pictures, both heads aligned, and what is left of one after the other."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.6, 1.75 * len(pairs) + 0.9), layout="constrained")
     grid = figure.subplots(len(pairs), 5, squeeze=False)
     for axes, (_, pair) in zip(grid, pairs.iterrows(), strict=True):
-        pixels = [load_slices(root / pair[f"path_{end}"])[0].pixels for end in "ab"]
-        _, first, second = align(collect_sketches([sketch(picture) for picture in pixels]), 0, 1)
+        (left, tall_left), (right, tall_right) = (pictures[pair[f"path_{end}"]] for end in "ab")
+        _, first, second = align(collect_sketches([left, right]), 0, 1)
         gain, offset = np.polyfit(second.ravel(), first.ravel(), 1) if np.ptp(second) else (0.0, first.mean())
-        for place, picture in zip(axes, (*pixels, first, second), strict=False):
-            place.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        shown = ((left, tall_left), (right, tall_right), (first, 1.0), (second, 1.0))
+        for place, (picture, tall) in zip(axes, shown, strict=False):
+            place.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect=tall)
         axes[4].imshow(first - (gain * second + offset), cmap="RdBu_r", vmin=-96, vmax=96)
         for place in axes:
             place.set(xticks=[], yticks=[])

@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 
 from stroke_hub import __version__
-from stroke_hub.batch.table import TableInParts
-from stroke_hub.batch.worklist import NamedFile, Part, find_items, form_parts, open_item, read_parts, write_parts
+from stroke_hub.batch.table import ResumableTable
+from stroke_hub.batch.worklist import Chunk, find_entries, form_chunks, open_entry, read_chunks, write_chunks
 from stroke_hub.errors import RunError
 from stroke_hub.inference.onnx_model import Precision, count_cores
 from stroke_hub.inference.predict import predict
 from stroke_hub.inference.predictor import Backend, Predictor
 from stroke_hub.io.slices import Slice, fit_square
+from stroke_hub.io.sources import LoadedFile
 from stroke_hub.io.windowing import Window
 from stroke_hub.progress import say, track
 
@@ -35,8 +36,8 @@ __all__ = [
     "Summary",
     "load_model",
     "predict_archive",
-    "predict_part",
-    "predict_parts",
+    "predict_chunk",
+    "predict_chunks",
     "predict_paths",
     "predict_slices",
 ]
@@ -79,17 +80,17 @@ class PredictSettings:
 class Step(NamedTuple):
     """What an engine has done since its step before.
 
-    part : the part that it is at.
+    chunk : the chunk that it is at.
     rows : done.
-    table : with the part's last step all its rows, as the final table has them.
+    table : with the chunk's last step all its rows, as the final table has them.
     """
 
-    part: Part
+    chunk: Chunk
     rows: int
     table: pd.DataFrame | None
 
 
-Engine = Callable[[Iterable[Part]], Generator[Step, None, None]]
+Engine = Callable[[Iterable[Chunk]], Generator[Step, None, None]]
 
 
 @dataclass
@@ -120,28 +121,28 @@ def predict_slices(model: Model, slices: Sequence[Slice], settings: PredictSetti
     return answers | {"unusual": found.unusual}
 
 
-# --- parts -> tables ----------------------------------------------------------------------------------------
+# --- chunks -> tables ----------------------------------------------------------------------------------------
 
 
 @dataclass
 class _Batch:
-    """Rows of one part, in order; those without an error get their answers from the model."""
+    """Rows of one chunk, in order; those without an error get their answers from the model."""
 
-    part: Part
+    chunk: Chunk
     last: bool = False
     rows: list[tuple[str, int, str]] = field(default_factory=list)  # path, index, error
     slices: list[Slice] = field(default_factory=list)
     answers: dict[str, Any] = field(default_factory=dict)
 
 
-def predict_parts(
-    model: Model, parts: Iterable[Part], settings: PredictSettings, *, threads: int | None = None
+def predict_chunks(
+    model: Model, chunks: Iterable[Chunk], settings: PredictSettings, *, threads: int | None = None
 ) -> Generator[Step, None, None]:
-    """Predict parts in their order, decoding some files ahead of the model, on `threads` threads.
+    """Predict chunks in their order, decoding some files ahead of the model, on `threads` threads.
 
     Every thread decodes and computes by itself: no thread waits for the others inside an operation, the weights are
     shared, and nothing is copied between processes. Memory holds the squares of some batches. Which slices share a
-    batch follows from the part alone, so a part's rows are the same bits in any run, on any number of threads.
+    batch follows from the chunk alone, so a chunk's rows are the same bits in any run, on any number of threads.
 
     Parameters
     ----------
@@ -153,11 +154,11 @@ def predict_parts(
         square = fit_square(one.pixels, model.image_size, resize=model.resize, interpolation=model.interpolation)
         return Slice(square, one.modality, one.source, one.index)
 
-    def list_jobs() -> Iterator[Callable[[], tuple[Part, NamedFile | None]]]:
-        for part in parts:
-            for item in part.items:
-                yield from (partial(_keep, part, job) for job in open_item(item, fit, window=settings.window))
-            yield partial(_keep, part, None)
+    def list_jobs() -> Iterator[Callable[[], tuple[Chunk, LoadedFile | None]]]:
+        for chunk in chunks:
+            for entry in chunk.entries:
+                yield from (partial(_keep, chunk, job) for job in open_entry(entry, fit, window=settings.window))
+            yield partial(_keep, chunk, None)
 
     try:
         loaded = _do_in_order(pool, list_jobs(), ahead=2 * settings.batch_size + 2 * threads)
@@ -166,16 +167,18 @@ def predict_parts(
         answered: list[_Batch] = []
         for batch in _do_in_order(pool, answers, ahead=2 * threads):
             answered.append(batch)
-            yield Step(batch.part, len(batch.rows), _tabulate(answered, settings) if batch.last else None)
+            yield Step(batch.chunk, len(batch.rows), _tabulate(answered, settings) if batch.last else None)
             if batch.last:
                 answered = []
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def predict_part(model: Model, part: Part, settings: PredictSettings) -> pd.DataFrame:
-    """The rows of one part, by one thread: what a worker of a cluster does."""
-    return next(step.table for step in predict_parts(model, [part], settings, threads=1) if step.table is not None)
+def predict_chunk(model: Model, chunk: Chunk, settings: PredictSettings) -> pd.DataFrame:
+    """The rows of one chunk, by one thread: what a worker of a cluster does."""
+    return next(
+        step.table for step in predict_chunks(model, [chunk], settings, threads=1) if step.table is not None
+    )
 
 
 def _start_threads(model: Model, threads: int | None) -> tuple[int, ThreadPoolExecutor]:
@@ -189,8 +192,8 @@ def _start_threads(model: Model, threads: int | None) -> tuple[int, ThreadPoolEx
     return threads, ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
 
-def _keep(part: Part, job: Callable[[], NamedFile] | None) -> tuple[Part, NamedFile | None]:
-    return part, job() if job else None
+def _keep(chunk: Chunk, job: Callable[[], LoadedFile] | None) -> tuple[Chunk, LoadedFile | None]:
+    return chunk, job() if job else None
 
 
 def _do_in_order(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], Result]], *, ahead: int) -> Iterator[Result]:
@@ -204,11 +207,11 @@ def _do_in_order(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], Result]],
         yield waiting.popleft().result()
 
 
-def _form_batches(loaded: Iterable[tuple[Part, NamedFile | None]], size: int) -> Iterator[_Batch]:
-    """Batches of at most `size` slices, none of two parts; each part ends with a batch that says so."""
+def _form_batches(loaded: Iterable[tuple[Chunk, LoadedFile | None]], size: int) -> Iterator[_Batch]:
+    """Batches of at most `size` slices, none of two chunks; each chunk ends with a batch that says so."""
     batch = None
-    for part, file in loaded:
-        batch = batch or _Batch(part)
+    for chunk, file in loaded:
+        batch = batch or _Batch(chunk)
         if file is None:
             batch.last = True
             yield batch
@@ -220,7 +223,7 @@ def _form_batches(loaded: Iterable[tuple[Part, NamedFile | None]], size: int) ->
         for one in file.slices:
             if len(batch.slices) == size:
                 yield batch
-                batch = _Batch(part)
+                batch = _Batch(chunk)
             batch.rows.append((name, one.index, ""))
             batch.slices.append(one)
 
@@ -260,9 +263,9 @@ def predict_paths(
     the training slices), error (one sentence, "" where fine; then all between are missing).
     """
     settings = PredictSettings(batch_size, contributions)
-    parts = list(form_parts(find_items(sources)))
-    steps = predict_parts(model, parts, settings)
-    tables = [table for _, table in _follow(steps, sum(len(part.items) for part in parts), Summary())]
+    chunks = list(form_chunks(find_entries(sources)))
+    steps = predict_chunks(model, chunks, settings)
+    tables = [table for _, table in _follow(steps, sum(len(chunk.entries) for chunk in chunks), Summary())]
     return pd.concat(tables, ignore_index=True) if tables else _tabulate([], settings)
 
 
@@ -279,7 +282,7 @@ def predict_archive(
 
     Parameters
     ----------
-    engine : parts in, finished parts out, in any order.
+    engine : chunks in, finished chunks out, in any order.
     sources : as `worklist.find_items` takes them.
     out : a .csv or .parquet file, with the columns of `predict_paths`; replaced if it is there.
         ``OUT.json`` beside it tells what was predicted with what.
@@ -295,10 +298,10 @@ def predict_archive(
     RunError : there is nothing to predict, an interrupted run but no `resume`, one of something else, or another
         process at it.
     """
-    table = TableInParts(out, settings.columns)
+    table = ResumableTable(out, settings.columns)
     with table.opening():
         list_file = table.folder / LIST_FILE
-        count, inputs = write_parts(form_parts(find_items(sources)), list_file)
+        count, inputs = write_chunks(form_chunks(find_entries(sources)), list_file)
         if not count:
             raise RunError("There is no image in what was given; name image files, or folders that hold some.")
         run = {
@@ -309,22 +312,22 @@ def predict_archive(
         }
         if table.claim(run, resume=resume):
             return None
-        done = table.find_parts()
+        done = table.find_chunks()
         if done:
-            say(f"{table.folder}: {len(done)} parts are there already")
-        parts = (part for part in read_parts(list_file) if part.number not in done)
-        left = sum(len(part.items) for part in read_parts(list_file) if part.number not in done)
+            say(f"{table.folder}: {len(done)} chunks are there already")
+        chunks = (chunk for chunk in read_chunks(list_file) if chunk.number not in done)
+        left = sum(len(chunk.entries) for chunk in read_chunks(list_file) if chunk.number not in done)
         summary = Summary()
-        with closing(engine(parts)) as steps:  # a cluster is left even where a part cannot be stored
-            for part, rows in _follow(steps, left, summary):
-                table.add(part.number, rows)
+        with closing(engine(chunks)) as steps:  # a cluster is left even where a chunk cannot be stored
+            for chunk, rows in _follow(steps, left, summary):
+                table.add(chunk.number, rows)
         summary.rows, summary.errors = table.count_rows()
         table.join()
     return summary
 
 
-def _follow(steps: Iterable[Step], files: int, summary: Summary) -> Iterator[tuple[Part, pd.DataFrame]]:
-    """Pass finished parts on, showing how far of `files` and how fast; the counts go into `summary`."""
+def _follow(steps: Iterable[Step], files: int, summary: Summary) -> Iterator[tuple[Chunk, pd.DataFrame]]:
+    """Pass finished chunks on, showing how far of `files` and how fast; the counts go into `summary`."""
     start, done = time.monotonic(), 0
 
     def count() -> Iterator[Step | None]:
@@ -340,5 +343,5 @@ def _follow(steps: Iterable[Step], files: int, summary: Summary) -> Iterator[tup
 
     for step in track(count(), "predicting", status=tell):
         if step is not None and step.table is not None:
-            done += len(step.part.items)
-            yield step.part, step.table
+            done += len(step.chunk.entries)
+            yield step.chunk, step.table

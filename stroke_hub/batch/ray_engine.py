@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stroke_hub.batch.pipeline import PredictSettings, Step, predict_part
-from stroke_hub.batch.worklist import Part, read_items, write_items
+from stroke_hub.batch.pipeline import PredictSettings, Step, predict_chunk
+from stroke_hub.batch.worklist import Chunk, read_entries, write_entries
 from stroke_hub.errors import RunError
 from stroke_hub.inference.onnx_model import count_cores
 from stroke_hub.inference.predictor import Predictor
@@ -20,20 +20,20 @@ __all__ = ["import_ray", "predict_on_cluster"]
 
 
 def predict_on_cluster(
-    load: Callable[[], Predictor], parts: Iterable[Part], *, settings: PredictSettings
+    load: Callable[[], Predictor], chunks: Iterable[Chunk], *, settings: PredictSettings
 ) -> Generator[Step, None, None]:
-    """Predict parts on the Ray cluster that this process is connected to, or RAY_ADDRESS names, or a local one.
+    """Predict chunks on the Ray cluster that this process is connected to, or RAY_ADDRESS names, or a local one.
 
     Parameters
     ----------
-    load : gives the model; every worker calls it, so a run folder, like the files of the parts, must be where all
+    load : gives the model; every worker calls it, so a run folder, like the files of the chunks, must be where all
         of them see it under the same path.
-    parts : named in the driver's memory, all at once: some 100 bytes a file.
+    chunks : named in the driver's memory, all at once: some 100 bytes a file.
 
     Yields
     ------
-    Steps, each a finished part, in the order in which workers finish them; the rows are, bit by bit, those of
-    `predict_parts`.
+    Steps, each a finished chunk, in the order in which workers finish them; the rows are, bit by bit, those of
+    `predict_chunks`.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def predict_on_cluster(
     if mine:
         _connect(ray)
     try:
-        rows = [{"number": part.number, "items": write_items(part.items)} for part in parts]
+        rows = [{"number": chunk.number, "items": write_entries(chunk.entries)} for chunk in chunks]
         if not rows:
             return
         logging.getLogger("ray.data").setLevel("ERROR")  # it would tell, and warn, of bars that are ours to draw
@@ -58,9 +58,9 @@ def predict_on_cluster(
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
         )
         for row in dataset.iter_rows():
-            part = Part(int(row["number"]), read_items(row["items"]))
+            chunk = Chunk(int(row["number"]), read_entries(row["items"]))
             table = pd.read_feather(io.BytesIO(row["table"]))
-            yield Step(part, len(table), table)
+            yield Step(chunk, len(table), table)
     finally:
         if mine:
             ray.shutdown()
@@ -108,8 +108,8 @@ class _Worker:
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         tables = []
-        for number, items in zip(batch["number"], batch["items"], strict=True):
+        for number, entries in zip(batch["number"], batch["items"], strict=True):
             buffer = io.BytesIO()
-            predict_part(self.model, Part(int(number), read_items(items)), self.settings).to_feather(buffer)
+            predict_chunk(self.model, Chunk(int(number), read_entries(entries)), self.settings).to_feather(buffer)
             tables.append(buffer.getvalue())
         return batch | {"table": np.array(tables, object)}

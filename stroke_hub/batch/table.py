@@ -1,7 +1,7 @@
-"""A table that is written in parts, so that no kill at any moment loses or doubles a row.
+"""A table that is written in chunks, so that no kill at any moment loses or doubles a row.
 
 Beside the table NAME stands NAME.parts while it is made: a JSON that says what is put into it, and a file for every
-finished part, whole or not there. At the end they are joined, and NAME.json is left to tell what NAME is of.
+finished chunk, whole or not there. At the end they are joined, and NAME.json is left to tell what NAME is of.
 """
 
 import io
@@ -17,16 +17,16 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from stroke_hub.errors import RunError
-from stroke_hub.files import replacing, write_text
+from stroke_hub.files import atomic_write, write_text
 
-__all__ = ["TableInParts"]
+__all__ = ["ResumableTable"]
 
 RUN_FILE, LOCK_FILE = "run.json", "lock"
 JOINED_ROWS = 65_536  # of a row group of the final parquet file
 
 
-class TableInParts:
-    """A CSV or parquet file to be, of parts that are added in any order.
+class ResumableTable:
+    """A CSV or parquet file to be, of chunks that are added in any order.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class TableInParts:
 
     @contextmanager
     def opening(self) -> Iterator[None]:
-        """Hold the folder of the parts for this process; one without a finished part is removed again.
+        """Hold the folder of the chunks for this process; one without a finished chunk is removed again.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class TableInParts:
 
     def has_begun(self) -> bool:
         """Whether an interrupted run left something to go on with."""
-        return (self.folder / RUN_FILE).is_file() and bool(self.find_parts())
+        return (self.folder / RUN_FILE).is_file() and bool(self.find_chunks())
 
     def claim(self, run: dict[str, Any], *, resume: bool) -> bool:
         """Begin or go on with what `run` describes in JSON; whether the table is there already, finished.
@@ -98,25 +98,25 @@ class TableInParts:
             if not begun:
                 return True
         if not begun:  # a kill behind the joining may have left some
-            for file in self.find_parts().values():
+            for file in self.find_chunks().values():
                 file.unlink()
         write_text(self.folder / RUN_FILE, json.dumps(run, indent=1) + "\n")
         return False
 
-    # a part's file name says what is counted: number, rows, rows with an error
+    # a chunk's file name says what is counted: number, rows, rows with an error
 
-    def find_parts(self) -> dict[int, Path]:
-        """The finished parts by number, in their order."""
+    def find_chunks(self) -> dict[int, Path]:
+        """The finished chunks by number, in their order."""
         files = {int(file.name.split(".")[0]): file for file in self.folder.glob(f"[0-9]*.*.*{self.suffix}")}
         return dict(sorted(files.items()))
 
     def count_rows(self) -> tuple[int, int]:
-        """Rows of all finished parts, and how many of them have an error."""
-        counts = [file.name.split(".")[1:3] for file in self.find_parts().values()]
+        """Rows of all finished chunks, and how many of them have an error."""
+        counts = [file.name.split(".")[1:3] for file in self.find_chunks().values()]
         return sum(int(rows) for rows, _ in counts), sum(int(errors) for _, errors in counts)
 
     def add(self, number: int, table: pd.DataFrame) -> None:
-        """Store a part, on the disk itself when this returns."""
+        """Store a chunk, on the disk itself when this returns."""
         errors = int((table["error"] != "").sum())
         file = self.folder / f"{number:08d}.{len(table)}.{errors}{self.suffix}"
         if self.suffix == ".csv":
@@ -125,37 +125,37 @@ class TableInParts:
             buffer = io.BytesIO()
             _import_arrow(file).write_table(self._to_arrow(table), buffer)
             content = buffer.getvalue()
-        with replacing(file) as partial, open(partial, "wb") as stream:
+        with atomic_write(file) as partial, open(partial, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
 
     def join(self) -> None:
-        """Write the table from its parts, then remove them."""
-        parts = list(self.find_parts().values())
-        with replacing(self.file) as partial:
+        """Write the table from its chunks, then remove them."""
+        chunks = list(self.find_chunks().values())
+        with atomic_write(self.file) as partial:
             if self.suffix == ".csv":
-                self._join_csv(parts, partial)
+                self._join_csv(chunks, partial)
             else:
-                self._join_parquet(parts, partial)
+                self._join_parquet(chunks, partial)
         os.replace(self.folder / RUN_FILE, self.note)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _join_csv(self, parts: Iterable[Path], out: Path) -> None:
+    def _join_csv(self, chunks: Iterable[Path], out: Path) -> None:
         with open(out, "wb") as stream:
             stream.write((",".join(self.columns) + "\n").encode())
-            for part in parts:
-                with open(part, "rb") as source:
+            for chunk in chunks:
+                with open(chunk, "rb") as source:
                     shutil.copyfileobj(source, stream)
 
-    def _join_parquet(self, parts: Iterable[Path], out: Path) -> None:
+    def _join_parquet(self, chunks: Iterable[Path], out: Path) -> None:
         import pyarrow as pa
 
         parquet = _import_arrow(out)
         waiting, rows = [], 0
         with parquet.ParquetWriter(out, self._schema()) as writer:
-            for part in parts:
-                waiting.append(parquet.read_table(part, schema=self._schema()))
+            for chunk in chunks:
+                waiting.append(parquet.read_table(chunk, schema=self._schema()))
                 rows += len(waiting[-1])
                 if rows >= JOINED_ROWS:
                     writer.write_table(pa.concat_tables(waiting).combine_chunks())

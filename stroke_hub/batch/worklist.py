@@ -1,11 +1,10 @@
-"""What is to be predicted -> a work list in parts: files, folders, zips, parquet tables, lists, standard input.
+"""What is to be predicted -> a work list in chunks: files, folders, zips, parquet tables, lists, standard input.
 
-A part is the unit that outlives a kill. Which files are in which part follows from the work list alone, so that a
-run that goes on cuts the rest as it was cut before. Nothing but names is read here until `open_item` is asked.
+A chunk is the unit that outlives a kill. Which files are in which chunk follows from the work list alone, so that a
+run that goes on cuts the rest as it was cut before. Nothing but names is read here until `open_entry` is asked.
 """
 
 import hashlib
-import io
 import json
 import os
 import sys
@@ -15,36 +14,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from stroke_hub.errors import DatasetError, RunError, printable
-from stroke_hub.files import replacing
+from stroke_hub.files import atomic_write, name_bytes
 from stroke_hub.io.slices import Slice, is_image
-from stroke_hub.io.sources import is_archive, load_files, may_hold_slices
+from stroke_hub.io.sources import LoadedFile, is_archive, load_files, may_hold_slices, walk_folders
 from stroke_hub.io.windowing import Window
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 __all__ = [
-    "FILES_PER_PART",
-    "Item",
+    "FILES_PER_CHUNK",
+    "Chunk",
+    "Entry",
     "Job",
-    "NamedFile",
-    "Part",
-    "find_items",
-    "form_parts",
-    "open_item",
-    "read_items",
-    "read_parts",
-    "write_items",
-    "write_parts",
+    "find_entries",
+    "form_chunks",
+    "open_entry",
+    "read_chunks",
+    "read_entries",
+    "write_chunks",
+    "write_entries",
 ]
 
-FILES_PER_PART = 128  # what a kill costs at most, besides those under way: some seconds of one core
+FILES_PER_CHUNK = 128  # what a kill costs at most, besides those under way: some seconds of one core
 COLUMNS = ("image", "bytes", "path")  # of a parquet file, the first that it has: bytes, paths or {bytes, path}
 ROWS_AHEAD = 16  # of a parquet file, with their bytes
 START_SIZE = 352  # bytes that tell what a file is
 
 
-class Item(NamedTuple):
+class Entry(NamedTuple):
     """One thing of a work list.
 
     path : a file on disk.
@@ -55,32 +53,18 @@ class Item(NamedTuple):
     rows: tuple[int, int] | None = None
 
 
-class NamedFile(NamedTuple):
-    """What is in one file.
-
-    name : what its rows are called: the path as it was given; ``ARCHIVE.zip/MEMBER``; ``TABLE.parquet/ROW``, and
-        behind it the name that the row gives.
-    slices : empty where there is an error.
-    error : one sentence, "" where fine.
-    """
-
-    name: str
-    slices: list[Slice]
-    error: str
-
-
-class Part(NamedTuple):
-    """Consecutive items of a work list, predicted and stored together."""
+class Chunk(NamedTuple):
+    """Consecutive entries of a work list, predicted and stored together."""
 
     number: int
-    items: list[Item]
+    entries: list[Entry]
 
 
-Job: TypeAlias = Callable[[], NamedFile]
+Job: TypeAlias = Callable[[], LoadedFile]
 Fit: TypeAlias = Callable[[Slice], Slice]
 
 
-def find_items(sources: Iterable[str | Path], *, stdin: Iterable[str] | None = None) -> Iterator[Item]:
+def find_entries(sources: Iterable[str | Path], *, stdin: Iterable[str] | None = None) -> Iterator[Entry]:
     """The files of what was named, in order, lazily; a missing one stays, to become a row with its error.
 
     Parameters
@@ -107,25 +91,22 @@ def find_items(sources: Iterable[str | Path], *, stdin: Iterable[str] | None = N
             yield from _find_named(source)
 
 
-def _find_listed(lines: Iterable[str]) -> Iterator[Item]:
+def _find_listed(lines: Iterable[str]) -> Iterator[Entry]:
     for line in lines:
         name = line.rstrip("\r\n")
         if name:
             yield from _find_named(name)
 
 
-def _find_named(source: str) -> Iterator[Item]:
+def _find_named(source: str) -> Iterator[Entry]:
     if not os.path.isdir(source):
-        yield from [Item(source)] if may_hold_slices(source) else _find_tables(source, _read_start(source))
+        yield from [Entry(source)] if may_hold_slices(source) else _find_tables(source, _read_start(source))
         return
-    for place, folders, names in os.walk(source):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
+    for place, names in walk_folders(source):
+        for name in names:
             path = os.path.join(place, name)
-            if name.startswith("."):
-                continue
             if may_hold_slices(name):
-                yield Item(path)
+                yield Entry(path)
                 continue
             start = _read_start(path)
             if (is_archive(start) and name.lower().endswith(".zip")) or start[:4] == b"PAR1" or is_image(start):
@@ -154,10 +135,10 @@ def _import_parquet(path: str) -> Any:
     return pyarrow.parquet
 
 
-def _find_tables(path: str, start: bytes) -> Iterator[Item]:
+def _find_tables(path: str, start: bytes) -> Iterator[Entry]:
     """A file as it is, or a parquet file as the paths that it lists or as its row groups."""
     if start[:4] != b"PAR1":
-        yield Item(path)
+        yield Entry(path)
         return
     parquet = _import_parquet(path)
     import pyarrow as pa
@@ -169,14 +150,14 @@ def _find_tables(path: str, start: bytes) -> Iterator[Item]:
             if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
                 first = 0
                 for group in range(table.num_row_groups):
-                    yield Item(path, (group, first))
+                    yield Entry(path, (group, first))
                     first += table.metadata.row_group(group).num_rows
                 return
             for batch in table.iter_batches(columns=[column]):
                 for name in batch.column(0).to_pylist():
-                    yield Item(os.path.join(os.path.dirname(path), name or "(no path)"))
+                    yield Entry(os.path.join(os.path.dirname(path), name or "(no path)"))
     except (pa.ArrowException, OSError, DatasetError):
-        yield Item(path, (0, 0))  # open_item says what is wrong with it
+        yield Entry(path, (0, 0))  # open_entry says what is wrong with it
 
 
 def _find_column(table: "pq.ParquetFile") -> str:
@@ -189,45 +170,44 @@ def _find_column(table: "pq.ParquetFile") -> str:
     return column
 
 
-def _open_rows(item: Item, fit: Fit, window: Window | None) -> Iterator[Job]:
+def _open_rows(entry: Entry, fit: Fit, window: Window | None) -> Iterator[Job]:
     """A job for every row of a row group."""
     import pyarrow as pa
 
-    group, row = item.rows or (0, 0)
+    group, row = entry.rows or (0, 0)
     try:
-        with _import_parquet(item.path).ParquetFile(item.path) as table:
+        with _import_parquet(entry.path).ParquetFile(entry.path) as table:
             column = _find_column(table)
             for batch in table.iter_batches(ROWS_AHEAD, row_groups=[group], columns=[column]):
                 for cell in batch.column(0).to_pylist():
-                    yield partial(_load_cell, item.path, row, cell, fit, window)
+                    yield partial(_load_cell, entry.path, row, cell, fit, window)
                     row += 1
     except (pa.ArrowException, OSError, DatasetError) as error:
         known = isinstance(error, DatasetError)
         reason = str(error) if known else "is a damaged parquet file; write or copy it again."
-        yield partial(_refuse, item.path, reason)
+        yield partial(_refuse, entry.path, reason)
 
 
-def _load_cell(path: str, row: int, cell: Any, fit: Fit, window: Window | None) -> NamedFile:
+def _load_cell(path: str, row: int, cell: Any, fit: Fit, window: Window | None) -> LoadedFile:
     content, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     shown = f"{path}/{row}" + (f"/{printable(str(name), limit=200)}" if name else "")
     if isinstance(content, bytes):
-        stream = io.BytesIO(content)
-        stream.name = os.path.basename(str(name)) if name else f"row {row}"
+        stream = name_bytes(content, os.path.basename(str(name)) if name else f"row {row}")
         return _load(stream, shown, fit, window)
     if isinstance(name, str):
         return _load(os.path.join(os.path.dirname(path), name), shown, fit, window)
     return _refuse(shown, "holds neither bytes nor a path.")
 
 
-def _refuse(name: str, reason: str) -> NamedFile:
-    return NamedFile(name, [], f"{printable(os.path.basename(name))}: {reason}")
+def _refuse(name: str, reason: str) -> LoadedFile:
+    return LoadedFile(name, [], f"{printable(os.path.basename(name))}: {reason}")
 
 
-# --- items -> slices ----------------------------------------------------------------------------------------
+# --- entries -> slices ----------------------------------------------------------------------------------------
 
 
-def open_item(item: Item, fit: Fit, *, window: Window | None = None) -> Iterator[Job]:
-    """Jobs that load an item's files: one for most, many for archives and tables; any thread may do them.
+def open_entry(entry: Entry, fit: Fit, *, window: Window | None = None) -> Iterator[Job]:
+    """Jobs that load an entry's files: one for most, many for archives and tables; any thread may do them.
 
     Parameters
     ----------
@@ -237,21 +217,23 @@ def open_item(item: Item, fit: Fit, *, window: Window | None = None) -> Iterator
     A job never raises, whatever the file. Members of a zip are loaded while this is iterated, one at a time; a
     parquet file is read 16 rows at a time.
     """
-    if item.rows is not None:
-        yield from _open_rows(item, fit, window)
-    elif not may_hold_slices(item.path) and is_archive(_read_start(item.path)):
-        folder = os.path.dirname(item.path)
-        for file in load_files(item.path, window=window):
-            yield partial(NamedFile, os.path.join(folder, file.name), [fit(one) for one in file.slices], file.error)
+    if entry.rows is not None:
+        yield from _open_rows(entry, fit, window)
+    elif not may_hold_slices(entry.path) and is_archive(_read_start(entry.path)):
+        folder = os.path.dirname(entry.path)
+        for file in load_files(entry.path, window=window):
+            yield partial(
+                LoadedFile, os.path.join(folder, file.name), [fit(one) for one in file.slices], file.error
+            )
     else:
-        yield partial(_load, item.path, item.path, fit, window)
+        yield partial(_load, entry.path, entry.path, fit, window)
 
 
-def _load(source: Any, name: str, fit: Fit, window: Window | None) -> NamedFile:
+def _load(source: Any, name: str, fit: Fit, window: Window | None) -> LoadedFile:
     try:
         files = list(load_files(source, window=window))
         if len(files) == 1:
-            return NamedFile(name, [fit(one) for one in files[0].slices], files[0].error)
+            return LoadedFile(name, [fit(one) for one in files[0].slices], files[0].error)
     except Exception as error:  # whatever a decoder does to a thread, the run goes on
         return _refuse(name, f"cannot be read ({type(error).__name__}); export the slice again as an 8-bit PNG.")
     return _refuse(name, "is a folder or an archive where one image was expected; pass it by itself.")
@@ -260,46 +242,46 @@ def _load(source: Any, name: str, fit: Fit, window: Window | None) -> NamedFile:
 # --- the list on disk ---------------------------------------------------------------------------------------
 
 
-def form_parts(items: Iterable[Item]) -> Iterator[Part]:
-    """Plain files in parts of `FILES_PER_PART`; what holds many slices in a part by itself."""
-    number, waiting = 0, list[Item]()
-    for item in items:
-        holds_many = item.rows is not None or item.path.lower().endswith(".zip")
-        if waiting and (holds_many or len(waiting) == FILES_PER_PART):
-            yield Part(number, waiting)
+def form_chunks(entries: Iterable[Entry]) -> Iterator[Chunk]:
+    """Plain files in chunks of `FILES_PER_CHUNK`; what holds many slices in a chunk by itself."""
+    number, waiting = 0, list[Entry]()
+    for entry in entries:
+        holds_many = entry.rows is not None or entry.path.lower().endswith(".zip")
+        if waiting and (holds_many or len(waiting) == FILES_PER_CHUNK):
+            yield Chunk(number, waiting)
             number, waiting = number + 1, []
-        waiting.append(item)
+        waiting.append(entry)
         if holds_many:
-            yield Part(number, waiting)
+            yield Chunk(number, waiting)
             number, waiting = number + 1, []
     if waiting:
-        yield Part(number, waiting)
+        yield Chunk(number, waiting)
 
 
-def write_items(items: list[Item]) -> str:
+def write_entries(entries: list[Entry]) -> str:
     """Items as one line of JSON."""
-    return json.dumps(items)
+    return json.dumps(entries)
 
 
-def read_items(line: str) -> list[Item]:
-    """The items that `write_items` wrote."""
-    return [Item(path, (rows[0], rows[1]) if rows else None) for path, rows in json.loads(line)]
+def read_entries(line: str) -> list[Entry]:
+    """The entries that `write_entries` wrote."""
+    return [Entry(path, (rows[0], rows[1]) if rows else None) for path, rows in json.loads(line)]
 
 
-def write_parts(parts: Iterable[Part], file: Path) -> tuple[int, str]:
-    """Write a work list to disk, a line a part; the number of its items, and a SHA-256.
+def write_chunks(chunks: Iterable[Chunk], file: Path) -> tuple[int, str]:
+    """Write a work list to disk, a line a chunk; the number of its entries, and a SHA-256.
 
     Hashed are the names and, of every file, the size and the time when it was last written: a run that goes on
     after a file was mended would keep what it said of the damaged one. Content is not read, which would take as
     long as the run itself.
     """
     count, digest = 0, hashlib.sha256()
-    with replacing(file) as whole, open(whole, "w", encoding="ascii") as stream:
-        for part in parts:
-            line = write_items(part.items) + "\n"
+    with atomic_write(file) as whole, open(whole, "w", encoding="ascii") as stream:
+        for chunk in chunks:
+            line = write_entries(chunk.entries) + "\n"
             stream.write(line)
-            digest.update(line.encode() + repr([_read_stamp(item.path) for item in part.items]).encode())
-            count += len(part.items)
+            digest.update(line.encode() + repr([_read_stamp(entry.path) for entry in chunk.entries]).encode())
+            count += len(chunk.entries)
     return count, digest.hexdigest()
 
 
@@ -312,7 +294,7 @@ def _read_stamp(path: str) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def read_parts(file: Path) -> Iterator[Part]:
-    """The parts that `write_parts` wrote, in their order."""
+def read_chunks(file: Path) -> Iterator[Chunk]:
+    """The chunks that `write_chunks` wrote, in their order."""
     with open(file, encoding="ascii") as stream:
-        yield from (Part(number, read_items(line)) for number, line in enumerate(stream))
+        yield from (Chunk(number, read_entries(line)) for number, line in enumerate(stream))

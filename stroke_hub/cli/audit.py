@@ -10,7 +10,7 @@ from stroke_hub.cli.common import (
     read_noted,
     tell_findings,
 )
-from stroke_hub.files import making
+from stroke_hub.files import atomic_folder
 from stroke_hub.progress import say
 
 __all__ = ["audit_folder"]
@@ -31,7 +31,7 @@ def audit_folder(
     from stroke_hub.audit.leaks import audit, write_audit
 
     records = read_noted(data_dir)
-    with making(out) as folder:
+    with atomic_folder(out) as folder:
         found = audit(records)
         write_audit(found, records, folder)
     tell_findings(found)

@@ -9,7 +9,7 @@ from stroke_hub.cli.common import name_dataset, note_simulated, program, tell_fi
 from stroke_hub.data.folders import has_labels, has_splits, read_folder
 from stroke_hub.data.records import Records, hash_records, read_records
 from stroke_hub.errors import RunError
-from stroke_hub.files import making, write_text
+from stroke_hub.files import atomic_folder, write_text
 from stroke_hub.progress import say
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def evaluate_model(
     own = find_report(model, loaded.commit or revision)
     about["calibration"] = own["calibration"] if own else None
     about["trained_on"] = {key: own["data"][key] for key in ("name", "note", "sha256")} if own else None
-    with making(out) as folder:
+    with atomic_folder(out) as folder:
         evaluate(
             loaded,
             records.part(split).assign(split="test"),
@@ -112,7 +112,7 @@ def _predict_only(model: "ResNetViT", records: Records, out: Path) -> None:
     """Write out/predictions.csv, with paths from the folder that was read; a bad file is a row with its error."""
     from stroke_hub.batch.pipeline import predict_paths
 
-    with making(out) as folder:
+    with atomic_folder(out) as folder:
         table = predict_paths(model, [records.root / path for path in records.table["path"]])
         table["path"] = [Path(path).relative_to(records.root).as_posix() for path in table["path"]]
         write_text(folder / PREDICTIONS_FILE, table.to_csv(index=False))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from stroke_hub.cli.common import note_simulated, program, read_noted
-from stroke_hub.files import making
+from stroke_hub.files import atomic_folder
 from stroke_hub.progress import say
 
 if TYPE_CHECKING:
@@ -41,6 +41,6 @@ def explain_folder(
     loaded = ResNetViT.from_pretrained(model, revision=revision)
     records = read_noted(data_dir)
     note = data_note or note_simulated(records)
-    with making(out) as folder:
+    with atomic_folder(out) as folder:
         page = write_gallery(loaded, records.part(split), records.root, folder, note=note)
     say(f"gallery: {out / page.name}")

@@ -63,7 +63,7 @@ def predict_files(
     """
     from functools import partial
 
-    from stroke_hub.batch.pipeline import PredictSettings, load_model, predict_archive, predict_parts
+    from stroke_hub.batch.pipeline import PredictSettings, load_model, predict_archive, predict_chunks
 
     if batch_size < 1:
         raise RunError(f"batch_size is {batch_size}, but must be at least 1.")
@@ -82,7 +82,7 @@ def predict_files(
         )
         run = partial(predict_on_cluster, same, settings=settings)
     else:
-        run = partial(predict_parts, loaded, settings=settings)
+        run = partial(predict_chunks, loaded, settings=settings)
     source = Path(model).name if Path(model).is_dir() else model
     about = {"source": source, "commit": loaded.commit, "weights": loaded.hash_weights()}
     about |= {"backend": loaded.backend, "precision": loaded.precision}

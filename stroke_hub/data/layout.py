@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-import os
 import posixpath
 import re
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import NoReturn, TypeAlias
 import pandas as pd
 
 from stroke_hub.errors import DatasetError, printable
+from stroke_hub.io.sources import is_litter, walk_folders
 from stroke_hub.io.windowing import Modality
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "PATIENT",
     "SPLITS",
     "Row",
-    "_refuse",
     "check_entry",
     "describe_passed_over",
     "find_base",
@@ -41,7 +40,6 @@ COLUMNS = ("path", "label", "modality", "group", "split")
 CLASSES = {1: "stroke", 0: "normal"}
 SPLITS = ("train", "test")
 CELLS = [(split, label) for split in SPLITS for label in CLASSES]
-LITTER = {"__macosx", "thumbs.db", "desktop.ini"}  # what operating systems leave, besides hidden files
 
 STROKE = re.compile(r"stroke", re.IGNORECASE)
 NORMAL = re.compile(r"normal|control", re.IGNORECASE)
@@ -73,7 +71,7 @@ def find_base(given: Path) -> tuple[Path, dict[str, list[Path]]]:
 def _subfolders(folder: Path, name: str | None = None) -> list[Path]:
     """The visible folders of a folder, sorted, or those with this name in any case."""
     try:
-        paths = [path for path in folder.iterdir() if not _is_litter(path.name) and path.is_dir()]
+        paths = [path for path in folder.iterdir() if not is_litter(path.name) and path.is_dir()]
     except OSError as error:
         _refuse(error)
     return sorted(path for path in paths if name is None or path.name.lower() == name)
@@ -81,17 +79,8 @@ def _subfolders(folder: Path, name: str | None = None) -> list[Path]:
 
 def walk_files(folder: Path) -> Iterator[Path]:
     """All files below a folder but hidden ones and litter; links are followed, each folder once."""
-    visited: set[str] = set()
-    for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = [] if real in visited else sorted(name for name in folders if not _is_litter(name))
-        if real not in visited:
-            yield from (Path(place, name) for name in sorted(names) if not _is_litter(name))
-        visited.add(real)
-
-
-def _is_litter(name: str) -> bool:
-    return name.startswith(".") or name.lower() in LITTER
+    for place, names in walk_folders(folder, onerror=_refuse):
+        yield from (Path(place, name) for name in names)
 
 
 def read_label(name: str) -> int | None:

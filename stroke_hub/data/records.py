@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stroke_hub.data.contents import hash_contents
 from stroke_hub.data.layout import (
     CELLS,
     CLASSES,
@@ -20,7 +21,6 @@ from stroke_hub.data.layout import (
     PATIENT,
     SPLITS,
     Row,
-    _refuse,
     check_entry,
     describe_passed_over,
     find_base,
@@ -32,9 +32,7 @@ from stroke_hub.data.layout import (
     walk_files,
 )
 from stroke_hub.errors import DatasetError
-from stroke_hub.files import hash_file
 from stroke_hub.io.images import IMAGE_SUFFIXES
-from stroke_hub.progress import track
 
 __all__ = ["Records", "hash_records", "hash_slices", "read_records"]
 
@@ -111,7 +109,7 @@ def hash_records(records: Records) -> str:
 
 
 def hash_slices(table: pd.DataFrame, root: Path, *, columns: Sequence[str] = ("path", "label", "modality")) -> str:
-    """The same of the slices of a table alone, whatever the groups and splits that they were put into.
+    """Hash chosen columns and all bytes of a table's slices, whatever their groups and splits.
 
     Raises
     ------
@@ -119,11 +117,7 @@ def hash_slices(table: pd.DataFrame, root: Path, *, columns: Sequence[str] = ("p
     """
     identity = hashlib.sha256()
     rows = table.sort_values("path")[list(columns)].astype(object).to_numpy().tolist()
-    for row in track(rows, "hashing the slices"):
-        try:
-            content = hash_file(root / row[0])
-        except OSError as error:
-            _refuse(error)
+    for row, content in zip(rows, hash_contents(root, [row[0] for row in rows]), strict=True):
         identity.update(json.dumps([*row, content]).encode() + b"\n")
     return identity.hexdigest()
 

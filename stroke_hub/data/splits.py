@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stroke_hub.data.contents import hash_contents
 from stroke_hub.data.layout import CLASSES
 from stroke_hub.data.records import Records
 from stroke_hub.errors import DatasetError, printable
-from stroke_hub.files import hash_file, write_text
-from stroke_hub.progress import track
+from stroke_hub.files import write_text
 
 __all__ = ["apply_split", "assign_folds", "assign_validation", "name_strata", "select_fold", "write_split"]
 
@@ -81,7 +81,7 @@ def write_split(records: Records, file: Path) -> None:
     DatasetError : a file of the dataset cannot be read.
     """
     columns = [name for name in COLUMNS if name in records.table]
-    table = records.table[columns].assign(sha256=_hash_files(records.root, records.table["path"].tolist()))
+    table = records.table[columns].assign(sha256=hash_contents(records.root, records.table["path"]))
     write_text(file, table.to_csv(index=False))
 
 
@@ -146,7 +146,7 @@ def _check_same(root: Path, listed: pd.DataFrame, said: pd.DataFrame, name: str)
     if "label" in said:
         other |= said["label"] != listed["label"].astype(str)
     if "sha256" in said:
-        other |= said["sha256"] != pd.Series(_hash_files(root, listed["path"].tolist()), dtype=object)
+        other |= said["sha256"] != pd.Series(hash_contents(root, listed["path"]), dtype=object)
     if other.any():
         raise DatasetError(
             f"{name}: was written for other files than the {int(other.sum()):,} here, for example "
@@ -155,17 +155,6 @@ def _check_same(root: Path, listed: pd.DataFrame, said: pd.DataFrame, name: str)
     for split in ("train", "test", *(["val"] if (said["split"] == "val").any() else [])):
         if set(listed["label"][said["split"] == split]) != {0, 1}:
             raise DatasetError(f"{name}: leaves {split} without stroke or without normal images; add some.")
-
-
-def _hash_files(root: Path, paths: list[str]) -> list[str]:
-    hashes = []
-    for path in track(paths, "hashing the dataset"):
-        try:
-            hashes.append(hash_file(root / path))
-        except OSError as error:
-            shown = printable(str(root / path), limit=200)
-            raise DatasetError(f"{shown}: cannot be read ({error.strerror}); check its rights.") from error
-    return hashes
 
 
 def assign_validation(table: pd.DataFrame, *, fraction: float = 0.2, seed: int = 0) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from stroke_hub.data.loader import decode_squares
 from stroke_hub.errors import DatasetError, UnreadableImage
 from stroke_hub.inference.explain import explain
 from stroke_hub.inference.results import Explanation
@@ -75,7 +76,7 @@ def _explain(
         for row in rows.itertuples()
     ]
     masks = [fit_mask(model, find_mask(table, root, path)) for path in paths]
-    return explain(model, [load_slices(root / path)[0] for path in paths]), titles, masks
+    return explain(model, decode_squares(model, root, paths)), titles, masks
 
 
 def find_mask(table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from stroke_hub.errors import UnreadableImage, printable
+from stroke_hub.files import name_bytes
 from stroke_hub.io.dicom import Place, is_dicom, read_place
 from stroke_hub.io.images import IMAGE_SUFFIXES
 from stroke_hub.io.limits import MAX_PIXELS
@@ -21,7 +22,7 @@ from stroke_hub.io.nifti import HEADER_SIZE
 from stroke_hub.io.slices import Slice, is_image, load_slices, name_source, read_whole
 from stroke_hub.io.windowing import Modality, Window
 
-__all__ = ["SCAN_SUFFIXES", "LoadedFile", "is_archive", "load_files", "may_hold_slices"]
+__all__ = ["LoadedFile", "is_archive", "is_litter", "load_files", "may_hold_slices", "walk_folders"]
 
 FileSource: TypeAlias = str | Path | bytes | BinaryIO
 
@@ -34,8 +35,9 @@ FREE_BYTES = 1 << 26
 START_SIZE = 1 << 16  # bytes of a file that tell where in a series it belongs
 END_SIZE, LOCATOR_SIZE = 22, 20  # bytes of a zip's last record, and of what stands before it in a zip64
 ENCRYPTED, STRONGLY_ENCRYPTED = 1, 1 << 6  # flags
-LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "dicomdir"})
+LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "dicomdir", "dirfile"})
 NAME_LIMIT = 200  # characters of a name
+SCAN_SUFFIXES = frozenset({".dcm", ".dicom", ".nii", ".nii.gz"})  # where slices to predict are looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,15 +151,36 @@ def _list_files(source: Any) -> Iterator[_File]:
     if is_archive(bytes(content[:4])):
         yield from _list_archive(io.BytesIO(content), name, None)
     else:
-        yield _File(name, lambda: _name_bytes(bytes(content), name))
+        yield _File(name, lambda: name_bytes(bytes(content), name))
+
+
+def walk_folders(
+    folder: str | Path, *, onerror: Callable[[OSError], object] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """Walk a folder: each folder below it with its files, sorted by name, without hidden ones and litter.
+
+    Links are followed, each folder once. `onerror` is called with the error of an unreadable folder, which is
+    passed over otherwise.
+    """
+    visited: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=onerror, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in visited else sorted(name for name in folders if not is_litter(name))
+        if real not in visited:
+            yield place, sorted(name for name in names if not is_litter(name))
+        visited.add(real)
+
+
+def is_litter(name: str) -> bool:
+    """Tell whether a file or folder of this name is hidden, or what operating systems and scanners leave."""
+    return (name.startswith(".") and not name.startswith("..")) or name.lower() in LITTER
 
 
 def _list_folder(folder: Path) -> Iterator[_File]:
     found = False
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _is_litter(name))
+    for place, names in walk_folders(folder):
         files, places = [], []
-        for name in sorted(name for name in names if not _is_litter(name)):
+        for name in names:
             path = Path(place, name)
             start = _read_start(path)
             if is_archive(start) and name.lower().endswith(".zip"):
@@ -207,23 +230,12 @@ def _order(files: list[_File], places: list[Place | None]) -> list[_File]:
     return [files[index] for *_, index in sorted(keys)]
 
 
-def _is_litter(name: str) -> bool:
-    return (name.startswith(".") and not name.startswith("..")) or name.lower() in LITTER
-
-
 def _same(path: Path) -> Path:
     return path
 
 
 def _nothing() -> Path:
     raise AssertionError("there is nothing to read")
-
-
-def _name_bytes(content: bytes, name: str) -> BinaryIO:
-    """A stream with the name that messages shall call it by."""
-    stream = io.BytesIO(content)
-    stream.name = name
-    return stream
 
 
 # --- zip archives -------------------------------------------------------------------------------------------
@@ -250,7 +262,7 @@ def _list_archive(stream: BinaryIO, name: str, path: Path | None) -> Iterator[_F
         return
     files, places = [], []
     for member in sorted(members, key=lambda one: one.filename):
-        if member.filename.endswith("/") or any(_is_litter(part) for part in member.filename.split("/")):
+        if member.filename.endswith("/") or any(is_litter(part) for part in member.filename.split("/")):
             continue
         error, start = _examine(archive, member)
         if error or may_hold_slices(member.filename) or is_image(start):
@@ -316,7 +328,4 @@ def _examine(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, by
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
     with archive.open(member) as stream:
         content = stream.read(member.file_size + 1)  # a number, or zipfile inflates all there is
-    return _name_bytes(content, _cut_folders(member.filename))
-
-
-SCAN_SUFFIXES = frozenset({".dcm", ".dicom", ".nii", ".nii.gz"})  # where slices to predict are looked for
+    return name_bytes(content, _cut_folders(member.filename))

@@ -18,7 +18,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from stroke_hub.errors import ModelFormatError
-from stroke_hub.files import replacing
+from stroke_hub.files import atomic_write
 from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.models.weights import CONFIG_FILE, WEIGHTS_FILE, check_weights, read_config, read_weights
@@ -155,7 +155,7 @@ class ResNetViT(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         weights = {name: value.contiguous() for name, value in self.state_dict().items()}
-        with replacing(save_directory / WEIGHTS_FILE) as partial:
+        with atomic_write(save_directory / WEIGHTS_FILE) as partial:
             save_file(weights, partial, metadata={"format": "pt"})
             partial.chmod(0o644)  # safetensors makes it private; weights are read by others like any file
 

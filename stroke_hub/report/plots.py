@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from stroke_hub.files import replacing
+from stroke_hub.files import atomic_write
 from stroke_hub.progress import track
 
 __all__ = [
@@ -79,7 +79,7 @@ def save_figure(figure: Figure, stem: Path) -> None:
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-        with matplotlib.rc_context(STYLE), replacing(stem.with_name(f"{stem.name}.{kind}")) as partial:
+        with matplotlib.rc_context(STYLE), atomic_write(stem.with_name(f"{stem.name}.{kind}")) as partial:
             figure.savefig(partial, format=kind, dpi=160, metadata=metadata)
             if kind == "svg":
                 partial.write_text(_keep_apart(partial.read_text("utf-8")), "utf-8")

@@ -13,7 +13,7 @@ from timm.layers import resample_abs_pos_embed  # type: ignore[attr-defined]
 from torch import Tensor
 
 from stroke_hub.errors import RunError
-from stroke_hub.files import replacing
+from stroke_hub.files import atomic_write
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.models.weights import WEIGHTS_FILE
 from stroke_hub.progress import say
@@ -138,7 +138,7 @@ def warm_start(model: ResNetViT, run: str) -> None:
 
 def _save(state: dict[str, Any], file: Path, keep: Path | None = None) -> None:
     try:
-        with replacing(file) as partial:
+        with atomic_write(file) as partial:
             torch.save(state, partial)
             _sync(partial)
             if keep is not None and file.exists():

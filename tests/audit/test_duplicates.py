@@ -18,9 +18,9 @@ from stroke_hub.audit.duplicates import (
     Sketches,
     _hash_views,
     align,
-    calibrate,
+    calibrate_threshold,
     collect_sketches,
-    compare,
+    compare_candidates,
     propose_pairs,
     sketch,
     turn,
@@ -82,8 +82,10 @@ def test_a_copy_is_recognised(disguise: str, pixels: list[Grey]) -> None:
     proposed = propose_pairs(sketches, part=rows // n, apart=rows, picture=rows)
     missed = {(i, n + i) for i in range(n)} - set(map(tuple, proposed.tolist()))
     assert len(missed) == 0
-    similarity = compare(sketches, np.stack([rows[:n], rows[n:]], axis=1))
-    others = compare(sketches, np.array([pair for pair in proposed.tolist() if pair[1] % n != pair[0] % n]))
+    similarity = compare_candidates(sketches, np.stack([rows[:n], rows[n:]], axis=1))
+    others = compare_candidates(
+        sketches, np.array([pair for pair in proposed.tolist() if pair[1] % n != pair[0] % n])
+    )
     assert similarity.min() > 0.9  # the highest threshold that is ever set
     assert others.max() < 0.8  # and the lowest
 
@@ -162,7 +164,7 @@ def test_threshold_keeps_false_alarms_rare(copies: float, seed: int) -> None:
     mode, scale = 0.45, 0.11  # of Fisher's z, much as between CT slices of different patients
     others = np.tanh(rng.gumbel(mode, scale, 1500))
     copied = rng.uniform(0.97, 1.0, round(1500 * copies))
-    calibration = calibrate(np.concatenate([others, copied]))
+    calibration = calibrate_threshold(np.concatenate([others, copied]))
     assert 0.8 < calibration.threshold < 0.9
     fresh = np.tanh(rng.gumbel(mode, scale, 400_000))
     assert (fresh >= calibration.threshold).mean() < 0.004
@@ -171,7 +173,7 @@ def test_threshold_keeps_false_alarms_rare(copies: float, seed: int) -> None:
 
 def test_threshold_stays_within_its_bounds_and_says_what_that_costs() -> None:
     rng = np.random.default_rng(0)
-    unlike, alike = (calibrate(np.tanh(rng.gumbel(mode, 0.1, 500))) for mode in (0.0, 1.2))
+    unlike, alike = (calibrate_threshold(np.tanh(rng.gumbel(mode, 0.1, 500))) for mode in (0.0, 1.2))
     assert unlike.threshold == 0.8
     assert unlike.false_alarm_rate < 0.001
     assert alike.threshold == 0.9
@@ -180,7 +182,7 @@ def test_threshold_stays_within_its_bounds_and_says_what_that_costs() -> None:
 
 def test_few_slices_calibrate_nothing() -> None:
     for nearest in (np.empty(0), np.full(29, 0.3)):
-        calibration = calibrate(nearest)
+        calibration = calibrate_threshold(nearest)
         assert calibration.threshold == 0.9
         assert np.isnan(calibration.false_alarm_rate)
-    assert 0.8 <= calibrate(np.ones(40)).threshold <= 0.9
+    assert 0.8 <= calibrate_threshold(np.ones(40)).threshold <= 0.9

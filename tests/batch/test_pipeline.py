@@ -23,9 +23,9 @@ from filelock import FileLock
 from PIL import Image
 
 from stroke_hub import ResNetViT, RunError, Slice, load_slices, predict
-from stroke_hub.batch.pipeline import PredictSettings, predict_archive, predict_part, predict_parts, predict_paths
-from stroke_hub.batch.table import TableInParts
-from stroke_hub.batch.worklist import FILES_PER_PART, Item, find_items, form_parts, read_parts, write_parts
+from stroke_hub.batch.pipeline import PredictSettings, predict_archive, predict_chunk, predict_chunks, predict_paths
+from stroke_hub.batch.table import ResumableTable
+from stroke_hub.batch.worklist import FILES_PER_CHUNK, Entry, find_entries, form_chunks, read_chunks, write_chunks
 from tests.conftest import randomise
 from tests.hostile import list_hostile
 
@@ -78,15 +78,15 @@ def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
 
 
-def kill_when_further(process: subprocess.Popen[str], out: Path, parts: int, *, delay: float) -> int:
-    """Kill a run `delay` seconds after it has `parts` further finished parts; how many there are then."""
+def kill_when_further(process: subprocess.Popen[str], out: Path, chunks: int, *, delay: float) -> int:
+    """Kill a run `delay` seconds after it has `chunks` further finished chunks; how many there are then."""
     folder = out.with_name(f"{out.name}.parts")
 
     def count() -> int:
         return len(list(folder.glob("[0-9]*.csv")))
 
     before = count()
-    while count() < before + parts and process.poll() is None:
+    while count() < before + chunks and process.poll() is None:
         time.sleep(0.01)
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
@@ -95,14 +95,14 @@ def kill_when_further(process: subprocess.Popen[str], out: Path, parts: int, *, 
 
 
 def interrupt(
-    source: Path, model_dir: Path, out: Path, *, kills: int, parts: int
+    source: Path, model_dir: Path, out: Path, *, kills: int, chunks: int
 ) -> subprocess.CompletedProcess[str]:
     """Run into `out`, killed again and again, then to its end."""
     generator = np.random.default_rng(1)
     left = 0
     for _ in range(kills):
         process = start(source, "--model", model_dir, "--out", out, "--resume")
-        there = kill_when_further(process, out, parts, delay=generator.uniform(0, 0.15))
+        there = kill_when_further(process, out, chunks, delay=generator.uniform(0, 0.15))
         assert process.returncode == -signal.SIGKILL, "it ended before it was killed: give it more files"
         assert there > left  # something new every time: what was done is not done again
         assert not out.exists()
@@ -112,7 +112,7 @@ def interrupt(
 
 def predict_here(model: ResNetViT, source: Path, out: Path) -> bytes:
     settings = PredictSettings()
-    predict_archive(lambda parts: predict_parts(model, parts, settings), [source], out, settings, about={})
+    predict_archive(lambda chunks: predict_chunks(model, chunks, settings), [source], out, settings, about={})
     return out.read_bytes()
 
 
@@ -120,12 +120,12 @@ def predict_here(model: ResNetViT, source: Path, out: Path) -> bytes:
 
 
 def test_a_run_killed_twice_gives_the_very_table(model: ResNetViT, model_dir: Path, tmp_path: Path) -> None:
-    source = put(tmp_path / "slices", draw(8 * FILES_PER_PART - 10), bad=[3, 150])
+    source = put(tmp_path / "slices", draw(8 * FILES_PER_CHUNK - 10), bad=[3, 150])
     whole = predict_here(model, source, tmp_path / "whole.csv")
-    done = interrupt(source, model_dir, tmp_path / "killed.csv", kills=2, parts=1)
+    done = interrupt(source, model_dir, tmp_path / "killed.csv", kills=2, chunks=1)
     assert done.returncode == 0, done.stderr
-    assert "parts are there already" in done.stderr
-    assert f"{8 * FILES_PER_PART - 10} rows, 2 with an error" in done.stderr
+    assert "chunks are there already" in done.stderr
+    assert f"{8 * FILES_PER_CHUNK - 10} rows, 2 with an error" in done.stderr
     assert (tmp_path / "killed.csv").read_bytes() == whole
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["killed.csv", "killed.csv.json", "slices", "whole.csv", "whole.csv.json"]
@@ -137,16 +137,16 @@ def test_20000_slices_killed_five_times_in_flat_memory(model_dir: Path, tmp_path
     folder, sizes = tmp_path / "whole.csv.parts", {}
     with start(source, "--model", model_dir, "--out", tmp_path / "whole.csv") as process:
         while process.poll() is None:
-            parts = len(list(folder.glob("[0-9]*.csv")))
+            chunks = len(list(folder.glob("[0-9]*.csv")))
             status = Path(f"/proc/{process.pid}/status").read_text()
             if found := re.search(r"VmRSS:\s+(\d+)", status):
-                sizes[parts] = int(found[1]) / 1024
+                sizes[chunks] = int(found[1]) / 1024
             time.sleep(0.05)
     assert process.returncode == 0
-    early = max(size for parts, size in sizes.items() if 5 <= parts <= 20)
-    late = max(size for parts, size in sizes.items() if parts > 20)
+    early = max(size for chunks, size in sizes.items() if 5 <= chunks <= 20)
+    late = max(size for chunks, size in sizes.items() if chunks > 20)
     assert late - early < 24, (early, late)  # MiB; the squares of 20,000 slices alone would be 78
-    done = interrupt(source, model_dir, tmp_path / "killed.csv", kills=5, parts=20)
+    done = interrupt(source, model_dir, tmp_path / "killed.csv", kills=5, chunks=20)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     table = pd.read_csv(tmp_path / "killed.csv")
@@ -155,13 +155,13 @@ def test_20000_slices_killed_five_times_in_flat_memory(model_dir: Path, tmp_path
 
 
 def interrupt_here(model: ResNetViT, source: Path, out: Path, *, after: int) -> None:
-    """A run in this process that ends when it has `after` parts, as if the power had gone."""
+    """A run in this process that ends when it has `after` chunks, as if the power had gone."""
     settings = PredictSettings()
 
-    def engine(parts):  # type: ignore[no-untyped-def]
-        for number, step in enumerate(predict_parts(model, parts, settings)):
+    def engine(chunks):  # type: ignore[no-untyped-def]
+        for number, step in enumerate(predict_chunks(model, chunks, settings)):
             yield step
-            if number + 1 == after * FILES_PER_PART // settings.batch_size:
+            if number + 1 == after * FILES_PER_CHUNK // settings.batch_size:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -169,11 +169,11 @@ def interrupt_here(model: ResNetViT, source: Path, out: Path, *, after: int) -> 
 
 
 def test_what_was_begun_with_something_else_is_refused(model: ResNetViT, tmp_path: Path) -> None:
-    source, out = put(tmp_path / "slices", draw(2 * FILES_PER_PART)), tmp_path / "p.csv"
+    source, out = put(tmp_path / "slices", draw(2 * FILES_PER_CHUNK)), tmp_path / "p.csv"
     interrupt_here(model, source, out, after=1)
 
     def attempt(settings: PredictSettings, *, resume: bool = True, about: str = "") -> None:
-        engine = lambda parts: predict_parts(model, parts, settings)  # noqa: E731
+        engine = lambda chunks: predict_chunks(model, chunks, settings)  # noqa: E731
         predict_archive(engine, [source], out, settings, about={"weights": about} if about else {}, resume=resume)
 
     with pytest.raises(RunError, match="holds an interrupted run; give --resume"):
@@ -211,7 +211,7 @@ def test_what_was_begun_with_something_else_is_refused(model: ResNetViT, tmp_pat
 
 
 def test_what_a_kill_leaves_while_parts_are_joined_does_no_harm(model: ResNetViT, tmp_path: Path) -> None:
-    source, out = put(tmp_path / "slices", draw(FILES_PER_PART)), tmp_path / "p.csv"
+    source, out = put(tmp_path / "slices", draw(FILES_PER_CHUNK)), tmp_path / "p.csv"
     whole = predict_here(model, source, out)
     folder = tmp_path / "p.csv.parts"
     folder.mkdir()
@@ -268,7 +268,7 @@ def test_a_folder_is_searched_for_all_that_begins_as_a_slice(tmp_path: Path) -> 
         (tmp_path / name).write_bytes(content)
     with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
         archive.writestr("a.png", slices[0])
-    found = [os.path.relpath(item.path, tmp_path) for item in find_items([tmp_path])]
+    found = [os.path.relpath(entry.path, tmp_path) for entry in find_entries([tmp_path])]
     assert found == ["1.2.840.113", "IM0001", "more.zip", "00/00000.png", "deep/er/scan.nii.gz"]
 
 
@@ -339,21 +339,21 @@ def test_rows_hold_what_predict_says_and_contributions_sum_to_the_log_odds(
 
 
 def test_threads_change_no_bit_and_leave_torch_alone(model: ResNetViT, tmp_path: Path) -> None:
-    source = put(tmp_path / "slices", draw(FILES_PER_PART + 20), bad=[1])
-    parts, settings = list(form_parts(find_items([source]))), PredictSettings()
+    source = put(tmp_path / "slices", draw(FILES_PER_CHUNK + 20), bad=[1])
+    chunks, settings = list(form_chunks(find_entries([source]))), PredictSettings()
     before = torch.get_num_threads()
     tables = [
-        pd.concat([s.table for s in predict_parts(model, parts, settings, threads=n) if s.table is not None])
+        pd.concat([s.table for s in predict_chunks(model, chunks, settings, threads=n) if s.table is not None])
         for n in (1, 3)
     ]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
-    alone = pd.concat([predict_part(model, part, settings) for part in parts])
+    alone = pd.concat([predict_chunk(model, chunk, settings) for chunk in chunks])
     pd.testing.assert_frame_equal(tables[0], alone, check_exact=True)
     assert torch.get_num_threads() == before
 
 
 def test_parquet_holds_what_csv_does(model: ResNetViT, tmp_path: Path) -> None:
-    source = put(tmp_path / "slices", draw(FILES_PER_PART + 5), bad=[2])
+    source = put(tmp_path / "slices", draw(FILES_PER_CHUNK + 5), bad=[2])
     for name in ("p.csv", "p.parquet"):
         predict_here(model, source, tmp_path / name)
     csv, parquet = pd.read_csv(tmp_path / "p.csv"), pd.read_parquet(tmp_path / "p.parquet")
@@ -363,19 +363,19 @@ def test_parquet_holds_what_csv_does(model: ResNetViT, tmp_path: Path) -> None:
     parquet["unusual"] = parquet["unusual"].fillna(np.nan)
     pd.testing.assert_frame_equal(csv, parquet, check_dtype=False, rtol=1e-6)
     about = json.loads((tmp_path / "p.parquet.json").read_text())
-    assert about["inputs"]["count"] == FILES_PER_PART + 5
+    assert about["inputs"]["count"] == FILES_PER_CHUNK + 5
     assert about["settings"] == {"batch_size": 16, "contributions": True, "window": None}
 
 
 def test_a_work_list_is_cut_the_same_way_from_disk(tmp_path: Path) -> None:
-    items = [Item(f"{i}.png") for i in range(300)]
-    items[5:5] = [Item("a.zip"), Item("b.parquet", (0, 0)), Item("b.parquet", (1, 100))]
-    parts = list(form_parts(items))
-    assert [len(part.items) for part in parts] == [5, 1, 1, 1, 128, 128, 39]
-    count, digest = write_parts(parts, tmp_path / "list")
+    entries = [Entry(f"{i}.png") for i in range(300)]
+    entries[5:5] = [Entry("a.zip"), Entry("b.parquet", (0, 0)), Entry("b.parquet", (1, 100))]
+    chunks = list(form_chunks(entries))
+    assert [len(chunk.entries) for chunk in chunks] == [5, 1, 1, 1, 128, 128, 39]
+    count, digest = write_chunks(chunks, tmp_path / "list")
     assert count == 303
-    assert list(read_parts(tmp_path / "list")) == parts
-    assert write_parts(form_parts(items[:-1]), tmp_path / "other")[1] != digest
+    assert list(read_chunks(tmp_path / "list")) == chunks
+    assert write_chunks(form_chunks(entries[:-1]), tmp_path / "other")[1] != digest
 
 
 # --- mistakes -----------------------------------------------------------------------------------------------
@@ -436,14 +436,14 @@ def test_a_missing_extra_is_one_sentence(
 
 
 def test_a_table_that_cannot_be_written_keeps_what_was_done(model: ResNetViT, tmp_path: Path) -> None:
-    table = TableInParts(tmp_path / "p.csv", {"path": "string", "error": "string"})
+    table = ResumableTable(tmp_path / "p.csv", {"path": "string", "error": "string"})
     with table.opening():
         assert not table.claim({"a": 1}, resume=True)
         table.add(1, pd.DataFrame({"path": ["b"], "error": ["bad"]}))
         table.add(0, pd.DataFrame({"path": ["a"], "error": [""]}))
     with table.opening():
         assert not table.claim({"a": 1}, resume=True)
-        assert list(table.find_parts()) == [0, 1]
+        assert list(table.find_chunks()) == [0, 1]
         assert table.count_rows() == (2, 1)
         table.join()
     assert (tmp_path / "p.csv").read_text() == "path,error\na,\nb,bad\n"
@@ -455,7 +455,7 @@ def test_a_table_that_cannot_be_written_keeps_what_was_done(model: ResNetViT, tm
 
 @pytest.mark.slow
 def test_two_ray_workers_give_the_rows_of_one_process(model: ResNetViT, model_dir: Path, tmp_path: Path) -> None:
-    source = put(tmp_path / "slices", draw(3 * FILES_PER_PART), bad=[5])
+    source = put(tmp_path / "slices", draw(3 * FILES_PER_CHUNK), bad=[5])
     with zipfile.ZipFile(source / "more.zip", "w") as archive:
         archive.writestr("a.png", draw(1)[0])
     whole = predict_here(model, source, tmp_path / "whole.csv")
@@ -466,16 +466,20 @@ def test_two_ray_workers_give_the_rows_of_one_process(model: ResNetViT, model_di
     assert (tmp_path / "ray.csv").read_bytes() == whole
 
 
-def test_the_readmes_function_for_datasets_fills_a_batch(
+def test_the_function_for_datasets_in_docs_fills_a_batch(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```",
+        (ROOT / "docs" / "predict-many-files.md").read_text(),
+        flags=re.MULTILINE | re.DOTALL,
+    )
     block = next(block for block in blocks if "batched=True" in block)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "quickstart").symlink_to(model_dir)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(compile(block, "README.md", "exec"), names)  # noqa: S102
+    exec(compile(block, "predict-many-files.md", "exec"), names)  # noqa: S102
     pictures = [Image.open(io.BytesIO(content)) for content in draw(3)]  # as `datasets` decodes a batch
     columns = names["add_predictions"]({"image": pictures, "label": [0, 1, 0]})  # type: ignore[operator]
     expected = predict(ResNetViT.from_pretrained(model_dir), [load_slices(picture)[0] for picture in pictures])

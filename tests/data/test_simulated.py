@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stroke_hub import sample
+from stroke_hub.data import simulated as sample
 from stroke_hub.data.simulated import PatientPlan, plan_patients, simulate_patient, write_sample
 from stroke_hub.errors import DatasetError
 

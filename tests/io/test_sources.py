@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from stroke_hub import UnreadableImage, load_files, load_slices
-from stroke_hub.batch.worklist import find_items
+from stroke_hub.batch.worklist import find_entries
 from tests.hostile import HU, RAMP, SCRIPT, VOLUME, Hostile, dicom, encode, list_hostile, make_valid, nifti, pack
 
 PICTURE = encode(Image.fromarray(RAMP), "PNG")
@@ -228,7 +228,7 @@ def test_where_slices_to_predict_are_looked_for(tmp_path: Path) -> None:
     names = ["a.png", "b.DCM", "c.dicom", "d.nii", "e.nii.gz", "f.gz", "g.txt", "h.tar.gz", ".i.dcm"]
     for name in names:
         (tmp_path / name).touch()
-    assert [Path(item.path).name for item in find_items([tmp_path])] == names[:5]
+    assert [Path(item.path).name for item in find_entries([tmp_path])] == names[:5]
 
 
 def test_names_are_harmless() -> None:
