@@ -254,7 +254,7 @@ def _tabulate(batches: Sequence[_Batch], settings: PredictSettings) -> pd.DataFr
 def predict_paths(
     model: Model, sources: Sequence[str | Path], *, batch_size: int = 16, contributions: bool = False
 ) -> pd.DataFrame:
-    """Predict what `worklist.find_items` takes, into memory; one bad file never ends the run.
+    """Predict what `worklist.find_entries` takes, into memory; one bad file never ends the run.
 
     Returns
     -------
@@ -278,12 +278,12 @@ def predict_archive(
     about: dict[str, Any],
     resume: bool = False,
 ) -> Summary | None:
-    """Predict what `worklist.find_items` takes into a table on disk, in bounded memory.
+    """Predict what `worklist.find_entries` takes into a table on disk, in bounded memory.
 
     Parameters
     ----------
     engine : chunks in, finished chunks out, in any order.
-    sources : as `worklist.find_items` takes them.
+    sources : as `worklist.find_entries` takes them.
     out : a .csv or .parquet file, with the columns of `predict_paths`; replaced if it is there.
         ``OUT.json`` beside it tells what was predicted with what.
     about : the model, in words and hashes; kept in that JSON.
