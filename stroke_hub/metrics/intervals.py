@@ -47,6 +47,7 @@ Method = Literal["percentile", "expanded", "bca", "expanded-bca"]
 METRICS = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "auroc", "average_precision", "brier")
 PROPORTIONS = METRICS[:5]
 TAIL = 0.025
+ROUNDING = 1e-12  # figures that differ by no more are equal
 CELLS = 2**19  # weights held at once: 4 MB, which stays in cache
 
 
@@ -260,7 +261,7 @@ def _summarise(values: Floats, replicates: int, groups: int, method: Method, *, 
         return result | {"undefined": "no slices of a class that it needs"}
     if groups < 2:
         return result | {"undefined": "fewer than two groups, so nothing is known of how they differ"}
-    if len(drawn) and np.ptp(drawn) > 1e-12:  # more than rounding
+    if len(drawn) and np.ptp(drawn) > ROUNDING:
         low, high = np.quantile(drawn, _choose_levels(value, drawn, left, groups, method))
         return result | {"low": float(low), "high": float(high)}
     if not proportion or value not in (0, 1):
@@ -293,7 +294,10 @@ def _choose_levels(value: float, drawn: Floats, left: Floats, groups: int, metho
     if "expanded" in method:
         z = np.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, np.array([TAIL, 1 - TAIL]))
     if "bca" in method:
-        bias = ndtri(np.clip(np.mean(drawn < value) + np.mean(drawn == value) / 2, 1e-6, 1 - 1e-6))
+        # a replicate of the same groups in another order equals the figure but for rounding
+        tied = np.abs(drawn - value) <= ROUNDING
+        below = np.mean((drawn < value) & ~tied) + np.mean(tied) / 2
+        bias = ndtri(np.clip(below, 1e-6, 1 - 1e-6))
         pull = left[np.isfinite(left)]
         pull = pull.mean() - pull
         square = np.sum(pull**2)

@@ -380,7 +380,13 @@ def test_killed_at_every_request_it_loses_nothing_and_doubles_nothing(hub: Hub, 
 
 
 def test_by_hand(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "tests" / "hub_server.py"), "--folder", str(tmp_path / "kept"), "--port"]
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "fakes" / "hub_server.py"),
+        "--folder",
+        str(tmp_path / "kept"),
+        "--port",
+    ]
     with subprocess.Popen([*command, "0"], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         try:
             assert process.stdout is not None

@@ -135,6 +135,19 @@ def test_every_slice_twice_leaves_the_intervals() -> None:
         assert twice[name]["low"] == pytest.approx(once[name]["low"], abs=1e-12)
 
 
+def test_rounding_moves_no_interval() -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(5), 4)  # of five groups, one resample in 26 is the dataset itself in another order
+    label = rng.integers(0, 2, 20)
+    for _ in range(20):
+        probability = expit(rng.normal(label, 1.0))
+        found = bootstrap_intervals(label, probability, group, threshold=0.5, replicates=1000)
+        moved = bootstrap_intervals(label, probability * (1 + 1e-9), group, threshold=0.5, replicates=1000)
+        for name in ("brier", "auroc", "average_precision"):
+            for end in ("low", "high"):
+                assert found[name][end] == pytest.approx(moved[name][end], abs=1e-6), name
+
+
 def test_clusters_widen_the_interval() -> None:
     label, probability, group = simulate(1, patients=20, slices=10, auroc=0.8, shared=0.7)
     width = []
