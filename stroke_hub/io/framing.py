@@ -1,0 +1,104 @@
+"""Where the head lies in a slice, so that the model sees the head and not the black around it.
+
+Threshold, opening, bounding box, on a small copy. What is thin beside the head (a table, a headrest, a pillow's
+edge, text) goes, wherever it lies; gaps in the head are closed, so that face and brain are one part.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stroke_hub.io.windowing import Grey
+
+__all__ = ["Box", "crop", "find_head", "find_head_mask"]
+
+SIDE = 128  # pixels that the longer side is shrunk to: an opening of 650 x 650 pixels costs ten times the JPEG
+THRESHOLD = 20  # grey levels of 255: air, and the noise of MR, lie below
+MIN_RADIUS = 0.06  # of the longer side: what is narrower everywhere is no head
+CLOSING = 5  # pixels of 128: the air of nose and sinuses is bridged, so that a face is one part
+CORE = 0.2  # of the head's radius: what is narrower than this is a table, a headrest or text, not the head
+FRINGE = 1.2  # of the core's distance: nose, chin and scalp that the opening rounded off come back
+MIN_PART = 0.2  # of the largest part's area: the smaller lobe of a stripped brain stays, and a dot goes
+
+
+class Box(NamedTuple):
+    """A rectangle of whole pixels in a picture: `top`, `left` from 0, `height` and `width` at least 1."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def find_head(pixels: Grey) -> Box | None:
+    """Find the box around the head in a slice, so that it can be cropped.
+
+    Parameters
+    ----------
+    pixels : grey levels, (H, W) uint8; CT, MR or skull-stripped MR, on a dark background.
+
+    Returns
+    -------
+    The box in the pixels of the picture; None where nothing in it is as large and as compact as a head.
+    """
+    mask = find_head_mask(pixels)
+    if mask is None:
+        return None
+    edges = []
+    for axis, side in ((1, pixels.shape[0]), (0, pixels.shape[1])):
+        lines = np.flatnonzero(mask.any(axis=axis))
+        scale = side / mask.shape[1 - axis]
+        edges += [int(lines[0] * scale), min(side, int(np.ceil((lines[-1] + 1) * scale)))]
+    top, bottom, left, right = edges
+    return Box(top, left, bottom - top, right - left)
+
+
+def find_head_mask(pixels: Grey) -> NDArray[np.bool_] | None:
+    """Find the pixels of the head on a small copy of a slice, for its box and its grey scale.
+
+    Returns
+    -------
+    (h, w) bool, the picture shrunk so that its longer side has at most 128 pixels; holes in the head are
+    filled. None where there is no head.
+    """
+    import cv2
+
+    small = _shrink(pixels)
+    bright: Any = np.pad((small > THRESHOLD).astype(np.uint8), 1)
+    bright = cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (CLOSING, CLOSING))
+    bright = np.pad(bright, CLOSING)
+    bright = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, disc)[CLOSING:-CLOSING, CLOSING:-CLOSING]
+    outside = bright.copy()
+    cv2.floodFill(outside, None, (0, 0), 1)  # what the background does not reach is a hole
+    filled = bright | (outside == 0).astype(np.uint8)
+    depth = cv2.distanceTransform(filled, cv2.DIST_L2, 3)
+    radius = float(depth.max())
+    if radius < MIN_RADIUS * max(small.shape):
+        return None
+    narrow = CORE * radius
+    core = (depth > narrow).astype(np.uint8)
+    near = cv2.distanceTransform(1 - core, cv2.DIST_L2, 3) <= FRINGE * narrow + 1
+    parts, labels, stats, _ = cv2.connectedComponentsWithStats((filled.astype(bool) & near).astype(np.uint8))
+    areas = stats[:, cv2.CC_STAT_AREA]
+    kept = [part for part in range(1, parts) if areas[part] >= MIN_PART * areas[1:].max()]
+    return np.asarray(np.isin(labels, kept)[1:-1, 1:-1])
+
+
+def crop(pixels: Grey, box: Box | None) -> Grey:
+    """Cut a box out of a picture; all of it where there is none."""
+    if box is None:
+        return pixels
+    return pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def _shrink(pixels: Grey) -> Grey:
+    import cv2
+
+    height, width = pixels.shape
+    scale = SIDE / max(height, width)
+    if scale >= 1:
+        return np.ascontiguousarray(pixels)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
