@@ -22,6 +22,7 @@ from stroke_hub.io.geometry import View, find_view
 from stroke_hub.io.limits import check_codestream, check_pages, check_size
 from stroke_hub.io.quiet import silence
 from stroke_hub.io.rendering import (
+    CT_SMALLEST,
     SHIFTED,
     Hounsfield,
     Measured,
@@ -324,13 +325,16 @@ def _measure(frame: NDArray[Any], about: list["Dataset"], layout: Layout, modali
     padding = _find_padding(frame, ds, layout)
     deep = layout.bits_stored > 8
     is_inverted = layout.photometric == "MONOCHROME1"
+    if modality == "CT" and deep and (was_rescaled or values.min() <= AIR):
+        measured = values if padding.all() else values[~padding]
+        how = find_hounsfield(sample([compact(measured)])) or Hounsfield()
+        # From here on the values are HU: what wrapped must not be mixed with its neighbours by resampling.
+        hu = to_hounsfield(values, how)
+        hu[padding] = CT_SMALLEST
+        kept = compact(hu)
+        return Measured(kept, None, Hounsfield(evidence="plain"), remarks=(SHIFTED,) if how.offset else ())
     if padding.any() and not padding.all():
         values[padding] = values[~padding].max() if is_inverted else values[~padding].min()
-    if modality == "CT" and deep and (was_rescaled or values.min() <= AIR):
-        how = find_hounsfield(sample([compact(values)])) or Hounsfield()
-        # From here on the values are HU: what wrapped must not be mixed with its neighbours by resampling.
-        kept = compact(to_hounsfield(values, how))
-        return Measured(kept, None, Hounsfield(evidence="plain"), remarks=(SHIFTED,) if how.offset else ())
     own = _apply_own_window(values, about)
     is_picture = not deep and not layout.signed and not was_rescaled
     if own is None and is_picture:

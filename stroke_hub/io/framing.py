@@ -18,7 +18,7 @@ THRESHOLD = 20  # grey levels of 255: air, and the noise of MR, lie below
 MIN_RADIUS = 0.06  # of the longer side: what is narrower everywhere is no head
 CLOSING = 5  # pixels of 128: the air of nose and sinuses is bridged, so that a face is one part
 CORE = 0.2  # of the head's radius: what is narrower than this is a table, a headrest or text, not the head
-FRINGE = 1.2  # of the core's distance: nose, chin and scalp that the opening rounded off come back
+FRINGE = 1.0  # of the core's distance: what the erosion took from the head comes back
 MIN_PART = 0.2  # of the largest part's area: the smaller lobe of a stripped brain stays, and a dot goes
 
 
@@ -65,14 +65,10 @@ def find_head_mask(pixels: Grey) -> NDArray[np.bool_] | None:
     import cv2
 
     small = _shrink(pixels)
-    bright: Any = np.pad((small > THRESHOLD).astype(np.uint8), 1)
-    bright = cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    bright: Any = np.pad((small > THRESHOLD).astype(np.uint8), CLOSING)
+    bright = cv2.morphologyEx(bright, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (CLOSING, CLOSING))
-    bright = np.pad(bright, CLOSING)
-    bright = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, disc)[CLOSING:-CLOSING, CLOSING:-CLOSING]
-    outside = bright.copy()
-    cv2.floodFill(outside, None, (0, 0), 1)  # what the background does not reach is a hole
-    filled = bright | (outside == 0).astype(np.uint8)
+    filled = _fill(cv2.morphologyEx(bright, cv2.MORPH_CLOSE, disc))
     depth = cv2.distanceTransform(filled, cv2.DIST_L2, 3)
     radius = float(depth.max())
     if radius < MIN_RADIUS * max(small.shape):
@@ -80,10 +76,10 @@ def find_head_mask(pixels: Grey) -> NDArray[np.bool_] | None:
     narrow = CORE * radius
     core = (depth > narrow).astype(np.uint8)
     near = cv2.distanceTransform(1 - core, cv2.DIST_L2, 3) <= FRINGE * narrow + 1
-    parts, labels, stats, _ = cv2.connectedComponentsWithStats((filled.astype(bool) & near).astype(np.uint8))
+    parts, labels, stats, _ = cv2.connectedComponentsWithStats((_fill(bright).astype(bool) & near).astype(np.uint8))
     areas = stats[:, cv2.CC_STAT_AREA]
     kept = [part for part in range(1, parts) if areas[part] >= MIN_PART * areas[1:].max()]
-    return np.asarray(np.isin(labels, kept)[1:-1, 1:-1])
+    return np.asarray(np.isin(labels, kept)[CLOSING:-CLOSING, CLOSING:-CLOSING])
 
 
 def crop(pixels: Grey, box: Box | None) -> Grey:
@@ -91,6 +87,15 @@ def crop(pixels: Grey, box: Box | None) -> Grey:
     if box is None:
         return pixels
     return pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def _fill(bright: Any) -> Any:
+    """Fill what the background, which the first pixel belongs to, does not reach."""
+    import cv2
+
+    outside = bright.copy()
+    cv2.floodFill(outside, None, (0, 0), 1)
+    return bright | (outside == 0).astype(np.uint8)
 
 
 def _shrink(pixels: Grey) -> Grey:
