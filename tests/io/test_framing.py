@@ -116,4 +116,4 @@ def test_the_box_scales_with_the_picture() -> None:
     large = cv2.resize(small, None, fx=3, fy=3, interpolation=cv2.INTER_NEAREST)
     box = find_head(small)
     check(find_head(large), Box(*(3 * side for side in box)), tolerance=12)
-    assert max(find_head_mask(large).shape) == SIDE
+    assert max(find_head_mask(large).shape) <= SIDE
