@@ -470,9 +470,13 @@ def _count_tiles(ds: "Dataset", layout: Layout) -> int:
                 "is a mosaic that does not say how many slices it holds; convert the series (for example dcm2niix)."
             )
         return 1
-    side = math.ceil(math.sqrt(max(1, number)))
-    if number < 2 or layout.rows % side or layout.columns % side:
+    if number < 2:
         return 1
+    side = math.ceil(math.sqrt(number))
+    if layout.rows % side or layout.columns % side:
+        raise UnreadableImage(
+            "is a mosaic whose slices do not fit into its picture; convert the series (for example dcm2niix)."
+        )
     return number
 
 

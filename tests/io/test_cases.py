@@ -64,6 +64,13 @@ def test_a_mosaic_of_an_unknown_number_is_refused_in_a_sentence() -> None:
         load_slices(save(ds))
 
 
+def test_a_mosaic_that_does_not_fit_is_refused_in_a_sentence() -> None:
+    ds = read_mosaic()
+    ds.add_new(0x0019100A, "US", 48)  # a grid of 7 x 7 in 320 x 320 pixels
+    with pytest.raises(UnreadableImage, match="slices do not fit into its picture; convert"):
+        load_slices(save(ds))
+
+
 def test_the_word_mosaic_alone_is_no_proof() -> None:
     ds = read_mosaic()
     ds.add_new(0x0019100A, "US", 1)
