@@ -13,7 +13,7 @@ from PIL import Image
 
 from stroke_hub.io.windowing import Grey
 
-__all__ = ["Box", "crop", "find_head", "find_head_mask"]
+__all__ = ["NO_HEAD", "Box", "crop", "find_head", "find_head_mask"]
 
 SIDE = 128  # pixels that the longer side is shrunk to: an opening of 650 x 650 pixels costs ten times the JPEG
 THRESHOLD = 20  # grey levels of 255: air, and the noise of MR, lie below
@@ -22,6 +22,8 @@ CLOSING = 5  # pixels of 128: the air of nose and sinuses is bridged, so that a 
 CORE = 0.2  # of the head's radius: what is narrower than this is a table, a headrest or text, not the head
 FRINGE = 1.0  # of the core's distance: what the erosion took from the head comes back
 MIN_PART = 0.2  # of the largest part's area: the smaller lobe of a stripped brain stays, and a dot goes
+
+NO_HEAD = "No head was found in the slice; the whole picture was used."
 
 
 class Box(NamedTuple):
@@ -42,7 +44,8 @@ def find_head(pixels: Grey) -> Box | None:
 
     Returns
     -------
-    The box in the pixels of the picture; None where nothing in it is as large and as compact as a head.
+    The box in the pixels of the picture; None where nothing in it is as large and as compact as a head: then the
+    whole picture is used, and `NO_HEAD` is what to say.
     """
     mask = find_head_mask(pixels)
     if mask is None:

@@ -117,3 +117,16 @@ def test_the_box_scales_with_the_picture() -> None:
     box = find_head(small)
     check(find_head(large), Box(*(3 * side for side in box)), tolerance=12)
     assert max(find_head_mask(large).shape) <= SIDE
+
+
+@pytest.mark.parametrize("sequence", ["CT", "FLAIR", "DWI"])
+def test_the_brain_of_every_simulated_slice_is_in_the_box(sequence: str) -> None:
+    from stroke_hub.data.simulated import simulate_patient
+
+    for seed in range(6):
+        for one in simulate_patient(seed, sequence, "infarct" if seed % 2 else "none", size=160):
+            box = find_head(one.pixels)
+            assert box is not None
+            inside = one.brain[box.top : box.top + box.height, box.left : box.left + box.width]
+            assert inside.sum() == one.brain.sum()
+            assert box.height * box.width < 0.75 * one.pixels.size  # and the black around it is gone

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, ornt_transform
+from pydicom.dataset import Dataset
 
 from stroke_hub import Slice, UnreadableImage, load_slices
 from stroke_hub.io.geometry import find_view, make_square
@@ -142,3 +143,24 @@ def test_no_spacing_breaks_a_slice(height: float, width: float, kind: type) -> N
 def test_slices_that_would_become_too_large_are_refused() -> None:
     with pytest.raises(UnreadableImage, match="more than the 100 allowed"):
         make_square(np.zeros((9, 9), np.int16), 2.0, 1.0, 100)
+
+
+def test_frames_of_enhanced_files_have_their_own_geometry(upright: np.ndarray) -> None:
+    """An axial frame stored upside down with pixels of 6 x 3 mm, and the same frame as it is seen."""
+    ds = dcm(np.concatenate([HEAD[10], HEAD[10][::-1]]).astype(np.int32) + 1024)
+    ds.NumberOfFrames, ds.Rows = 2, 64
+    del ds.PixelSpacing, ds.ImageOrientationPatient
+    groups = []
+    for directions, spacing in (((1, 0, 0, 0, 1, 0), [3, 3]), ((1, 0, 0, 0, -1, 0), [6, 3])):
+        group, orientation, measures = Dataset(), Dataset(), Dataset()
+        orientation.ImageOrientationPatient, measures.PixelSpacing = list(directions), spacing
+        group.PlaneOrientationSequence, group.PixelMeasuresSequence = [orientation], [measures]
+        groups.append(group)
+    ds.PerFrameFunctionalGroupsSequence = groups
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    plain, stretched = load_slices(buffer.getvalue())
+    np.testing.assert_array_equal(plain.pixels, upright)
+    assert stretched.pixels.shape == (128, 64)
+    assert np.mean(np.abs(stretched.pixels[1::2].astype(int) - upright) < 70) > 0.9
+    assert plain.spacing == stretched.spacing == 3.0
