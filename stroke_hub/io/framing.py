@@ -20,7 +20,6 @@ THRESHOLD = 20  # grey levels of 255: air, and the noise of MR, lie below
 MIN_RADIUS = 0.06  # of the longer side: what is narrower everywhere is no head
 CLOSING = 5  # pixels of 128: the air of nose and sinuses is bridged, so that a face is one part
 CORE = 0.2  # of the head's radius: what is narrower than this is a table, a headrest or text, not the head
-FRINGE = 1.0  # of the core's distance: what the erosion took from the head comes back
 MIN_PART = 0.2  # of the largest part's area: the smaller lobe of a stripped brain stays, and a dot goes
 
 NO_HEAD = "No head was found in the slice; the whole picture was used."
@@ -80,7 +79,7 @@ def find_head_mask(pixels: Grey) -> NDArray[np.bool_] | None:
         return None
     narrow = CORE * radius
     core = (depth > narrow).astype(np.uint8)
-    near = cv2.distanceTransform(1 - core, cv2.DIST_L2, 3) <= FRINGE * narrow + 1
+    near = cv2.distanceTransform(1 - core, cv2.DIST_L2, 3) <= narrow + 1  # what the erosion took comes back
     parts, labels, stats, _ = cv2.connectedComponentsWithStats((_fill(bright).astype(bool) & near).astype(np.uint8))
     if parts < 2:
         return None
@@ -99,7 +98,8 @@ def crop(pixels: Grey, box: Box | None) -> Grey:
 
 def _find_factor(pixels: Grey) -> int:
     """By how much a picture is shrunk, as a whole number: averaging whole blocks takes a fifth of the time."""
-    return max(1, math.ceil(max(pixels.shape) / SIDE))
+    longest = max(len(pixels), len(pixels[0]))
+    return max(1, math.ceil(longest / SIDE))
 
 
 def _fill(bright: Any) -> Any:

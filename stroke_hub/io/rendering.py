@@ -47,6 +47,7 @@ __all__ = [
 Rendering: TypeAlias = Literal["canonical", "legacy"]
 
 SAMPLED = 250_000  # values that are looked at to tell units: of more, every k-th
+FEW = 20_000  # values that are enough for a rough scale, and to find the most frequent one
 LARGEST = 1e30  # beyond it squares and differences leave float32
 CT_AIR = (-1100.0, -900.0)  # HU: air as CT measures it
 CT_LARGEST = 31_000.0  # HU: no metal on an extended scale reaches it, only wrapped or padded values do
@@ -209,8 +210,9 @@ def find_hounsfield(values: NDArray[Any]) -> Hounsfield | None:
     if solid.size and _share(solid, 1024 + TISSUE[0], 1024 + TISSUE[1]) >= MIN_TISSUE:
         return Hounsfield(offset=-1024.0, evidence="likely")
     is_picture = float(real.max()) == 255 or float(real.max()) <= 1.5
-    kinds, counts = np.unique(real, return_counts=True)
-    brain = real[(real > floor) & (real != kinds[counts.argmax()])]  # what is cut away has one value
+    few = real[:: max(1, real.size // FEW)]
+    kinds, counts = np.unique(few, return_counts=True)
+    brain = few[(few > floor) & (few != kinds[counts.argmax()])]  # what is cut away has one value
     if not is_picture and brain.size and _share(brain, *TISSUE) >= 0.5 and 10 <= float(np.median(brain)) <= 80:
         return Hounsfield()
     return None
@@ -285,7 +287,8 @@ def _show_picture(values: NDArray[Any]) -> Grey:
 
 def _scale_head(values: NDArray[Any]) -> Grey:
     """Stretch MR from its 1st to its 99th percentile inside the head; of the slice where there is no head."""
-    low, high = (float(edge) for edge in np.percentile(values, (0.5, 99.5)))
+    few = values.ravel()[:: max(1, values.size // FEW)]
+    low, high = (float(edge) for edge in np.percentile(few, (0.5, 99.5)))
     if high > low:
         mask = find_head_mask(stretch(values, low, high))
         if mask is not None:
