@@ -59,6 +59,7 @@ VALUE_TAGS = (
 )
 _importing = threading.Lock()
 
+SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")  # in mm
 MAPS = frozenset({"ADC", "FA", "TRACEW", "RCBV", "RCBF", "CBV", "CBF", "MTT", "TTP", "TMAX", "PHASE", "PERFUSION"})
 LOCALIZER = "The slice is a localizer; models are trained on axial slices of a scan."
 DERIVED = "The slice was computed from others (a map or a reconstruction); models are trained on measured slices."
@@ -165,13 +166,15 @@ def _decode(stream: BinaryIO, max_pixels: int) -> tuple[list[Measured], Modality
     frames = _decode_frames(cast(bytes, element.value), str(element.VR or "OW"), layout, syntax)
     for index, frame in enumerate(frames):
         about = _describe(ds, index)
-        view, spacing = find_view(_read_first(about, "ImageOrientationPatient", 6)), _read_spacing(about)
+        view = find_view(_read_first(about, "ImageOrientationPatient", 6))
+        spacing, ratio = _read_sides(about, *SPACINGS), _read_sides(about, "PixelAspectRatio")
         for tile in _split(frame, tiles):
             pages.append(replace(_measure(tile, about, layout, name), remarks=(*remarks, *_describe_view(view))))
-            views.append((view, spacing))
+            views.append((view, spacing, ratio))
     shown, total = [], 0
-    for page, (view, spacing) in zip(_tell_units(pages), views, strict=True):
-        shown.append(lay_out(page, view, spacing, max_pixels))
+    for page, (view, spacing, ratio) in zip(_tell_units(pages), views, strict=True):
+        upright = lay_out(page, view, spacing or ratio, max_pixels)
+        shown.append(upright if spacing else replace(upright, spacing=None))  # a ratio is no length
         total += shown[-1].values.size
         check_pages(len(shown), total, max_pixels)
     return shown, modalities.get(name)
@@ -490,9 +493,9 @@ def _split(frame: NDArray[Any], tiles: int) -> list[NDArray[Any]]:
     return [frame[top : top + height, left : left + width] for top, left in places]
 
 
-def _read_spacing(about: list["Dataset"]) -> tuple[float, float] | None:
-    """The height and the width of a pixel: in mm, or as the ratio that PixelAspectRatio gives."""
-    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
+def _read_sides(about: list["Dataset"], *names: str) -> tuple[float, float] | None:
+    """The height and the width of a pixel, by the first of these elements that gives them."""
+    for name in names:
         sides = _read_first(about, name, 2)
         if sides and all(math.isfinite(side) and side > 0 for side in sides):
             return sides[0], sides[1]

@@ -125,6 +125,7 @@ def test_pixels_become_squares(options: dict[str, object], upright: np.ndarray) 
     one = only(buffer.getvalue())
     assert one.pixels.shape == upright.shape
     assert np.mean(np.abs(one.pixels.astype(int) - upright) < 40) > 0.9  # the same head, interpolated
+    assert one.spacing == (None if "ratio" in options else 1.5)  # a ratio tells no length
     assert one.remarks == ()
 
 
