@@ -8,6 +8,7 @@ import os
 from typing import NamedTuple
 
 import stroke_hub
+from stroke_hub.io.slices import render_slice
 from stroke_hub.io.windowing import Window
 
 __all__ = ["MAX_PIXELS", "Study", "read_study"]
@@ -29,7 +30,8 @@ class Study(NamedTuple):
     @property
     def windowed(self) -> bool:
         """Whether another CT window would show other pixels."""
-        return self.slices[0].windowed
+        first, second = (render_slice(self.slices[0], window=window).pixels for window in ("stroke", "subdural"))
+        return bool((first != second).any())
 
 
 def read_study(path: str | None, window: Window | None = None) -> Study:

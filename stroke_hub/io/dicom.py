@@ -1,6 +1,7 @@
-"""DICOM files -> slices of 8-bit grey. Pixels, modality and position leave this module, and nothing else.
+"""DICOM files -> measured values, upright. Pixels, modality and place leave this module, and nothing else.
 
-Only the elements listed here are ever kept of a file: a name, an id or a date in it is skipped over unread.
+Only the elements listed here are ever kept of a file: a name, an id or a date in it is skipped over unread. Of the
+kind of picture (ImageType) only known words are looked for; none of its text is passed on.
 """
 
 import io
@@ -10,21 +11,32 @@ import re
 import threading
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stroke_hub.errors import UnreadableImage
+from stroke_hub.io.geometry import View, find_view
 from stroke_hub.io.limits import check_codestream, check_pages, check_size
 from stroke_hub.io.quiet import silence
+from stroke_hub.io.rendering import (
+    CT_SMALLEST,
+    SHIFTED,
+    Hounsfield,
+    Measured,
+    compact,
+    find_hounsfield,
+    lay_out,
+    sample,
+    to_hounsfield,
+)
 from stroke_hub.io.windowing import (
     AIR,
     PERCENTILES,
-    WINDOWS,
     Grey,
     Modality,
-    Window,
     apply_window,
     stretch,
     weigh_colours,
@@ -38,12 +50,21 @@ __all__ = ["Place", "decode_dicom", "import_pydicom", "is_dicom", "read_place"]
 PIXEL_DATA = 0x7FE00010
 PLACE_TAGS = (0x0020000E, 0x00200013, 0x00200032, 0x00200037)  # series, instance, position, orientation
 LAYOUT_TAGS = (0x00080060, *(0x00280000 | e for e in (2, 4, 6, 8, 0x10, 0x11, 0x100, 0x101, 0x103)))
+VIEW_TAGS = (0x00080008, 0x00190010, 0x0019100A, 0x00181164, 0x00182010, 0x00200037, 0x00280030, 0x00280034)
 VALUE_TAGS = (
+    *(0x00280120, 0x00280121),  # padding
     *(0x00280000 | e for e in (0x1050, 0x1051, 0x1052, 0x1053, 0x1056, 0x3000, 0x3010)),  # windows, rescaling, LUTs
     *(0x00280000 | e for e in (0x1101, 0x1102, 0x1103, 0x1201, 0x1202, 0x1203, 0x1221, 0x1222, 0x1223)),  # palette
     *(0x52009229, 0x52009230),  # the same of the frames of enhanced files
 )
 _importing = threading.Lock()
+
+SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")  # in mm
+MAPS = frozenset({"ADC", "FA", "TRACEW", "RCBV", "RCBF", "CBV", "CBF", "MTT", "TTP", "TMAX", "PHASE", "PERFUSION"})
+LOCALIZER = "The slice is a localizer; models are trained on axial slices of a scan."
+DERIVED = "The slice was computed from others (a map or a reconstruction); models are trained on measured slices."
+OTHER_MODALITY = "The file is neither CT nor MR; models are trained on head CT and MR alone."
+OBLIQUE = "The slice is oblique; models are trained on axial slices."
 
 UNDEFINED = 0xFFFFFFFF
 HEADER_LIMIT = 1 << 22  # bytes of a deflated file that are inflated before its header says how many there are
@@ -86,32 +107,29 @@ def is_dicom(start: bytes) -> bool:
     return start[128:132] == b"DICM" or BARE.match(start) is not None
 
 
-def decode_dicom(
-    stream: BinaryIO, *, window: Window | None = None, max_pixels: int
-) -> tuple[list[Grey], Modality | None, bool]:
+def decode_dicom(stream: BinaryIO, *, max_pixels: int) -> tuple[list[Measured], Modality | None]:
     """Decode all frames of a DICOM file, of any transfer syntax of still pictures.
 
     Parameters
     ----------
     stream : positioned at the start.
-    window : for CT in HU, None is "brain". CT in HU is what has modality CT, more than 8 bits and a rescale
-        slope or intercept, or a value below -500.
     max_pixels : of one frame; all frames and samples together may have four times as many.
 
     Returns
     -------
-    Frames (H, W) uint8; "BT" for CT, "MR" for MR, None for anything else; whether `window` was applied. Frames
-    that are no CT in HU are shown by their own VOI LUT or window (the first that makes sense); without one 8-bit
-    grey is kept, and deeper values are stretched from their 1st to their 99th percentile. Colour becomes luminance
-    (ITU-R 601).
-    MONOCHROME1 is turned round.
+    The frames, upright, with square pixels and remarks on what they are; "BT" for CT, "MR" for MR, None for
+    anything else. A Siemens mosaic gives its slices. CT of more than 8 bits with a rescale slope or intercept, or a
+    value below -500, is in HU; padding and values that wrapped are air there. The file's own display is its VOI
+    LUT or window (the first that makes sense); without one 8-bit grey is kept, and deeper values are stretched
+    from their 1st to their 99th percentile, padding left out. Colour becomes luminance (ITU-R 601). MONOCHROME1
+    is turned round.
 
     Raises
     ------
     UnreadableImage : without the name of the source, which the caller puts before it, and without any value.
     """
     try:
-        return _decode(stream, window, max_pixels)
+        return _decode(stream, max_pixels)
     except UnreadableImage:
         raise
     except Exception:  # noqa: S110  # refused below, so that no text of the file hangs on it as a context
@@ -132,19 +150,34 @@ def read_place(stream: BinaryIO) -> Place | None:
 # --- the file -----------------------------------------------------------------------------------------------
 
 
-def _decode(stream: BinaryIO, window: Window | None, max_pixels: int) -> tuple[list[Grey], Modality | None, bool]:
-    ds, syntax = _read(stream, (*LAYOUT_TAGS, *VALUE_TAGS, PIXEL_DATA), max_pixels)
+def _decode(stream: BinaryIO, max_pixels: int) -> tuple[list[Measured], Modality | None]:
+    ds, syntax = _read(stream, (*LAYOUT_TAGS, *VIEW_TAGS, *VALUE_TAGS, PIXEL_DATA), max_pixels)
     layout = _read_layout(ds, max_pixels)
     element: Any = ds.get_item(PIXEL_DATA)
     if element is None or not element.value:
         raise UnreadableImage("is a DICOM file without a picture; choose one that holds a slice.")
     if (element.length == UNDEFINED) != (syntax not in (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED)):
         raise UnreadableImage("is a DICOM file whose pixels are not stored as it says; export it again.")
-    frames = _decode_frames(cast(bytes, element.value), str(element.VR or "OW"), layout, syntax)
     name = str(ds.get("Modality", ""))
-    shown = [_show(frame, _describe(ds, index), layout, name, window) for index, frame in enumerate(frames)]
-    modality: dict[str, Modality] = {"CT": "BT", "MR": "MR"}
-    return [grey for grey, _ in shown], modality.get(name), any(windowed for _, windowed in shown)
+    modalities: dict[str, Modality] = {"CT": "BT", "MR": "MR"}
+    remarks = _describe_kind(ds, name)
+    tiles = _count_tiles(ds, layout)
+    pages, views = [], []
+    frames = _decode_frames(cast(bytes, element.value), str(element.VR or "OW"), layout, syntax)
+    for index, frame in enumerate(frames):
+        about = _describe(ds, index)
+        view = find_view(_read_first(about, "ImageOrientationPatient", 6))
+        spacing, ratio = _read_sides(about, *SPACINGS), _read_sides(about, "PixelAspectRatio")
+        for tile in _split(frame, tiles):
+            pages.append(replace(_measure(tile, about, layout, name), remarks=(*remarks, *_describe_view(view))))
+            views.append((view, spacing, ratio))
+    shown, total = [], 0
+    for page, (view, spacing, ratio) in zip(_tell_units(pages), views, strict=True):
+        upright = lay_out(page, view, spacing or ratio, max_pixels)
+        shown.append(upright if spacing else replace(upright, spacing=None))  # a ratio is no length
+        total += shown[-1].values.size
+        check_pages(len(shown), total, max_pixels)
+    return shown, modalities.get(name)
 
 
 def _read(stream: BinaryIO, tags: tuple[int, ...], max_pixels: int = 0) -> tuple["Dataset", str]:
@@ -266,39 +299,83 @@ def _decode_frames(content: bytes, vr: str, layout: Layout, syntax: str) -> Iter
 
 
 def _describe(ds: "Dataset", index: int) -> list["Dataset"]:
-    """Where the rescaling and the window of a frame may stand: in an enhanced file's groups, then in the file."""
+    """Where what holds for one frame may stand: in an enhanced file's groups, then in the file."""
     found: list[Dataset] = []
     for groups, place in ((0x52009230, index), (0x52009229, 0)):
         items = ds[groups].value if groups in ds else ()
         if place < len(items):
-            for sequence in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            for sequence in (
+                "PixelValueTransformationSequence",
+                "FrameVOILUTSequence",
+                "PlaneOrientationSequence",
+                "PixelMeasuresSequence",
+            ):
                 found += (items[place].get(sequence) or [])[:1]
     return [*found, ds]
 
 
-def _show(
-    frame: NDArray[Any], about: list["Dataset"], layout: Layout, modality: str, window: Window | None
-) -> tuple[Grey, bool]:
-    """Show one frame as a viewer does, and say whether `window` was applied."""
+def _measure(frame: NDArray[Any], about: list["Dataset"], layout: Layout, modality: str) -> Measured:
+    """One frame as stored: its values in the units of its modality, and how the file asks to show them."""
     from pydicom.pixels.processing import apply_color_lut
 
     ds = about[-1]
-    if layout.photometric == "PALETTE COLOR":
-        frame = apply_color_lut(frame, ds)
-        return _show_colour(frame, 8 * frame.dtype.itemsize), False
-    if layout.samples == 3:
-        return _show_colour(frame, layout.bits_stored), False
+    if layout.photometric == "PALETTE COLOR" or layout.samples == 3:
+        is_palette = layout.photometric == "PALETTE COLOR"
+        colours = apply_color_lut(frame, ds) if is_palette else frame
+        grey = _show_colour(colours, 8 * colours.itemsize if is_palette else layout.bits_stored)
+        return Measured(grey, grey, is_picture=True)
     values, was_rescaled = _rescale_values(frame, about)
+    padding = _find_padding(frame, ds, layout)
     deep = layout.bits_stored > 8
-    windowed = modality == "CT" and deep and bool(was_rescaled or values.min() <= AIR)
-    if windowed:
-        grey = apply_window(values, *WINDOWS[window or "brain"])
-    else:
-        own = _apply_own_window(values, about)
-        if own is None and not deep and not layout.signed and not was_rescaled:
-            own = np.rint(values * (255 / (2**layout.bits_stored - 1))).astype(np.uint8)
-        grey = _stretch_percentiles(values) if own is None else own
-    return 255 - grey if layout.photometric == "MONOCHROME1" else grey, windowed
+    is_inverted = layout.photometric == "MONOCHROME1"
+    if modality == "CT" and deep and (was_rescaled or values.min() <= AIR):
+        measured = values if padding.all() else values[~padding]
+        how = find_hounsfield(sample([compact(measured)])) or Hounsfield()
+        # From here on the values are HU: what wrapped must not be mixed with its neighbours by resampling.
+        hu = to_hounsfield(values, how)
+        hu[padding] = CT_SMALLEST
+        kept = compact(hu)
+        return Measured(kept, None, Hounsfield(evidence="plain"), remarks=(SHIFTED,) if how.offset else ())
+    if padding.any() and not padding.all():
+        values[padding] = values[~padding].max() if is_inverted else values[~padding].min()
+    own = _apply_own_window(values, about)
+    is_picture = not deep and not layout.signed and not was_rescaled
+    if own is None and is_picture:
+        own = np.rint(values * (255 / (2**layout.bits_stored - 1))).astype(np.uint8)
+    if own is None:
+        own = _stretch_percentiles(values[~padding] if not padding.all() else values, values)
+    if is_inverted:
+        own = 255 - own
+    if is_picture:
+        return Measured(own, own, is_picture=True)
+    return Measured(compact(-values if is_inverted else values), own)
+
+
+def _tell_units(pages: list[Measured]) -> list[Measured]:
+    """Whether deep values of a file that does not say so, all frames together, can be Hounsfield units."""
+    unknown = [page.values for page in pages if page.hounsfield is None and not page.is_picture]
+    how = find_hounsfield(sample(unknown)) if unknown else None
+    return [page if page.hounsfield or page.is_picture else replace(page, hounsfield=how) for page in pages]
+
+
+def _find_padding(frame: NDArray[Any], ds: "Dataset", layout: Layout) -> NDArray[np.bool_]:
+    """Which stored values are padding: PixelPaddingValue to PixelPaddingRangeLimit (DICOM PS3.3 C.7.5.1.1.2)."""
+    edges = [_read_stored(ds, tag, layout) for tag in (0x00280120, 0x00280121)]
+    if edges[0] is None:
+        return np.zeros(frame.shape, np.bool_)
+    low, high = sorted((edges[0], edges[0] if edges[1] is None else edges[1]))
+    return np.asarray((frame >= low) & (frame <= high))
+
+
+def _read_stored(ds: "Dataset", tag: int, layout: Layout) -> int | None:
+    """A stored pixel value out of a header: its sign is that of the pixels, whatever its own element says."""
+    number = _read_integer(ds, tag)
+    if number is None:
+        return None
+    number %= 1 << layout.bits_allocated
+    if layout.signed and number >= 1 << (layout.bits_allocated - 1):
+        number -= 1 << layout.bits_allocated
+    return number
 
 
 def _show_colour(frame: NDArray[Any], bits: int) -> Grey:
@@ -310,7 +387,8 @@ def _rescale_values(frame: NDArray[Any], about: list["Dataset"]) -> tuple[NDArra
     from pydicom.pixels.processing import apply_modality_lut
 
     ds = about[-1]
-    if ds.get("ModalityLUTSequence"):
+    tables = ds.get("ModalityLUTSequence") or []
+    if tables and "LUTDescriptor" in tables[0] and "LUTData" in tables[0]:  # an empty item is no table
         return apply_modality_lut(frame, ds).astype(np.float64), True
     slope, intercept = (_read_number(about, name) for name in ("RescaleSlope", "RescaleIntercept"))
     values = frame.astype(np.float64) * (slope or 1.0) + (intercept or 0.0)
@@ -342,9 +420,86 @@ def _apply_own_window(values: NDArray[np.float64], about: list["Dataset"]) -> Gr
     return None
 
 
-def _stretch_percentiles(values: NDArray[np.float64]) -> Grey:
-    low, high = (float(edge) for edge in np.percentile(values, PERCENTILES))
+def _stretch_percentiles(measured: NDArray[np.float64], values: NDArray[np.float64]) -> Grey:
+    """Values between the percentiles of what was measured, which leaves padding out."""
+    low, high = (float(edge) for edge in np.percentile(measured, PERCENTILES))
     return stretch(values, low, high) if high > low else stretch(values, float(values.min()), float(values.max()))
+
+
+# --- what the slice is ------------------------------------------------------------------------------------
+
+
+def _describe_kind(ds: "Dataset", modality: str) -> tuple[str, ...]:
+    """Remarks on what the header says of the kind of picture."""
+    words = _read_words(ds)
+    found = [
+        (LOCALIZER, bool(words & {"LOCALIZER", "SCOUT"})),
+        (DERIVED, "DERIVED" in words or bool(words & MAPS)),
+        (OTHER_MODALITY, modality not in ("", "CT", "MR")),
+    ]
+    return tuple(sentence for sentence, holds in found if holds)
+
+
+def _describe_view(view: View | None) -> tuple[str, ...]:
+    if view is None:
+        return ()
+    if view.is_oblique:
+        return (OBLIQUE,)
+    return () if view.plane == "axial" else (f"The slice is {view.plane}; models are trained on axial slices.",)
+
+
+def _read_words(ds: "Dataset") -> set[str]:
+    """The words of ImageType, to be compared and never shown."""
+    try:
+        value = ds.get("ImageType")
+    except Exception:
+        return set()
+    words = [value] if isinstance(value, str) else list(value or ())
+    return {str(word).strip().upper() for word in words}
+
+
+def _count_tiles(ds: "Dataset", layout: Layout) -> int:
+    """How many slices a Siemens mosaic holds in its one frame; 1 where it is none.
+
+    The number of images decides. Enhanced files keep the word MOSAIC and hold no mosaic.
+    """
+    if layout.frames > 1 or 0x52009229 in ds or 0x52009230 in ds:
+        return 1
+    is_siemens = "SIEMENS MR HEADER" in _to_text(ds.get_item(0x00190010))
+    number = _read_integer(ds, 0x0019100A) if is_siemens else None
+    if number is None:
+        if "MOSAIC" in _read_words(ds):
+            raise UnreadableImage(
+                "is a mosaic that does not say how many slices it holds; convert the series (for example dcm2niix)."
+            )
+        return 1
+    if number < 2:
+        return 1
+    side = math.ceil(math.sqrt(number))
+    if layout.rows % side or layout.columns % side:
+        raise UnreadableImage(
+            "is a mosaic whose slices do not fit into its picture; convert the series (for example dcm2niix)."
+        )
+    return number
+
+
+def _split(frame: NDArray[Any], tiles: int) -> list[NDArray[Any]]:
+    """The slices of a mosaic, which lie row by row in a square grid."""
+    if tiles == 1:
+        return [frame]
+    side = math.ceil(math.sqrt(tiles))
+    height, width = frame.shape[0] // side, frame.shape[1] // side
+    places = [(number // side * height, number % side * width) for number in range(tiles)]
+    return [frame[top : top + height, left : left + width] for top, left in places]
+
+
+def _read_sides(about: list["Dataset"], *names: str) -> tuple[float, float] | None:
+    """The height and the width of a pixel, by the first of these elements that gives them."""
+    for name in names:
+        sides = _read_first(about, name, 2)
+        if sides and all(math.isfinite(side) and side > 0 for side in sides):
+            return sides[0], sides[1]
+    return None
 
 
 # --- numbers ------------------------------------------------------------------------------------------------
@@ -364,6 +519,34 @@ def _read_numbers(ds: "Dataset", name: str) -> list[float]:
         except (TypeError, ValueError, OverflowError):
             numbers.append(math.nan)
     return numbers
+
+
+def _read_first(about: list["Dataset"], name: str, count: int) -> list[float]:
+    """So many values of an element, of the frame rather than of the file; none where nobody gives them."""
+    return next((found for ds in about if len(found := _read_numbers(ds, name)) == count), [])
+
+
+def _read_integer(ds: "Dataset", tag: int) -> int | None:
+    """An integer that may stand as a number, as text or as two bytes of an unknown or ambiguous kind."""
+    raw: Any = ds.get_item(tag)
+    if raw is None:
+        return None
+    value = raw.value
+    if isinstance(value, bytes):
+        text = value.strip(b" \0")
+        if raw.VR in ("US", "SS", "UL", "SL") or (len(value) in (2, 4) and not re.fullmatch(rb"\d+", text)):
+            return int.from_bytes(value, "little" if getattr(raw, "is_little_endian", True) else "big")
+        value = text.decode("ascii", "replace")
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _to_text(raw: Any) -> str:
+    """The text of an element, read or still in bytes."""
+    value = None if raw is None else raw.value
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _read_number(about: list["Dataset"], name: str) -> float | None:

@@ -1,7 +1,8 @@
-"""NIfTI volumes -> axial slices of 8-bit grey, bottom to top, shown as a radiologist sees them."""
+"""NIfTI volumes -> axial slices, bottom to top, turned as a radiologist sees them."""
 
 import gzip
 import math
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from stroke_hub.errors import UnreadableImage
 from stroke_hub.io.dicom import import_pydicom
 from stroke_hub.io.limits import check_pages, check_size
-from stroke_hub.io.windowing import AIR, PERCENTILES, WINDOWS, Grey, Modality, Window, apply_window, stretch
+from stroke_hub.io.rendering import Measured, compact, find_hounsfield, lay_out
+from stroke_hub.io.windowing import AIR, PERCENTILES, Modality, stretch
 
 __all__ = ["HEADER_SIZE", "decode_volume", "is_volume"]
 
@@ -27,31 +29,27 @@ def is_volume(start: bytes) -> bool:
     return start[:2] == GZIP or _find_version(start) is not None
 
 
-def decode_volume(
-    stream: BinaryIO, *, modality: Modality | None = None, window: Window | None = None, max_pixels: int
-) -> tuple[list[Grey], bool]:
+def decode_volume(stream: BinaryIO, *, modality: Modality | None = None, max_pixels: int) -> list[Measured]:
     """Decode a NIfTI-1 or -2 file, gzipped or not, into its axial slices.
 
     Parameters
     ----------
     stream : positioned at the start; never read beyond what its header announces and 64 KiB.
-    modality : "MR" keeps negative volumes from being taken for CT.
-    window : for volumes in HU, None is "brain".
+    modality : "MR" keeps negative volumes from being taken for CT in the rendering "legacy".
     max_pixels : of one slice; all together may have four times as many.
 
     Returns
     -------
-    A slice (H, W) uint8 for each axial plane of the closest canonical orientation, bottom to top; anterior is
-    up, the patient's right is on the left. Values below -500 mean CT in HU, and the window is applied. Other
-    volumes are stretched from their 1st to their 99th percentile (of finite voxels, all slices together).
-    And whether a window was applied.
+    A slice for each axial plane of the closest canonical orientation, bottom to top; anterior is up, the
+    patient's left is on the right, pixels are squares. The file's own display is from the 1st to the 99th
+    percentile (of finite voxels, all slices together), and the CT window where a value lies below -500.
 
     Raises
     ------
     UnreadableImage : without the name of the source, which the caller puts before it.
     """
     try:
-        return _decode(stream, modality, window, max_pixels)
+        return _decode(stream, modality, max_pixels)
     except UnreadableImage:
         raise
     except Exception:  # noqa: S110  # refused below, so that no text of the file hangs on it as a context
@@ -67,9 +65,7 @@ def _find_version(start: bytes) -> int | None:
     return None
 
 
-def _decode(
-    stream: BinaryIO, modality: Modality | None, window: Window | None, max_pixels: int
-) -> tuple[list[Grey], bool]:
+def _decode(stream: BinaryIO, modality: Modality | None, max_pixels: int) -> list[Measured]:
     packed = stream.read(2) == GZIP
     stream.seek(0)
     source: Any = gzip.GzipFile(fileobj=stream) if packed else stream  # inflates what is asked for, no more
@@ -93,9 +89,14 @@ def _decode(
         raise UnreadableImage("holds more than its header announces; convert the volume again.")
     raw = np.frombuffer(content, dtype).reshape(shape, order="F")
     slope, intercept = header.get_slope_inter()
-    voxels = _orient(raw, header.get_best_affine())
+    voxels, spacing = _orient(raw, header.get_best_affine(), header.get_zooms())
     check_pages(voxels.shape[2], raw.size, max_pixels)
-    return _show(voxels, slope or 1.0, intercept or 0.0, modality, window)
+    pages, total = [], 0
+    for page in _measure(voxels, slope or 1.0, intercept or 0.0, modality):
+        pages.append(lay_out(page, None, spacing, max_pixels))
+        total += pages[-1].values.size
+        check_pages(len(pages), total, max_pixels)
+    return pages
 
 
 def _read_header(start: bytes) -> Any:
@@ -127,8 +128,10 @@ def _check_shape(shape: tuple[int, ...], max_pixels: int) -> tuple[int, int, int
     return x, y, z
 
 
-def _orient(raw: NDArray[Any], affine: NDArray[Any]) -> NDArray[Any]:
-    """Voxels along right, anterior, superior (a view)."""
+def _orient(
+    raw: NDArray[Any], affine: NDArray[Any], zooms: tuple[float, ...]
+) -> tuple[NDArray[Any], tuple[float, float] | None]:
+    """Voxels along right, anterior, superior (a view); the height and the width of a pixel of an axial slice."""
     import_pydicom()
     import nibabel.orientations
 
@@ -139,24 +142,28 @@ def _orient(raw: NDArray[Any], affine: NDArray[Any]) -> NDArray[Any]:
     orientation = orientations.io_orientation(affine)
     if not np.isfinite(orientation).all():
         raise UnreadableImage("has an orientation that is flat; convert the volume again.")
-    return np.asarray(orientations.apply_orientation(raw, orientation))
+    sides = {int(axis): float(side) for (axis, _), side in zip(orientation, zooms, strict=False)}
+    spacing = sides.get(1, math.nan), sides.get(0, math.nan)
+    known = all(math.isfinite(side) and side > 0 for side in spacing)
+    return np.asarray(orientations.apply_orientation(raw, orientation)), spacing if known else None
 
 
-def _show(
-    voxels: NDArray[Any], slope: float, intercept: float, modality: Modality | None, window: Window | None
-) -> tuple[list[Grey], bool]:
+def _measure(voxels: NDArray[Any], slope: float, intercept: float, modality: Modality | None) -> Iterator[Measured]:
+    """The axial slices, turned for a radiologist."""
     step = max(1, math.ceil(voxels.size / SAMPLED))
     sample = voxels.ravel(order="K")[::step].astype(np.float64) * slope + intercept
     sample = sample[np.isfinite(sample)]
     if not sample.size:
         raise UnreadableImage("holds no finite voxel; convert the volume again.")
-    planes = (voxels[::-1, ::-1, z].T for z in range(voxels.shape[2]))
-    values = (plane.astype(np.float64) * slope + intercept for plane in planes)
-    if modality != "MR" and sample.min() <= AIR:
-        return [apply_window(plane, *WINDOWS[window or "brain"]) for plane in values], True
     low, high = (float(edge) for edge in np.percentile(sample, PERCENTILES))
     if not math.isfinite(high - low):
         raise UnreadableImage("spans more than a float can hold; rescale the volume and try again.")
     if high == low:
         low, high = float(sample.min()), float(sample.max())
-    return [stretch(plane, low, high) for plane in values], False
+    how = find_hounsfield(sample)
+    is_windowed = modality != "MR" and sample.min() <= AIR
+    for z in range(voxels.shape[2]):
+        values = voxels[::-1, ::-1, z].T.astype(np.float64) * slope + intercept
+        values[~np.isfinite(values)] = sample.min()  # black, also in a slice that has nothing else
+        own = None if is_windowed else stretch(values, low, high)
+        yield Measured(compact(values), own, how, plane="axial")

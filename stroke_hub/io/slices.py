@@ -1,6 +1,7 @@
-"""Any upload becomes slices of 8-bit grey here, and nowhere else: the only decoder of the package.
+"""Any upload becomes slices here, and nowhere else: the only decoder of the package.
 
-Pictures are decoded here, DICOM in dicom.py and NIfTI in volumes.py; many files at once in archives.py.
+Pictures are decoded in images.py, DICOM in dicom.py and NIfTI in nifti.py; rendering.py makes their measured values
+8-bit grey, by one rule for all. Many files at once are read in sources.py.
 """
 
 import io
@@ -17,16 +18,18 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from stroke_hub.errors import UnreadableImage, printable
 from stroke_hub.io.dicom import decode_dicom, is_dicom
+from stroke_hub.io.geometry import Plane
 from stroke_hub.io.images import decode_array, decode_image, decode_tiff, find_decoder
 from stroke_hub.io.limits import MAX_PIXELS
 from stroke_hub.io.nifti import HEADER_SIZE, decode_volume, is_volume
 from stroke_hub.io.quiet import silence
+from stroke_hub.io.rendering import Measured, Rendering, render
 from stroke_hub.io.windowing import Grey, Modality, Window
 
-__all__ = ["Sight", "Slice", "fit_square", "is_image", "load_slices", "name_source", "read_whole"]
+__all__ = ["Sight", "Slice", "fit_square", "is_image", "load_slices", "name_source", "read_whole", "render_slice"]
 
 Source: TypeAlias = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
-Decoded: TypeAlias = tuple[list[Grey], Modality | None, bool]  # pages, modality, whether a CT window was applied
+Decoded: TypeAlias = tuple[list[Measured], Modality | None]
 RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -34,7 +37,7 @@ RESAMPLING = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Slice:
     """One picture to classify.
 
@@ -44,14 +47,31 @@ class Slice:
     modality : "BT" (computed tomography), "MR", or None where nobody said.
     source : the file's name without folders and fit to print.
     index : the page within the source, from 0.
-    windowed : whether a CT window was applied, so that another window would show other pixels.
+    remarks : what the reader of an answer must know of the picture, one plain sentence each.
+    measured : what the file holds, before grey levels were chosen; None where only the pixels are known.
     """
 
     pixels: Grey
     modality: Modality | None = None
     source: str = ""
     index: int = 0
-    windowed: bool = False
+    remarks: tuple[str, ...] = ()
+    measured: Measured | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.pixels.shape
+        words = f"{width} x {height}, modality={self.modality!r}, source={self.source!r}, index={self.index}"
+        return f"Slice({words}, remarks={len(self.remarks)})"
+
+    @property
+    def plane(self) -> Plane | None:
+        """The plane of the slice in the patient; None where the file does not say."""
+        return self.measured.plane if self.measured else None
+
+    @property
+    def spacing(self) -> float | None:
+        """The side of a pixel in mm; None where the file does not say. All pixels are squares."""
+        return self.measured.spacing if self.measured else None
 
 
 class Sight(Protocol):
@@ -80,20 +100,22 @@ def load_slices(
         PNG, JPEG, TIFF, WebP, BMP, DICOM and NIfTI (.nii, .nii.gz) files are read; their content decides,
         not their suffix. Of an animation the first frame is taken.
     modality : passed on to every slice; where it is None, a DICOM header may tell.
-    window : how CT in Hounsfield units (DICOM, NIfTI) is shown: "brain" (width 80, centre 40; None too),
-        "stroke" (40, 40) or "subdural" (200, 75). Nothing else heeds it: other DICOM and NIfTI files are shown
-        by their own window, or from their 1st to their 99th percentile.
+    window : how CT in Hounsfield units (HU) is shown, of any kind of file: "brain" (width 80, centre 40; None
+        too), "stroke" (40, 40) or "subdural" (200, 75). Where one is asked for and cannot be applied, a remark of
+        the slice says so.
     max_pixels : the largest H x W accepted, checked before anything is decoded; the pages of a file
         may hold four times as many together.
 
     Notes
     -----
-    8-bit grey is kept exactly. Colour becomes luminance (ITU-R 601), transparency is laid on black, the EXIF
-    rotation is applied. Deeper pixels (16-bit, float, ...) are rescaled from their own minimum..maximum to
-    0..255: such files often use 12 of their 16 bits, and dividing by 256 would turn them almost black. Pixels
-    that are not finite count as the minimum; a constant picture becomes 0. Of 16-bit colour the
-    upper 8 bits are rescaled. DICOM and NIfTI: see `dicom.decode_dicom` and `volumes.decode_volume`. Of a DICOM
-    file only pixels, modality and position are ever read; no other element reaches a slice, message or log.
+    The grey levels follow from the measured values, the modality and the window alone (see `rendering`): HU in the
+    window, MR from its 1st to its 99th percentile inside the head, a picture of 8 bits without a modality as it
+    is. `render_slice` shows the same slice otherwise without reading it again.
+
+    Pixels that are not squares are resampled to squares; DICOM and NIfTI are shown with anterior up and the
+    patient's left on the right. Colour becomes luminance (ITU-R 601), transparency is laid on black, the EXIF
+    rotation is applied. Pixels that are not finite count as the minimum. Of a DICOM file only what places and
+    shows the pixels is ever read; no other element reaches a slice, message or log.
 
     Raises
     ------
@@ -107,7 +129,7 @@ def load_slices(
     name = name_source(source)
     try:
         with silence():
-            pages, modality, windowed = _decode(source, modality, window, max_pixels)
+            pages, modality = _decode(source, modality, max_pixels)
     except UnreadableImage as refusal:
         raise UnreadableImage(f"{name}: {refusal}") from refusal.__cause__
     except Exception as error:  # on damaged bytes a decoder may raise anything
@@ -116,7 +138,27 @@ def load_slices(
             f"{name}: cannot be decoded, it is damaged or of a rare kind ({reason}); "
             "export the slice again as an 8-bit PNG."
         ) from error
-    return [Slice(pixels, modality, name, index, windowed) for index, pixels in enumerate(pages)]
+    return [_show(page, modality, window, "canonical", name, index) for index, page in enumerate(pages)]
+
+
+def render_slice(
+    one: Slice,
+    *,
+    rendering: Rendering = "canonical",
+    modality: Modality | None = None,
+    window: Window | None = None,
+) -> Slice:
+    """Show a slice with another rendering, modality or window, without reading its file again.
+
+    Parameters
+    ----------
+    one : a slice of `load_slices`, or one of pixels alone, which count as a picture.
+    rendering : "canonical", or "legacy" for models of config format 1.
+    modality : used where the slice has none.
+    window : as in `load_slices`.
+    """
+    measured = one.measured or Measured(one.pixels, one.pixels, is_picture=True)
+    return _show(measured, one.modality or modality, window, rendering, one.source, one.index)
 
 
 def fit_square(
@@ -175,20 +217,32 @@ def name_source(source: object) -> str:
     return printable(name) or "image"
 
 
-def _decode(source: Source, modality: Modality | None, window: Window | None, max_pixels: int) -> Decoded:
+def _decode(source: Source, modality: Modality | None, max_pixels: int) -> Decoded:
     """All pages of any source; refusals lack the source's name, which the caller puts before them."""
     if isinstance(source, np.ndarray):
-        return [decode_array(source, max_pixels)], modality, False
+        return [decode_array(source, max_pixels)], modality
     if isinstance(source, Image.Image):
-        return [decode_image(source, max_pixels)], modality, False
+        return [decode_image(source, max_pixels)], modality
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_stream(io.BytesIO(source), modality, window, max_pixels)
+        return _from_stream(io.BytesIO(source), modality, max_pixels)
     if isinstance(source, str | os.PathLike):
         with _open_file(Path(source)) as stream:
-            return _from_stream(stream, modality, window, max_pixels)
+            return _from_stream(stream, modality, max_pixels)
     if hasattr(source, "read"):
-        return _from_stream(io.BytesIO(read_whole(source)), modality, window, max_pixels)
+        return _from_stream(io.BytesIO(read_whole(source)), modality, max_pixels)
     raise UnreadableImage(f"a {type(source).__name__} is no image; pass a file, its bytes or an array.")
+
+
+def _show(
+    measured: Measured,
+    modality: Modality | None,
+    window: Window | None,
+    rendering: Rendering,
+    source: str,
+    index: int,
+) -> Slice:
+    pixels, remarks = render(measured, modality=modality, window=window, rendering=rendering)
+    return Slice(pixels, modality, source, index, (*measured.remarks, *remarks), measured)
 
 
 # --- files: bytes -> PIL images -----------------------------------------------------------------------------
@@ -223,23 +277,22 @@ def is_image(start: bytes) -> bool:
     return find_decoder(start) is not None or is_dicom(start) or is_volume(start)
 
 
-def _from_stream(stream: BinaryIO, modality: Modality | None, window: Window | None, max_pixels: int) -> Decoded:
+def _from_stream(stream: BinaryIO, modality: Modality | None, max_pixels: int) -> Decoded:
     start = stream.read(HEADER_SIZE)
     stream.seek(0)
     if not start:
         raise UnreadableImage("is empty; export or upload the slice again.")
     if is_dicom(start):  # before pictures: the preamble of DICOM may be the head of a TIFF
-        pages, own_modality, windowed = decode_dicom(stream, window=window, max_pixels=max_pixels)
-        return pages, modality or own_modality, windowed
+        pages, own_modality = decode_dicom(stream, max_pixels=max_pixels)
+        return pages, modality or own_modality
     decoder = find_decoder(start)
     if decoder is not None:
         image = decoder(stream)
         if isinstance(image, TiffImageFile):
-            return list(decode_tiff(image, max_pixels)), modality, False
-        return [decode_image(image, max_pixels)], modality, False
+            return decode_tiff(image, max_pixels), modality
+        return [decode_image(image, max_pixels)], modality
     if is_volume(start):
-        pages, windowed = decode_volume(stream, modality=modality, window=window, max_pixels=max_pixels)
-        return pages, modality, windowed
+        return decode_volume(stream, modality=modality, max_pixels=max_pixels), modality
     if start[:4] in (b"PK\3\4", b"PK\5\6"):
         raise UnreadableImage("is a zip archive; pass it where archives are read (load_files), or unpack it.")
     raise UnreadableImage(

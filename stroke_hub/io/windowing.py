@@ -1,4 +1,4 @@
-"""Values of any depth -> grey levels of 8 bits: sizes checked, windows, rescaling. What all decoders share."""
+"""Values -> 8-bit grey: windows, stretching, rescaling, luminance. What all decoders and renderings share."""
 
 from typing import Any, Literal, TypeAlias
 

@@ -1,0 +1,301 @@
+"""Measured values -> grey levels of 8 bits, by one rule for all kinds of files.
+
+A slice keeps what was measured (`Measured`) beside the grey levels that were made of it. So the same slice can be
+shown to two models that were trained with different renderings or windows, without reading the file twice, and no
+decoder has to know of renderings. It costs 2 bytes a pixel for integers (4 for others) and 1 for the file's own
+display.
+
+The rendering "canonical" depends on values, modality and window alone, never on the kind of file:
+
+- CT in Hounsfield units (HU) is shown in the window that is asked for; the file's own window is ignored. The
+  window is plain arithmetic (what DICOM calls LINEAR_EXACT), as the simulated slices and most exported pictures
+  were written: DICOM's LINEAR is up to 3 grey levels off, and one level was seen to change an answer.
+- CT that is a picture already is shown as it is.
+- MR, also of 8 bits, is stretched from the 1st to the 99th percentile inside the head, slice by slice.
+- Where nobody says the modality, values that are plainly CT in HU are shown as such, pictures as they are, and
+  others are stretched as MR.
+
+The rendering "legacy" is what models of config format 1 were trained with: CT in HU in the window, everything else
+by the file's own window, or by percentiles of the slice or the volume, or from its minimum to its maximum.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stroke_hub.errors import UnreadableImage
+from stroke_hub.io.framing import find_head_mask
+from stroke_hub.io.geometry import Plane, View, make_square, turn_upright
+from stroke_hub.io.windowing import PERCENTILES, WINDOWS, Grey, Modality, Window, apply_window, rescale, stretch
+
+__all__ = [
+    "CT_SMALLEST",
+    "SHIFTED",
+    "Hounsfield",
+    "Measured",
+    "Rendering",
+    "compact",
+    "find_hounsfield",
+    "lay_out",
+    "render",
+    "sample",
+    "to_hounsfield",
+]
+
+Rendering: TypeAlias = Literal["canonical", "legacy"]
+
+SAMPLED = 250_000  # values that are looked at to tell units: of more, every k-th
+FEW = 20_000  # values that are enough for a rough scale, and to find the most frequent one
+LARGEST = 1e30  # beyond it squares and differences leave float32
+CT_AIR = (-1100.0, -900.0)  # HU: air as CT measures it
+CT_LARGEST = 31_000.0  # HU: no metal on an extended scale reaches it, only wrapped or padded values do
+CT_SMALLEST = -1024.0  # HU: what lies below is padding, and is air
+TISSUE = (-20.0, 100.0)  # HU of brain, fluid and fresh blood
+MIN_AIR = 0.05  # share of air in a picture of a head: in CT the corners alone are a fifth
+MAX_STRANGE = 0.02  # share of different values below air: an MR phase map has a third
+MIN_TISSUE = 0.2  # share of what is no air: a picture stretched over 12 bits has 3 % in these 120 values
+
+COARSE = (
+    "The pixels are more than twice as long as wide; the slice was resampled to squares and is coarse in one "
+    "direction."
+)
+SHIFTED = "The values are Hounsfield units stored with 1024 added; 1024 was subtracted."
+CT_PICTURE = (
+    "This CT slice is a picture, not Hounsfield units; it is shown as it is, and no window (brain, stroke, "
+    "subdural) was applied."
+)
+CT_UNITS = (
+    "The values of this CT slice are not Hounsfield units; they are shown from their minimum to their maximum, "
+    "and no window was applied."
+)
+MR_WINDOW = "The window was not applied: windows are for CT, and this slice is read as MR."
+NO_HU_WINDOW = "The window was not applied: the values are not Hounsfield units."
+UNKNOWN_PICTURE = 'Nothing says whether this is CT or MR, so it is shown as it is; pass modality="BT" or "MR".'
+UNKNOWN_VALUES = 'Nothing says whether this is CT or MR; it is scaled as MR is. Pass modality="BT" or "MR".'
+
+
+class Hounsfield(NamedTuple):
+    """How stored values become HU, if they are CT.
+
+    offset : to add. wrapped : whether negative values were stored with 4096 added.
+    evidence : "plain" where the values are CT also if nobody says so; "likely" where they are if somebody asks for
+        a window; "possible" where they are if somebody says that this is CT.
+    """
+
+    offset: float = 0.0
+    wrapped: bool = False
+    evidence: Literal["plain", "likely", "possible"] = "possible"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a file holds of one slice, before grey levels are chosen.
+
+    Parameters
+    ----------
+    values : (H, W) int16 or float32, finite; uint8 where the file holds a picture of 8 bits.
+    own : (H, W) uint8, as the file itself asks to be shown; None where that is a CT window.
+    hounsfield : how the values become HU if they are CT; None where they cannot be HU.
+    is_picture : whether the values are grey levels that somebody chose already.
+    plane, spacing : as `Slice` has them.
+    remarks : what reading found, one sentence each.
+    """
+
+    values: NDArray[Any]
+    own: Grey | None
+    hounsfield: Hounsfield | None = None
+    is_picture: bool = False
+    plane: Plane | None = None
+    spacing: float | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def compact(values: NDArray[Any]) -> NDArray[Any]:
+    """Store measured values as int16 where that is exact, else as float32.
+
+    What is not finite becomes the minimum. Values beyond 1e30 are divided by their largest: they have no unit.
+
+    Raises
+    ------
+    UnreadableImage : nothing is finite, or the values span more than a float holds.
+    """
+    if values.dtype in (np.int16, np.int8, np.uint8):
+        return values.astype(np.int16)
+    real = values.astype(np.float64)
+    finite = np.isfinite(real)
+    if not finite.any():
+        raise UnreadableImage("holds no finite pixel; export the slice again.")
+    low = float(real.min(where=finite, initial=np.inf))
+    high = float(real.max(where=finite, initial=-np.inf))
+    if not np.isfinite(high - low):
+        raise UnreadableImage("spans more than a float can hold; rescale the slice and try again.")
+    real[~finite] = low
+    if low >= -32768 and high <= 32767 and (np.rint(real) == real).all():
+        return real.astype(np.int16)
+    largest = max(abs(low), abs(high))
+    return (real / largest if largest > LARGEST else real).astype(np.float32)
+
+
+def lay_out(
+    measured: Measured, view: View | None, spacing: tuple[float, float] | None, max_pixels: int
+) -> Measured:
+    """Turn a slice upright and make its pixels squares.
+
+    Parameters
+    ----------
+    view : how it lies in the patient, or None where nobody says.
+    spacing : the height and the width of a stored pixel, in mm or any one unit; None where nobody says.
+
+    Raises
+    ------
+    UnreadableImage : the slice would be larger than `max_pixels`.
+    """
+    height, width = spacing or (1.0, 1.0)
+    if view is not None and view.is_transposed:
+        height, width = width, height
+    values, resampled = make_square(turn_upright(measured.values, view), height, width, max_pixels)
+    own = measured.own
+    if own is not None:
+        own = make_square(turn_upright(own, view), height, width, max_pixels)[0]
+    is_coarse = resampled and not 0.5 <= height / width <= 2
+    return replace(
+        measured,
+        remarks=(*measured.remarks, COARSE) if is_coarse else measured.remarks,
+        values=values,
+        own=own,
+        plane=view.plane if view else measured.plane,
+        spacing=min(height, width) if spacing and (resampled or abs(height / width - 1) < 0.02) else None,
+    )
+
+
+def sample(pages: list[NDArray[Any]]) -> NDArray[Any]:
+    """Take some values of all pages of a file, to tell their units."""
+    step = max(1, sum(page.size for page in pages) // SAMPLED)
+    return np.concatenate([page.ravel()[::step] for page in pages])
+
+
+def find_hounsfield(values: NDArray[Any]) -> Hounsfield | None:
+    """Tell whether values can be CT in HU, and how they are stored.
+
+    Parameters
+    ----------
+    values : any shape, finite; of a whole file, or a sample of it.
+
+    Returns
+    -------
+    None where they cannot be HU. Full-range HU is told by its air, as a peak near -1000: MR with a few negative
+    values, field maps and phase maps have none. Also told: HU with 1024 added, HU whose negative values wrapped
+    at 12 bits, and HU that was clipped or whose skull was stripped.
+    """
+    real = values.astype(np.float32).ravel()
+    real = np.where(real > CT_LARGEST, real - 65536, real)
+    floor = float(real.min())
+    above = real[real > floor]
+    if not above.size:
+        return None
+    # Padding is one value (scanners write -2000, -3024 or -32768): others below air are strange.
+    strange = float((above < CT_AIR[0]).mean())
+    air = float((values <= CT_AIR[1]).mean())
+    if air >= MIN_AIR and strange <= MAX_STRANGE and _share(above, -300.0, 300.0) > 0:
+        return Hounsfield(evidence="plain")
+    if strange > MAX_STRANGE:
+        return None
+    if floor >= 0 and _share(real, 4096 + CT_AIR[0], 4096 + CT_AIR[1]) >= MIN_AIR and real.max() <= 4095:
+        return Hounsfield(wrapped=True, evidence="likely")
+    if floor < -150:
+        return Hounsfield()
+    solid = real[real > 200]
+    if solid.size and _share(solid, 1024 + TISSUE[0], 1024 + TISSUE[1]) >= MIN_TISSUE:
+        return Hounsfield(offset=-1024.0, evidence="likely")
+    is_picture = float(real.max()) == 255 or float(real.max()) <= 1.5
+    few = real[:: max(1, real.size // FEW)]
+    kinds, counts = np.unique(few, return_counts=True)
+    brain = few[(few > floor) & (few != kinds[counts.argmax()])]  # what is cut away has one value
+    if not is_picture and brain.size and _share(brain, *TISSUE) >= 0.5 and 10 <= float(np.median(brain)) <= 80:
+        return Hounsfield()
+    return None
+
+
+def to_hounsfield(values: NDArray[Any], how: Hounsfield) -> NDArray[np.float32]:
+    """Turn stored values into HU; padding and what wrapped become air."""
+    real = values.astype(np.float32) + np.float32(how.offset)
+    if how.wrapped:
+        real = np.where(real >= 4096 + CT_AIR[0], real - 4096, real)
+    real = np.where(real > CT_LARGEST, real - 65536, real)
+    return np.asarray(np.maximum(real, CT_SMALLEST), np.float32)
+
+
+def render(
+    measured: Measured,
+    *,
+    modality: Modality | None = None,
+    window: Window | None = None,
+    rendering: Rendering = "canonical",
+) -> tuple[Grey, tuple[str, ...]]:
+    """Show measured values as 8-bit grey.
+
+    Parameters
+    ----------
+    modality : of the slice; None where nobody says.
+    window : for CT in HU; None is "brain".
+
+    Returns
+    -------
+    Grey levels (H, W) uint8, a copy; and what could not be done as asked or was guessed, one sentence each.
+    """
+    how = measured.hounsfield
+    if rendering == "legacy":
+        if measured.own is not None:
+            return measured.own.copy(), ()
+        return apply_window(to_hounsfield(measured.values, how or Hounsfield()), *WINDOWS[window or "brain"]), ()
+    if modality == "MR":
+        return _scale_head(measured.values), (MR_WINDOW,) if window else ()
+    evidence = how.evidence if how else None
+    is_hu = evidence == "plain" or (evidence == "likely" and window) or (evidence and modality == "BT")
+    if how is not None and is_hu:
+        centre, width = WINDOWS[window or "brain"]
+        grey = stretch(to_hounsfield(measured.values, how), centre - width / 2, centre + width / 2)
+        return grey, (SHIFTED,) if how.offset else ()
+    if modality == "BT":
+        grey = _show_picture(measured.values)
+        return grey, (CT_PICTURE if measured.is_picture else CT_UNITS,)
+    remarks = (NO_HU_WINDOW,) if window else ()
+    if measured.is_picture:
+        return _show_picture(measured.values), (*remarks, UNKNOWN_PICTURE)
+    return _scale_head(measured.values), (*remarks, UNKNOWN_VALUES)
+
+
+def _share(values: NDArray[Any], low: float, high: float) -> float:
+    return float(((values >= low) & (values <= high)).mean())
+
+
+def _show_picture(values: NDArray[Any]) -> Grey:
+    """Grey levels of any depth as 8 bits: those that are 0..255, 0..1 or 257 times 0..255 exactly."""
+    if values.dtype == np.uint8:
+        return values.copy()
+    low, high = float(values.min()), float(values.max())
+    if values.dtype.kind == "f" and low >= 0 and high <= 1:
+        return stretch(values, 0.0, 1.0)
+    if values.dtype.kind == "i" and low >= 0 and high <= 255:
+        return values.astype(np.uint8)
+    if low >= 0 and high <= 65535 and not (values % 257).any():
+        return (values // 257).astype(np.uint8)
+    return rescale(values)
+
+
+def _scale_head(values: NDArray[Any]) -> Grey:
+    """Stretch MR from its 1st to its 99th percentile inside the head; of the slice where there is no head."""
+    few = values.ravel()[:: max(1, values.size // FEW)]
+    low, high = (float(edge) for edge in np.percentile(few, (0.5, 99.5)))
+    if high > low:
+        mask = find_head_mask(stretch(values, low, high))
+        if mask is not None:
+            rows, columns = (
+                np.arange(side) * small // side for side, small in zip(values.shape, mask.shape, strict=True)
+            )
+            low, high = (float(edge) for edge in np.percentile(values[mask[np.ix_(rows, columns)]], PERCENTILES))
+    if not high > low:
+        low, high = float(values.min()), float(values.max())
+    return stretch(values, low, high)
