@@ -1,12 +1,12 @@
-"""What the programs share: a function becomes one, a dataset is found and spoken of, figures are told."""
+"""What the commands share: options from a signature, errors in a sentence, datasets found, figures told."""
 
 import functools
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import tyro
 
@@ -35,19 +35,28 @@ __all__ = [
     "tell_notes",
 ]
 
+
+class Command(Protocol):
+    """A function that takes the words of a command line; by default those that the process was started with."""
+
+    def __call__(self, arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
+        """Run the command, or exit with one sentence."""
+
+
 SAMPLE_FOLDER = Path("data/sample")
 SAMPLE_NOTE = "simulated slices, not patients"
 KAGGLE_NOTE = "Kaggle Multimodal Stroke Image Dataset"
 
 
-def program(function: Callable[..., None]) -> Callable[[], None]:
-    """A program of a function: arguments from its signature, one sentence for a user's mistake."""
+def program(function: Callable[..., None]) -> Command:
+    """Make a command of a function: options from its signature, one sentence for a user's mistake."""
 
     @functools.wraps(function)
-    def run() -> None:
+    def run(arguments: Sequence[str] | None = None, *, prog: str | None = None) -> None:
         logging.getLogger("huggingface_hub").setLevel("ERROR")  # a sentence of ours follows where it gives up
         try:
-            tyro.cli(function, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff))
+            config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+            tyro.cli(function, args=arguments, prog=prog, config=config)
         except StrokeHubError as error:
             sys.exit(f"error: {error}")
         except OSError as error:

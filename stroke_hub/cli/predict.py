@@ -1,18 +1,14 @@
 """The command predict: files, folders and archives -> a table."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from stroke_hub.cli.common import program
+from stroke_hub.cli.common import count_rows, program
 from stroke_hub.errors import RunError
 from stroke_hub.io.windowing import Window
 from stroke_hub.progress import say
-
-if TYPE_CHECKING:
-    pass
-from stroke_hub.cli.common import count_rows
 
 __all__ = ["predict_files"]
 
@@ -57,7 +53,7 @@ def predict_files(
         resume: go on where an interrupted run stopped, of the same files, unchanged since.
         engine: threads on all cores of this machine, or a Ray cluster: the one that RAY_ADDRESS names, or else
             one on this machine. Its workers must see model and files under the same paths.
-        backend: what computes; auto is onnx where there is no GPU, onnxruntime is installed and scripts/export.py
+        backend: what computes; auto is onnx where there is no GPU, onnxruntime is installed and `stroke-hub export`
             has written the model's onnx/, otherwise torch.
         precision: int8 is faster and rounded; it is of the backend onnx.
     """

@@ -1,6 +1,6 @@
 """The command train: audit, train, evaluate, explain, publish."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,16 +9,16 @@ import tyro
 from stroke_hub.cli.common import (
     find_data,
     program,
-    tell_export,
     tell_figures,
     tell_findings,
     tell_notes,
 )
+from stroke_hub.cli.push import PublishOptions, publish_run
 from stroke_hub.data.records import Records
 from stroke_hub.data.splits import apply_split
 from stroke_hub.errors import RunError
 from stroke_hub.progress import is_first, say
-from stroke_hub.runs.train_config import TrainConfig, describe_variant
+from stroke_hub.runs.train_config import AdvancedConfig, CommonConfig, TrainConfig, describe_variant
 from stroke_hub.training.distributed import Tracker, first_goes_first
 from stroke_hub.training.fit import fit
 
@@ -26,69 +26,53 @@ __all__ = ["train_and_push"]
 
 
 @dataclass(frozen=True)
-class PublishOptions:
-    """How --push-to publishes a run."""
+class RunOptions:
+    """How the dataset is divided and what a run says of itself."""
 
-    private: bool = False
-    """The repository, where it is made here, is private."""
-    create_pr: bool = False
-    """Open a pull request instead of committing."""
-    revision: Annotated[str | None, tyro.conf.arg(metavar="BRANCH")] = None
-    """The branch to commit to, instead of main."""
-    tag: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """The tag of the commit; by default weights- and the first 8 digits of the weights' SHA-256."""
-    update_card: bool = False
-    """Renew the numbers in a card that was edited on the Hub."""
-    half: bool = False
-    """Store the weights as float16: half the download."""
-    with_checkpoints: bool = False
-    """Upload the checkpoints too."""
-    with_onnx: bool = False
-    """Export to ONNX, where that is not done, and upload onnx/ too."""
-    dry_run: bool = False
-    """Only say what would be uploaded; no request is made."""
-
-    def __post_init__(self) -> None:
-        if self.create_pr and (self.revision or self.tag):
-            raise RunError("--create-pr goes to main and gets no tag; leave --revision and --tag out.")
+    data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = ""
+    """Words that every figure and report of this run carries, for example what the data stand for."""
+    drop_leaks: bool = False
+    """Leave training images out that stand in test too; the audit looks for them in any case."""
+    split_file: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None
+    """Divide the dataset as the split.csv of another run does."""
+    tracker: Annotated[Tracker | None, tyro.conf.arg(metavar="trackio|tensorboard|wandb")] = None
+    """Pass the figures of every epoch on; nothing leaves the machine unless its own settings say so."""
+    checkpoint_minutes: float = 10.0
+    """How much work a crash may cost, in minutes; there is a checkpoint after every epoch too."""
 
 
 @program
 def train_and_push(
     *,
-    config: TrainConfig = TrainConfig(),  # noqa: B008  frozen
     data: Literal["sample", "kaggle"] | None = None,
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
-    data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     push_to: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None,
-    publishing: PublishOptions = PublishOptions(),
-    drop_leaks: bool = False,
-    split_file: Annotated[Path | None, tyro.conf.arg(metavar="FILE.csv")] = None,
     folds: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
-    tracker: Annotated[Tracker | None, tyro.conf.arg(metavar="trackio|tensorboard|wandb")] = None,
-    checkpoint_minutes: float = 10.0,
+    training: CommonConfig = CommonConfig(),  # noqa: B008  frozen
+    publishing: PublishOptions = PublishOptions(),  # noqa: B008
+    advanced: RunOptions = RunOptions(),
+    advanced_training: AdvancedConfig = AdvancedConfig(),  # noqa: B008
 ) -> None:
-    """Audit a dataset, train on it, measure on its test slices once, explain, and push to the Hub if asked to.
+    """Train on a dataset: audit it, train, measure on the test slices once, explain, and publish if asked to.
 
     A finished run is not trained again; an interrupted one goes on.
 
     Args:
-        config: what decides the training.
         data: sample: simulated slices, made on the spot; kaggle: the Multimodal Stroke Image Dataset, downloaded
             where no --data-dir is given. Without both, kaggle is meant.
         data_dir: a dataset folder in the Kaggle layout, or where the sample dataset goes.
-        data_note: words that every figure and report of this run carries, for example what the data stand for.
         run_dir: the run folder; by default runs/<dataset>-<preset>-<recipe>-seed<seed> and what sets it apart.
-        push_to: a Hub repository, as owner/name; name and right to write are checked before the training.
-        publishing: how it is published.
-        drop_leaks: leave training images out that stand in test too; the audit looks for them in any case.
-        split_file: divide the dataset as the split.csv of another run does.
+        push_to: publish the run as this Hub repository; name and right to write are checked before the training.
         folds: grouped cross-validation on the training slices instead: a run a fold, out-of-fold predictions, the
             test slices left alone.
-        tracker: passes the figures of every epoch on; nothing leaves the machine unless its own settings say so.
-        checkpoint_minutes: how much work a crash may cost; there is a checkpoint after every epoch too.
+        training: what most trainings set.
+        publishing: how --push-to publishes the run.
+        advanced: what few runs set.
+        advanced_training: what few trainings set.
     """
+    config = TrainConfig(**vars(training), **vars(advanced_training))
+    drop_leaks, split_file = advanced.drop_leaks, advanced.split_file
     config.resolve()  # what cannot be shows before the audit
     if folds is not None and folds < 2:
         raise RunError(f"folds is {folds}, but must be at least 2.")
@@ -107,7 +91,7 @@ def train_and_push(
         if not publishing.dry_run:
             check_access(push_to, create_pr=publishing.create_pr)
     with first_goes_first():
-        records, name, note = find_data(data, data_dir, data_note)
+        records, name, note = find_data(data, data_dir, advanced.data_note)
     tell_notes(records)
     variant = describe_variant(config)
     run_dir = run_dir or Path("runs") / _name_run(name, config, folds)
@@ -120,7 +104,7 @@ def train_and_push(
     if folds:
         _cross_validate(config, kept, run_dir, folds)
         return
-    fit(config, kept, run_dir, tracker=tracker, checkpoint_minutes=checkpoint_minutes)
+    fit(config, kept, run_dir, tracker=advanced.tracker, checkpoint_minutes=advanced.checkpoint_minutes)
     if not is_first():
         return
     if not (run_dir / AUDIT_FILE).is_file():
@@ -128,25 +112,7 @@ def train_and_push(
     options = ["--drop-leaks"] * drop_leaks + (["--split-file", split_file.name] if split_file else [])
     _evaluate_once(run_dir, kept, name, "; ".join(filter(None, (note, variant))), options)
     if push_to:
-        from stroke_hub.deploy.publish import publish
-
-        if publishing.with_onnx:
-            _export_once(run_dir, kept, name)
-        address = publish(run_dir, push_to, **asdict(publishing))
-        say(f"published: {address}" if address else "nothing was published, as this was a dry run.")
-
-
-def _export_once(run_dir: Path, records: Records, name: str) -> None:
-    """Export a run and measure that on its test slices, unless its weights are exported already."""
-    from stroke_hub.deploy.export import export
-    from stroke_hub.files import hash_file
-    from stroke_hub.inference.onnx_model import FOLDER, read_export
-    from stroke_hub.models.weights import WEIGHTS_FILE
-
-    record = read_export(run_dir)
-    if record is None or record["weights_sha256"] != hash_file(run_dir / WEIGHTS_FILE):
-        record = export(run_dir, records=records, name=name)
-    tell_export(record, run_dir / FOLDER)
+        publish_run(run_dir, push_to, publishing, records=kept, name=name)
 
 
 def _cross_validate(config: TrainConfig, records: Records, run_dir: Path, folds: int) -> None:

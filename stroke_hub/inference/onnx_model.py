@@ -59,7 +59,7 @@ EXPORT_FILE = "export.json"
 FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
 EXPORT_VERSION = 2
 EXPORT_LIMIT = 100_000  # bytes; ours are of some hundred
-AGAIN = "export it again with scripts/export.py, or use backend='torch'"
+AGAIN = "export it again with `stroke-hub export`, or use backend='torch'"
 PREDICTS_ONLY = "This export predicts only, as its model has no closed form; explain with backend='torch'."
 KEY = "stroke_hub"  # of the graph's metadata
 # the outputs: how far a slice is from the training slices, and fields of relevance.Relevance
@@ -180,7 +180,8 @@ class ExportedModel:
         record = read_export(name, revision, options)
         if record is None:
             raise ModelFormatError(
-                f"{model}: has no {FOLDER}/{EXPORT_FILE}; export it with scripts/export.py, or use backend='torch'."
+                f"{model}: has no {FOLDER}/{EXPORT_FILE}; "
+                "export it with `stroke-hub export`, or use backend='torch'."
             )
         if precision not in record["files"]:
             raise ModelFormatError(f"{model}: was not exported as {precision}; {AGAIN}.")
@@ -328,12 +329,12 @@ def check_export(run: Path, weights_sha256: str) -> None:
     """
     record = read_export(run)
     if record is None:
-        raise RunError(f"{run}: has no {FOLDER} to publish; export it with scripts/export.py, or leave that out.")
+        raise RunError(f"{run}: has no {FOLDER} to publish; export it with `stroke-hub export`, or leave that out.")
     files = {precision: run / FOLDER / FILES[precision] for precision in record["files"]}
     whole = all(file.is_file() and hash_file(file) == record["files"][p] for p, file in files.items())
     if record["weights_sha256"] != weights_sha256 or not whole:
         raise RunError(
-            f"{run}: its {FOLDER} is damaged or of other weights; export it again with scripts/export.py."
+            f"{run}: its {FOLDER} is damaged or of other weights; export it again with `stroke-hub export`."
         )
 
 

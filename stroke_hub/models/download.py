@@ -1,5 +1,6 @@
 """Download one file of a Hub repository, or find it in the cache."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,16 @@ from stroke_hub.errors import HubError, ModelFormatError
 
 __all__ = ["download"]
 
+REPOSITORY = re.compile(
+    r"[\w-][\w.-]*/[\w-][\w.-]*"
+)  # a path that is no folder here begins with . or /, or is longer
+FILE_SUFFIXES = (".safetensors", ".json", ".onnx", ".pth", ".png", ".dcm", ".csv")
+
 
 def download(repo: str, file: str, revision: str | None, options: dict[str, Any]) -> Path:
     """Download one file of a Hub repository and give its path in the cache; `options` as in `hf_hub_download`."""
+    if not REPOSITORY.fullmatch(repo) or repo.endswith(FILE_SUFFIXES):  # no request is needed to tell
+        raise HubError(f"{repo[:200]}: is neither a folder nor a Hub repository like owner/name.")
     try:
         return Path(hf_hub_download(repo, file, revision=revision, **options))
     except HFValidationError:

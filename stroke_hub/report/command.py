@@ -25,7 +25,7 @@ def build_command(report: Mapping[str, Any], *, installed: bool = False) -> list
     data, model, training = report["data"], report["model"], report["training"]
     note = str(data["note"])
     if training is None:
-        words = ["stroke-hub-evaluate"] if installed else ["python", "scripts/evaluate.py"]
+        words = ["stroke-hub", "evaluate"] if installed else ["python", "scripts/evaluate.py"]
         words += ["--model", str(model["source"] or "MODEL")]
         if model["revision"]:
             words += ["--revision", str(model["revision"])]
@@ -34,7 +34,7 @@ def build_command(report: Mapping[str, Any], *, installed: bool = False) -> list
             words += ["--split", str(data["split"])]
     else:
         known = data["name"] in ("sample", "kaggle")
-        words = ["stroke-hub-train"] if installed else ["python", "scripts/train_and_push.py"]
+        words = ["stroke-hub", "train"] if installed else ["python", "scripts/train_and_push.py"]
         words += ["--data", str(data["name"])] if known else ["--data-dir", "FOLDER"]
         given = _choose_options(training)
         for option in fields(TrainConfig):

@@ -30,7 +30,7 @@ def warn(report: dict[str, Any]) -> list[str]:
     if overall["accuracy"] is not None and overall["accuracy"] >= SUSPICIOUS:
         warnings.append(
             f"An accuracy of {overall['accuracy']:.1%} is more often a leak than a discovery: look for slices of "
-            "one patient, or copies, on both sides of the split (scripts/audit.py) before believing it."
+            "one patient, or copies, on both sides of the split (`stroke-hub audit`) before believing it."
         )
     if overall["groups"] == overall["n"] and overall["n"]:
         warnings.append(

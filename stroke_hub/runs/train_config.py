@@ -10,7 +10,7 @@ from stroke_hub.errors import RunError
 from stroke_hub.metrics.calibration import Calibration, OperatingPoint
 from stroke_hub.models.presets import PRESETS
 
-__all__ = ["ResolvedConfig", "TrainConfig", "describe_variant"]
+__all__ = ["AdvancedConfig", "CommonConfig", "ResolvedConfig", "TrainConfig", "describe_variant"]
 
 GIVEN = "init-from"  # what cnn_weights and vit_weights say of weights that another run gave
 FLOAT = tyro.conf.arg(metavar="FLOAT")
@@ -19,24 +19,14 @@ WEIGHTS = tyro.conf.arg(metavar="imagenet|random|FILE")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides what training gives; written beside the weights as train_config.json."""
+class CommonConfig:
+    """What most trainings set."""
 
     preset: Literal["full", "compact", "tiny"] = "full"
     """full: ResNet50 + ViT-B/16, the seed's model; compact: for small GPUs; tiny: seconds on two cores."""
     recipe: Literal["plain", "seed", "robust"] = "plain"
     """plain: padded squares, each branch's own statistics; seed: the notebook's (stretched, mean = std = 0.5);
     robust: plain, and every ingredient below, each of which has its own switch."""
-    cnn: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """timm name of the CNN, instead of the preset's."""
-    vit: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """timm name of the vision transformer, instead of the preset's."""
-    cnn_weights: Annotated[str | None, WEIGHTS] = None
-    """imagenet (the default; random for tiny), random, or a safetensors file."""
-    vit_weights: Annotated[str | None, WEIGHTS] = None
-    """The same for the transformer."""
-    init_from: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
-    """Start from the weights of this run folder, head included, instead: same backbones, any image size."""
     image_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Side of the square input in pixels, instead of the preset's."""
     epochs: int = 35
@@ -45,6 +35,25 @@ class TrainConfig:
     """Slices a step, of all processes together."""
     learning_rate: Annotated[float | None, FLOAT] = None
     """AdamW's, at its highest. plain, seed, robust: 3e-4; a probe: 1e-3."""
+    cnn_weights: Annotated[str | None, WEIGHTS] = None
+    """imagenet (the default; random for tiny), random, or a safetensors file."""
+    vit_weights: Annotated[str | None, WEIGHTS] = None
+    """The same for the transformer."""
+    seed: int = 0
+    """Decides the validation split, the first weights, the order and the augmentation. The same seed gives the same
+    model on the same machine with the same number of threads (OMP_NUM_THREADS): sums are rounded in their order."""
+
+
+@dataclass(frozen=True)
+class AdvancedConfig:
+    """What few trainings set."""
+
+    cnn: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """timm name of the CNN, instead of the preset's."""
+    vit: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """timm name of the vision transformer, instead of the preset's."""
+    init_from: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
+    """Start from the weights of this run folder, head included, instead: same backbones, any image size."""
     weight_decay: Annotated[float | None, FLOAT] = None
     """AdamW's. plain, seed: 1e-4; robust: 0.05."""
     decay_norms: Annotated[bool | None, SWITCH] = None
@@ -96,11 +105,13 @@ class TrainConfig:
     plain, robust: platt; seed: none."""
     operating_point: OperatingPoint = "half"
     """What the model's threshold is: a probability of 0.5, or chosen on the validation slices (see the report)."""
-    seed: int = 0
-    """Decides the validation split, the first weights, the order and the augmentation. The same seed gives the same
-    model on the same machine with the same number of threads (OMP_NUM_THREADS): sums are rounded in their order."""
     limit: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Take only this many slices of each split, spread evenly: for a quick try."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(AdvancedConfig, CommonConfig):
+    """Everything that decides what training gives; written beside the weights as train_config.json."""
 
     def resolve(self) -> "ResolvedConfig":
         """Fill in every default that hangs on the preset or the recipe.

@@ -348,13 +348,13 @@ def test_the_command_gives_the_training_again(card: str, report: dict[str, Any])
     commands = next(token.content for token in read_sections(card)["How to reproduce"] if token.type == "fence")
     install, train, evaluate = (shlex.split(line) for line in commands.splitlines())
     assert install == ["pip", "install", f"stroke-hub=={report['stroke_hub']}"]
-    assert train[:3] == ["stroke-hub-train", "--data", "sample"]
+    assert train[:4] == ["stroke-hub", "train", "--data", "sample"]
     assert train[-2:] == ["--data-note", NOTE]
-    config = tyro.cli(TrainConfig, args=train[3:-2])
+    config = tyro.cli(TrainConfig, args=train[4:-2])
     resolved = {key: report["training"][key] for key in vars(config)}
     assert vars(config.resolve()) == resolved
-    assert len(train[3:-2]) == 2 * sum(value != getattr(TrainConfig(), key) for key, value in vars(config).items())
-    assert evaluate[:3] == ["stroke-hub-evaluate", "--model", "owner/name"]
+    assert len(train[4:-2]) == 2 * sum(value != getattr(TrainConfig(), key) for key, value in vars(config).items())
+    assert evaluate[:4] == ["stroke-hub", "evaluate", "--model", "owner/name"]
     assert evaluate[-1] == "--compare"
 
 
