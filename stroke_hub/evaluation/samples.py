@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from stroke_hub.io.slices import fit_square, load_slices
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.report.heatmaps import draw_components, draw_explanations
 from stroke_hub.report.plots import save_figures
+from stroke_hub.runs.report import Report
 
 __all__ = ["choose_samples", "explain_samples", "find_mask"]
 
@@ -41,7 +41,7 @@ def explain_samples(
     model: ResNetViT,
     table: pd.DataFrame,
     results: pd.DataFrame,
-    report: dict[str, Any],
+    report: Report,
     root: Path,
     folder: Path,
 ) -> None:
@@ -51,14 +51,14 @@ def explain_samples(
     ----------
     table, results : the test slices and their results table, in one order.
     """
-    note = report["data"]["note"]
+    note = report.data.note
     chosen = choose_samples(results)["image_path"].tolist()
     explanations, titles, masks = _explain(model, table, chosen, results, root)
     pictures: dict[str, Callable[[], Figure]] = {
         "explanations": lambda: draw_explanations(explanations, titles, masks=masks, note=note),
         "component_summary": lambda: draw_components(explanations, titles, note=note),
     }
-    wrong = [error["path"] for error in report["errors"][:SHOWN_ERRORS]]
+    wrong = [error.path for error in report.errors[:SHOWN_ERRORS]]
     if wrong:
         shown, names, outlines = _explain(model, table, wrong, results, root)
         pictures["errors"] = lambda: draw_explanations(shown, names, masks=outlines, note=note)

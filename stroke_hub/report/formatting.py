@@ -1,9 +1,9 @@
 """How numbers are written, and what metrics, parts, baselines and measures are called."""
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
 
-from stroke_hub.runs.report import Part, Report
+from stroke_hub.runs.report import DeLong, Interval, Part, Report
 
 __all__ = [
     "BASELINES",
@@ -45,15 +45,17 @@ POINT_TITLES = {
 }
 
 
-class Estimate(Protocol):
-    """A figure with its interval, as the report has them."""
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval, for what is no `Interval` of the report.
 
-    @property
-    def value(self) -> float | None: ...
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
+    undefined : why there is no value or no interval.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    undefined: str | None = None
 
 
 def list_parts(test: dict[str, Part]) -> list[tuple[str, Part]]:
@@ -108,19 +110,21 @@ def format_interval(
     return number(value) if low is None or high is None else f"{number(value)} [{number(low)}, {number(high)}]"
 
 
-def say_interval(interval: Estimate) -> str:
+def say_interval(interval: Interval | DeLong | Estimate) -> str:
     """Write a figure of the report with its interval, for a sentence: "0.857 [0.581, 0.966]"."""
     return format_interval(interval.value, interval.low, interval.high)
 
 
-def show_interval(interval: Estimate | None, sign: bool = False) -> str:
+def show_interval(interval: Interval | DeLong | Estimate | None, sign: bool = False) -> str:
     """Write a figure of the report with its interval, for a table, or why there is none."""
     if interval is None:
         return "not defined"
-    reason = getattr(interval, "undefined", None)
+    reason = interval.undefined
     if interval.value is None:
         return show_number(None, reason)
-    words = format_interval(interval.value, interval.low, interval.high, number=_show_signed if sign else show_number)
+    words = format_interval(
+        interval.value, interval.low, interval.high, number=_show_signed if sign else show_number
+    )
     if interval.low is None or interval.high is None:
         return f"{words} (interval not defined{f': {reason}' if reason else ''})"
     return words.replace(", ", ",\N{NO-BREAK SPACE}")  # no line ends inside the brackets
@@ -156,7 +160,7 @@ def _hundred(value: float) -> str:
     return str(share)
 
 
-def _range(interval: Estimate) -> str:
+def _range(interval: Interval | DeLong | Estimate) -> str:
     """Write an interval as how many of 100, for a sentence; empty where there is none."""
     if interval.low is None or interval.high is None:
         return ""

@@ -36,11 +36,7 @@ def warn(report: Report) -> list[str]:
             "No slice is known to share a patient with another: every slice was taken for a patient of its own. "
             "If that is not so, the intervals are too narrow and the split may leak."
         )
-    few = {
-        of: overall.intervals[name].groups
-        for name, of in RATES.items()
-        if overall.intervals[name].groups
-    }
+    few = {of: overall.intervals[name].groups for name, of in RATES.items() if overall.intervals[name].groups}
     few = {of: groups for of, groups in few.items() if groups < FEW_GROUPS}
     if few:
         words = " and ".join(f"{of} come from {groups} patients" for of, groups in few.items())
@@ -160,9 +156,7 @@ def _describe_calibration(report: Report) -> list[str]:
     before = report.test["overall"].calibration.before.ece
     if after.ece is None or before is None:
         return []
-    words = (
-        f"Stated probabilities are off by {100 * after.ece:.1f} points on average (expected calibration error)"
-    )
+    words = f"Stated probabilities are off by {100 * after.ece:.1f} points on average (expected calibration error)"
     if fitted:
         words += (
             f"; before the calibration (temperature {fitted.temperature:.2f}, shift {fitted.shift:+.2f} in "
@@ -181,8 +175,8 @@ def _describe_baselines(report: Report) -> list[str]:
         return []
     _, name, auroc, gap = max(simple, key=lambda row: row[0])
     return [
-        f"The best simple rule ({BASELINES[name]}) reaches an AUROC of {say_interval(auroc)}; the model's minus that "
-        f"is {say_interval(gap)}."
+        f"The best simple rule ({BASELINES[name]}) reaches an AUROC of {say_interval(auroc)}; the model's minus "
+        f"that is {say_interval(gap)}."
     ]
 
 
@@ -198,7 +192,5 @@ def _describe_novelty(report: Report) -> list[str]:
 
 def _find_unbeaten(baselines: list[Baseline]) -> list[Baseline]:
     """List the simple rules whose AUROC the model's does not clearly exceed."""
-    differences = [
-        (row, row.difference.auroc) for row in baselines if row.difference and row.name in SIMPLE
-    ]
+    differences = [(row, row.difference.auroc) for row in baselines if row.difference and row.name in SIMPLE]
     return [row for row, gap in differences if gap.value is not None and (gap.low is None or gap.low <= 0)]

@@ -442,7 +442,7 @@ EMPTY: dict[str, Any] = {  # the keys that a part without slices lacks, and what
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Part(_Record):
-    """The figures of all test slices or of one modality's. Without a slice, the keys from `auroc` to `classes` miss.
+    """The figures of all test slices, or of one modality's; without a slice, four of the keys are missing.
 
     n, n_stroke : how many slices, and how many with stroke.
     threshold : the probability from which a slice was called Stroke.
@@ -672,7 +672,7 @@ class Report(_Record):
 
         Raises
         ------
-        RunError : a key is missing or of a wrong type, or the schema version is another; the sentence names the key.
+        RunError : a key is missing or of a wrong type, or the schema version is another.
         """
         try:
             return TypeAdapter(cls).validate_json(text)
@@ -713,7 +713,10 @@ def read_report(run_dir: str | Path) -> Report:
 
 
 def find_report(model: str | Path, revision: str | None = None) -> Report | None:
-    """Find the report that a run folder or a Hub repository has of its model; None where it has none of this version."""
+    """Find the report that a run folder or a Hub repository has of its model.
+
+    None where it has none of this schema version.
+    """
     try:
         if Path(model).is_dir():
             return read_report(model)
