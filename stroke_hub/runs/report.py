@@ -235,7 +235,7 @@ class Finding(_Record):
     counts : the numbers of the sentence.
     """
 
-    level: Literal["error", "warning", "note"]
+    level: str
     sentence: str
     counts: dict[str, float | int]
 
