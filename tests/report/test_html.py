@@ -90,11 +90,11 @@ def part(n: int, strokes: int, groups: int) -> dict[str, Any]:
 
 def empty_part() -> dict[str, Any]:
     """A part without slices, as `measure_parts` gives it."""
-    whole, found = part(5, 0, 5), {"ece": None, "log_loss": None, "brier": dict.fromkeys(BRIER), "bins": []}
+    found = {"ece": None, "log_loss": None, "brier": dict.fromkeys(BRIER), "bins": []}
     return {"n": 0, "n_stroke": 0, "threshold": 0.5, "accuracy": None, "undefined": "no images", "groups": 0} | {
         "intervals": {name: interval(None) for name in METRICS},
         "delong": {"value": None, "low": None, "high": None, "method": "DeLong, logit", "undefined": "one class"},
-        "operating_points": {name: undefined_point() for name in whole["operating_points"]},
+        "operating_points": {name: undefined_point() for name in ("half", "youden", "sensitivity95")},
         "calibration": {"before": found, "after": found},
         "net_benefit": {"threshold": [], "model": [], "treat_all": []},
     }
@@ -107,7 +107,7 @@ def audit(*findings: dict[str, Any]) -> dict[str, Any]:
 
 def undefined_point() -> dict[str, Any]:
     values = {"ppv": interval(None), "npv": interval(None)}
-    at_prevalence = {p: values for p in ("0.05", "0.2", "0.5")}
+    at_prevalence = dict.fromkeys(("0.05", "0.2", "0.5"), values)
     return {"threshold": 0.5, **{name: interval(None) for name in RATES}, "at_prevalence": at_prevalence}
 
 
@@ -197,7 +197,9 @@ def whole_report() -> dict[str, Any]:
         ],
         "random_labels": {"shuffles": 20, "aurocs": [0.5] * 20, "mean": 0.503, "low": 0.47, "high": 0.53}
         | {"true_labels": 0.961, "words": "A head was fitted to shuffled labels."},
-        "audit": audit({"level": "warning", "sentence": "2 slices stand in train and test.", "counts": {"slices": 2}}),
+        "audit": audit(
+            {"level": "warning", "sentence": "2 slices stand in train and test.", "counts": {"slices": 2}}
+        ),
         "half": {"max_probability_change": 0.0045},
         "novelty": {"limit": 1.7, "median": 0.9, "unusual": 7, "share": 0.0125},
         "errors": [
