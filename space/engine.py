@@ -18,6 +18,7 @@ import stroke_hub
 
 if TYPE_CHECKING:
     from stroke_hub import Predictor
+    from stroke_hub.runs.report import Report
 
 __all__ = ["METHODS", "TARGETS", "Engine", "Settings", "choose_examples", "choose_model"]
 
@@ -89,7 +90,7 @@ class Engine:
 
     def __init__(self, name: str | None, revision: str | None = None, examples: Path | None = None) -> None:
         self.name, self.revision, self.folder = name, revision, examples
-        self.report: dict[str, Any] | None = None
+        self.report: Report | None = None
         self.examples: dict[str, stroke_hub.Slice] = {}
         self.error = ""
         self._model: Predictor | None = None
@@ -202,7 +203,7 @@ class Engine:
     @property
     def note(self) -> str:
         """What the report says of the data, "" where it says nothing."""
-        return str(self.report["data"]["note"]) if self.report else ""
+        return self.report.data.note if self.report else ""
 
     def describe(self) -> dict[str, Any]:
         """What was asked: model, commit, weights, versions. No path of this machine."""
@@ -211,7 +212,7 @@ class Engine:
         return {
             "model": Path(str(self.name)).name if Path(str(self.name)).is_dir() else str(self.name),
             "commit": model.commit,
-            "weights_sha256": report["model"]["weights_sha256"] if report else None,
+            "weights_sha256": report.model.weights_sha256 if report else None,
             "classes": ["Normal", "Stroke"],
             "threshold": self.threshold,
             "distance_limit": limit if limit < float("inf") else None,

@@ -2,23 +2,17 @@
 
 import math
 from html import escape
-from typing import Any
 
 from charts import Line, draw_chart
 from engine import Engine
 
+from stroke_hub.report.formatting import METRIC_TITLES, PART_TITLES, say_interval
+from stroke_hub.runs.report import Curve, Interval, Part, Report
+
 __all__ = ["describe_model"]
 
-PARTS = {"overall": "All", "BT": "CT (BT)", "MR": "MR"}
 STYLES = {"overall": "one", "BT": "two", "MR": "three"}
-MEASURES = {
-    "auroc": "AUROC",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "accuracy": "Accuracy",
-}
+MEASURES = ("auroc", "sensitivity", "specificity", "ppv", "npv", "accuracy")
 LIMITS = (
     "It judges one slice by itself and knows nothing of the rest of the scan or of the patient.",
     "Every input gets an answer, even one that shows no brain; heed the warning on unusual ones.",
@@ -34,9 +28,9 @@ def describe_model(engine: Engine) -> str:
     if report is None:
         words = "This model has no report: how good it is, nobody knows."
         return f'<div class="page report">{about}<p class="notice">{words}</p></div>'
-    tests = {part: report["test"][part] for part in PARTS if report["test"].get(part)}
-    warnings = "".join(f'<p class="notice">{escape(str(words))}</p>' for words in report.get("warnings") or [])
-    said = "".join(f"<li>{escape(str(words))}</li>" for words in report.get("words") or [])
+    tests = report.test
+    warnings = "".join(f'<p class="notice">{escape(words)}</p>' for words in report.warnings)
+    said = "".join(f"<li>{escape(words)}</li>" for words in report.words)
     limits = "".join(f"<li>{words}</li>" for words in (*LIMITS, *_say_novelty(report)))
     return f"""<div class="page report">{about}{warnings}
 <h2>By modality</h2>{_describe_parts(tests)}
@@ -48,12 +42,11 @@ def describe_model(engine: Engine) -> str:
 {f"<details><summary>The report in sentences</summary><ul>{said}</ul></details>" if said else ""}</div>"""
 
 
-def _say_novelty(report: dict[str, Any]) -> list[str]:
+def _say_novelty(report: Report) -> list[str]:
     """How often the warning on unusual slices is wrong on slices of the same kind."""
-    share = (report.get("novelty") or {}).get("share")
-    return (
-        [] if share is None else [f"The warning on unusual slices is given to {share:.1%} of the test slices, too."]
-    )
+    if report.novelty is None:
+        return []
+    return [f"The warning on unusual slices is given to {report.novelty.share:.1%} of the test slices, too."]
 
 
 def _describe_source(engine: Engine) -> str:
@@ -66,10 +59,9 @@ def _describe_source(engine: Engine) -> str:
         links = (f'<a href="{address}/{place}" rel="noopener">{words}</a>' for words, place in places.items())
         rows["On the Hub"] = " · ".join(links)
     if report:
-        rows["Weights"] = f"<code>SHA-256 {escape(report['model']['weights_sha256'])}</code>"
-        data = report["data"]
-        rows["Measured on"] = escape(", ".join(filter(None, (data["name"], data["note"]))))
-        rows["Backbones"] = escape(f"{report['model']['cnn']} and {report['model']['vit']}")
+        rows["Weights"] = f"<code>SHA-256 {escape(report.model.weights_sha256 or 'not recorded')}</code>"
+        rows["Measured on"] = escape(", ".join(filter(None, (report.data.name, report.data.note))))
+        rows["Backbones"] = escape(f"{report.model.cnn} and {report.model.vit}")
     rows["Image size"] = f"{about['image_size']} × {about['image_size']} pixels"
     rows["Computed by"] = escape(about["backend"])
     rows["Threshold"] = f"{about['threshold']:.3f}"
@@ -78,21 +70,18 @@ def _describe_source(engine: Engine) -> str:
     return f'<h2>What answers here</h2><div class="wide"><table>{body}</table></div>'
 
 
-def format_interval(interval: dict[str, Any] | None) -> str:
-    """A value with its 95 % interval."""
-    if not interval or interval.get("value") is None:
-        return "not defined"
-    low, high = interval.get("low"), interval.get("high")
-    reach = "" if low is None or high is None else f" <small>[{low:.3f}, {high:.3f}]</small>"
-    return f"{interval['value']:.3f}{reach}"
+def _show_interval(interval: Interval | None) -> str:
+    """Write a value with its 95 % interval in smaller letters."""
+    value, space, reach = (say_interval(interval) if interval else "not defined").partition(" [")
+    return f"{value} <small>[{reach}</small>" if space else value
 
 
-def _describe_parts(tests: dict[str, Any]) -> str:
-    head = "".join(f'<th scope="col">{PARTS[part]}</th>' for part in tests)
-    rows = [("Slices (strokes)", [f"{test['n']:,} ({test['n_stroke']:,})" for test in tests.values()])]
-    rows.append(("Patients or groups", [f"{test['groups']:,}" for test in tests.values()]))
-    for key, name in MEASURES.items():
-        rows.append((name, [format_interval(test["intervals"].get(key)) for test in tests.values()]))
+def _describe_parts(tests: dict[str, Part]) -> str:
+    head = "".join(f'<th scope="col">{PART_TITLES[part]}</th>' for part in tests)
+    rows = [("Slices (strokes)", [f"{test.n:,} ({test.n_stroke:,})" for test in tests.values()])]
+    rows.append(("Patients or groups", [f"{test.groups:,}" for test in tests.values()]))
+    for key in MEASURES:
+        rows.append((METRIC_TITLES[key], [_show_interval(test.intervals[key]) for test in tests.values()]))
     body = "".join(
         f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
         for name, cells in rows
@@ -104,79 +93,76 @@ def _describe_parts(tests: dict[str, Any]) -> str:
     )
 
 
-def _describe_confusion(test: dict[str, Any]) -> str:
-    c = test["confusion"]
+def _describe_confusion(test: Part) -> str:
+    c = test.confusion
     return f"""<table class="confusion"><caption>Test slices, all modalities</caption>
 <thead><tr><td></td><th scope="col">called Stroke</th><th scope="col">called Normal</th></tr></thead><tbody>
-<tr><th scope="row">Stroke</th><td class="right">{c["tp"]:,}</td><td class="wrong">{c["fn"]:,}</td></tr>
-<tr><th scope="row">Normal</th><td class="wrong">{c["fp"]:,}</td><td class="right">{c["tn"]:,}</td></tr>
+<tr><th scope="row">Stroke</th><td class="right">{c.tp:,}</td><td class="wrong">{c.fn:,}</td></tr>
+<tr><th scope="row">Normal</th><td class="wrong">{c.fp:,}</td><td class="right">{c.tn:,}</td></tr>
 </tbody></table>"""
 
 
-def _describe_points(report: dict[str, Any]) -> str:
+def _describe_points(report: Report) -> str:
     rows = ""
-    for name, point in report["operating_points"].items():
-        measured = report["test"]["overall"]["operating_points"].get(name) or {}
-        chosen = report["model"].get("operating_point") == name
-        threshold = point.get("threshold")
-        if threshold is None:
+    for name, point in report.operating_points.items():
+        measured = report.test["overall"].operating_points.get(name)
+        if point.threshold is None or measured is None:
             continue
-        words = str(point.get("words", name)) + (" (in use)" if chosen else "")
+        words = point.words + (" (in use)" if report.model.operating_point == name else "")
         rows += (
-            f'<tr><th scope="row">{escape(words[0].upper() + words[1:])}</th><td>{threshold:.3f}</td>'
-            f"<td>{format_interval(measured.get('sensitivity'))}</td><td>{format_interval(measured.get('specificity'))}</td></tr>"
+            f'<tr><th scope="row">{escape(words[:1].upper() + words[1:])}</th><td>{point.threshold:.3f}</td>'
+            f"<td>{_show_interval(measured.sensitivity)}</td><td>{_show_interval(measured.specificity)}</td></tr>"
         )
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Rule", "Threshold", "Sensitivity", "Specificity"))
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
-def _draw_charts(report: dict[str, Any], tests: dict[str, Any]) -> list[str]:
-    curves, unit = report.get("curves") or {}, (0.0, 1.0, 0.0, 1.0)
+def _draw_charts(report: Report, tests: dict[str, Part]) -> list[str]:
+    curves, unit = report.curves, (0.0, 1.0, 0.0, 1.0)
     charts = []
     if curves:
         roc = [
-            Line(_name(part, tests, "auroc"), *_clean(curve["fpr"], curve["tpr"]), STYLES[part])
+            Line(_name(part, tests, "auroc"), *_clean(curve.fpr, curve.tpr), STYLES[part])
             for part, curve in _known(curves, tests)
         ]
         charts.append(draw_chart("ROC", roc, axes=("1 - specificity", "Sensitivity"), limits=unit, diagonal=True))
         pr = [
-            Line(
-                _name(part, tests, "average_precision"), *_clean(curve["recall"], curve["precision"]), STYLES[part]
-            )
+            Line(_name(part, tests, "average_precision"), *_clean(curve.recall, curve.precision), STYLES[part])
             for part, curve in _known(curves, tests)
         ]
         charts.append(draw_chart("Precision and recall", pr, axes=("Recall", "Precision"), limits=unit))
-    bins = {name: tests["overall"]["calibration"].get(name) for name in ("after", "before")}
+    calibration = tests["overall"].calibration
+    bins = {"after": calibration.after, "before": calibration.before}
     lines = [
         Line(
-            f"{name} calibration, error {state['ece']:.3f}",
-            *_clean([b["mean_probability"] for b in state["bins"]], [b["stroke_share"] for b in state["bins"]]),
+            f"{name} calibration, error {state.ece:.3f}",
+            *_clean([b.mean_probability for b in state.bins], [b.stroke_share for b in state.bins]),
             style,
             dots=True,
         )
         for (name, state), style in zip(bins.items(), ("one", "two"), strict=True)
-        if state
+        if state.ece is not None
     ]
     if lines:
         axes = ("Predicted probability", "Share of strokes")
         charts.append(draw_chart("Calibration", lines, axes=axes, limits=unit, diagonal=True))
-    if history := report.get("history"):
-        epochs = [row["epoch"] for row in history]
+    if history := report.history:
+        epochs = [row.epoch for row in history]
         lines = [
-            Line(name, *_clean(epochs, [row[key] for row in history]), style)
+            Line(name, *_clean(epochs, [getattr(row, key) for row in history]), style)
             for key, name, style in (("train_loss", "training", "one"), ("val_loss", "validation", "two"))
         ]
         charts.append(draw_chart("Loss", lines, axes=("Epoch", "Cross-entropy")))
     return charts
 
 
-def _known(curves: dict[str, Any], tests: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(part, curves[part]) for part in PARTS if part in tests and curves.get(part)]
+def _known(curves: dict[str, Curve], tests: dict[str, Part]) -> list[tuple[str, Curve]]:
+    return [(part, curves[part]) for part in PART_TITLES if tests[part].n]
 
 
-def _name(part: str, tests: dict[str, Any], measure: str) -> str:
-    value = tests[part]["intervals"].get(measure, {}).get("value")
-    return PARTS[part] if value is None else f"{PARTS[part]}: {value:.3f}"
+def _name(part: str, tests: dict[str, Part], measure: str) -> str:
+    value = tests[part].intervals[measure].value
+    return PART_TITLES[part] if value is None else f"{PART_TITLES[part]}: {value:.3f}"
 
 
 def _clean(x: list[float | None], y: list[float | None]) -> tuple[list[float], list[float]]:
@@ -185,14 +171,14 @@ def _clean(x: list[float | None], y: list[float | None]) -> tuple[list[float], l
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 
-def _describe_baselines(report: dict[str, Any]) -> str:
+def _describe_baselines(report: Report) -> str:
     rows = ""
-    for baseline in report.get("baselines") or []:
-        words = escape(str(baseline.get("words") or baseline["name"]))
-        difference = (baseline.get("difference") or {}).get("auroc")
+    for baseline in report.baselines:
+        words = escape(baseline.words or baseline.name)
+        difference = baseline.difference.auroc if baseline.difference else None
         rows += (
             f'<tr><th scope="row">{words[0].upper() + words[1:]}</th>'
-            f"<td>{format_interval(baseline.get('auroc'))}</td><td>{format_interval(difference)}</td></tr>"
+            f"<td>{_show_interval(baseline.auroc)}</td><td>{_show_interval(difference)}</td></tr>"
         )
     if not rows:
         return '<p class="legend">Not measured.</p>'

@@ -4,13 +4,16 @@ from __future__ import annotations  # naming a type must not import torch before
 
 import datetime
 from html import escape
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from engine import Engine, Settings
 from uploads import Study
 
 import stroke_hub
+
+if TYPE_CHECKING:
+    from stroke_hub.runs.report import Interval
 
 __all__ = ["Result", "describe", "describe_point", "list_facts", "make_result"]
 
@@ -67,20 +70,23 @@ def find_point(engine: Engine, modality: str | None) -> dict[str, Any] | None:
 
     None where the report has no figures at this very threshold.
     """
-    tests = engine.report["test"] if engine.report else {}
+    tests = engine.report.test if engine.report else {}
     part = tests.get(modality or "overall") or tests.get("overall")
-    if not part or abs(part["threshold"] - engine.threshold) > 1e-6:
+    if not part or abs(part.threshold - engine.threshold) > 1e-6:
         return None
-    intervals = part["intervals"]
     return {
         "part": modality if modality in tests else "overall",
-        "n": part["n"],
-        "n_stroke": part["n_stroke"],
-        "groups": part["groups"],
-        "sensitivity": intervals["sensitivity"],
-        "specificity": intervals["specificity"],
+        "n": part.n,
+        "n_stroke": part.n_stroke,
+        "groups": part.groups,
+        "sensitivity": _list_interval(part.intervals["sensitivity"]),
+        "specificity": _list_interval(part.intervals["specificity"]),
         "note": engine.note,
     }
+
+
+def _list_interval(interval: Interval) -> dict[str, Any]:
+    return {key: value for key, value in vars(interval).items() if key != "undefined" or value is not None}
 
 
 def list_facts(result: Result) -> dict[str, Any]:

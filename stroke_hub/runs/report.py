@@ -639,7 +639,7 @@ class Report(_Record):
     baselines : simple rules and single branches.
     random_labels : the control.
     half : what float16 changes.
-    novelty : unusual slices; `null` where the model has no limit.
+    novelty : unusual slices; `null` where the model has no limit; missing in reports written before there was one.
     words : the report in plain sentences, each made from the numbers above.
     warnings : sentences that a reader must not miss.
     """
@@ -662,7 +662,7 @@ class Report(_Record):
     baselines: list[Baseline]
     random_labels: RandomLabels | None
     half: Half
-    novelty: Novelty | None
+    novelty: Novelty | None = None
     words: list[str]
     warnings: list[str]
 
