@@ -92,7 +92,7 @@ class _Record:
 class Interval(_Record):
     """A figure with its 95 % interval, by bootstrap over whole groups (`stroke_hub/metrics/intervals.py`).
 
-    value : the figure on the slices as they are.
+    value : the figure, on the slices as they are.
     low, high : the limits of the interval.
     method : how the interval was made.
     groups : how many groups bear on the figure.
@@ -620,7 +620,7 @@ class Novelty(_Record):
 class Report(_Record):
     """The whole of report.json.
 
-    schema_version : 2.
+    schema_version : the version of this page.
     stroke_hub : the version of the package.
     data : what was measured on.
     model : what was measured.
