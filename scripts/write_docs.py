@@ -37,25 +37,23 @@ def describe_schema() -> str:
         fields = record.__pydantic_fields__
         known = _find_records([field.annotation for field in fields.values()])
         records += [found for found in known if found not in records]
-        summary, words = _read_record(record)
-        assert words.keys() == fields.keys(), f"{record.__name__}: its docstring names other keys than it has."
+        summary, rows = _read_record(record)
+        if [name for names, _ in rows for name in names] != list(fields):
+            raise ValueError(f"{record.__name__}: its docstring names other keys than it has.")
         lines = [f"## {record.__name__}", "", summary, "", "| key | type | what |", "|---|---|---|"]
-        for name, field in fields.items():
-            missing = "" if field.is_required() else "; may be missing"
-            key, kind = field.serialization_alias or name, _name_type(field.annotation)
-            lines.append(f"| `{key}` | {kind}{missing} | {words[name]} |")
+        for names, words in rows:
+            keys = ", ".join(f"`{fields[name].serialization_alias or name}`" for name in names)
+            missing = "" if fields[names[0]].is_required() else "; may be missing"
+            lines.append(f"| {keys} | {_name_type(fields[names[0]].annotation)}{missing} | {words} |")
         sections.append("\n".join(lines))
     return "\n\n".join(sections) + "\n"
 
 
-def _read_record(record: type) -> tuple[str, dict[str, str]]:
-    """Read the docstring of a record: its first paragraph, and what each key is."""
+def _read_record(record: type) -> tuple[str, list[tuple[list[str], str]]]:
+    """Read the docstring of a record: its first line, and for each line below it the keys and what they are."""
     summary, _, rest = inspect.cleandoc(record.__doc__ or "").partition("\n\n")
-    words = {}
-    for line in re.sub(r"\n +", " ", rest).splitlines():
-        names, _, told = line.partition(" : ")
-        words |= dict.fromkeys(names.split(", "), told)
-    return summary, words
+    lines = [line.partition(" : ") for line in re.sub(r"\n +", " ", rest).splitlines()]
+    return summary, [(names.split(", "), words.removesuffix(".")) for names, _, words in lines]
 
 
 def _name_type(kind: Any) -> str:

@@ -93,7 +93,5 @@ def _write_slice(out: Path, name: str, path: str, truth: str, e: Explanation) ->
 
 def _lay_out(results: pd.DataFrame, note: str) -> str:
     wrong = int((results["truth"] != results["label"]).sum())
-    rows = results.to_dict("records")
-    return (
-        make_environment().get_template("gallery.html").render(rows=rows, wrong=wrong, note=note, target="Stroke")
-    )
+    page = make_environment().get_template("gallery.html")
+    return page.render(rows=results.to_dict("records"), wrong=wrong, note=note, target="Stroke")

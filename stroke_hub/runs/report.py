@@ -442,7 +442,7 @@ EMPTY: dict[str, Any] = {  # the keys that a part without slices lacks, and what
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Part(_Record):
-    """The figures of all test slices, or of one modality's; without a slice, four of the keys are missing.
+    """The figures of all test slices, or of one modality's; without a slice, `auroc` to `classes` are missing.
 
     n, n_stroke : how many slices, and how many with stroke.
     threshold : the probability from which a slice was called Stroke.
