@@ -21,7 +21,7 @@ SAME = 0.01  # between two machines
 
 
 def compare(run_a: str | Path, run_b: str | Path) -> dict[str, Any]:
-    """Metrics of two evaluated folders on the slices that both hold, and a's minus b's over the same resamples.
+    """Compare two evaluated folders on the slices that both hold: each one's metrics, and their differences.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def write_comparison(result: dict[str, Any], out: str | Path) -> None:
 
 
 def _read(run: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    """What an evaluated folder says of itself, and its predictions with their groups."""
+    """Read what an evaluated folder says of itself, and its predictions with their groups."""
     report = read_report(run)
     for name in (RESULTS_FILE, SPLIT_FILE):
         if not (run / name).is_file():

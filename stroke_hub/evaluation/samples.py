@@ -1,4 +1,4 @@
-"""Slices of a report that are shown with their maps: chosen by rule, explained, drawn."""
+"""The slices that a report shows with their maps: chosen by rule, explained, drawn."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ SHOWN_ERRORS = 8
 
 
 def choose_samples(results: pd.DataFrame, *, count: int = 8) -> pd.DataFrame:
-    """Rows of the results table to show: each modality and class, evenly along the probability.
+    """Choose rows of the results table to show: each modality and class, evenly along the probability.
 
     Nobody's favourites: for k slices of a cell of n, those at ranks (i + 0.5) n / k.
     """
@@ -68,7 +68,7 @@ def explain_samples(
 def _explain(
     model: ResNetViT, table: pd.DataFrame, paths: list[str], results: pd.DataFrame, root: Path
 ) -> tuple[list[Explanation], list[str], list[NDArray[np.bool_] | None]]:
-    """Explanations of slices, the words beside them, and their lesion masks where there are some."""
+    """Explain slices: their maps, the words beside them, and their lesion masks where there are some."""
     rows = results.set_index("image_path").loc[paths]
     titles = [
         f"{row.image_type}\ntruth {row.true_class}\nP(Stroke) {row.stroke_probability:.3f}"
@@ -79,7 +79,7 @@ def _explain(
 
 
 def find_mask(table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] | None:
-    """The lesion mask (H, W) of a slice, where the dataset has one."""
+    """Find the lesion mask (H, W) of a slice, where the dataset has one."""
     if "mask" not in table:
         return None
     mask = table.loc[table["path"] == path, "mask"].iloc[0]
@@ -92,7 +92,7 @@ def find_mask(table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] |
 
 
 def fit_mask(model: ResNetViT, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    """A mask (H, W) as the model's square (S, S)."""
+    """Fit a mask (H, W) into the model's square (S, S)."""
     if mask is None:
         return None
     return fit_square(mask.astype(np.uint8) * np.uint8(255), model.image_size, resize=model.resize) > 127

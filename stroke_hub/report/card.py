@@ -94,13 +94,16 @@ def render_card(
 
 
 def is_untouched(card: str) -> bool:
-    """Whether a card is as `render_card` wrote it, whatever its line ends and the space behind its last line."""
+    """Tell whether a card is as `render_card` wrote it.
+
+    Line ends and the space behind the last line do not count.
+    """
     seal = SEALED.search(card)
     return seal is not None and seal[1] == _hash(card[: seal.start()])
 
 
 def renew_card(existing: str, fresh: str) -> str:
-    """A card that a human edited, with the generated sections and the model-index of a fresh one.
+    """Renew the generated sections and the model-index of a card that a human edited.
 
     All else is kept byte for byte. A section or model-index that was deleted stays away; one that is no longer
     generated is emptied, so that no old number is left. A card that nobody edited is replaced as a whole.
@@ -124,7 +127,7 @@ def renew_card(existing: str, fresh: str) -> str:
 
 
 def _renew_index(card: str, fresh: str, newline: str) -> str:
-    """The card with the model-index of a fresh one, where it has one."""
+    """Give a card the model-index of a fresh one, where it has one."""
     before, other = HEADER.search(card), HEADER.search(fresh)
     if before is None or other is None or not INDEX.search(before[1]):
         return card
@@ -223,7 +226,7 @@ def _list_results(report: Report, name: str) -> list[EvalResult]:
 
 
 def _find_base(training: Mapping[str, Any] | None, branch: str) -> str | None:
-    """The Hub's name of the weights that a branch started from, where they are timm's."""
+    """Find the Hub's name of the weights that a branch started from, where they are timm's."""
     if not training or training.get(f"{branch}_weights") != "imagenet":
         return None
     source = timm.get_pretrained_cfg(training[branch])
@@ -246,7 +249,7 @@ def _is_worse(calibration: CalibrationErrors) -> bool:
 
 
 def _hide_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The configuration with files by their names alone: nobody is told where on a machine they lay."""
+    """Name the files of a configuration without their folders: a card tells nothing of a machine."""
     if training is None:
         return None
     files = {key for key in ("cnn_weights", "vit_weights", "init_from") if isinstance(training.get(key), str)}
@@ -254,7 +257,7 @@ def _hide_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _read_faithfulness(run: Path) -> dict[str, Any] | None:
-    """How true the maps are: a row a map and one of the best controls, by measures that a reader can picture."""
+    """Read how true the maps are: a row a map and one of the best controls."""
     file = run / "faithfulness.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -277,7 +280,7 @@ def _read_faithfulness(run: Path) -> dict[str, Any] | None:
 
 
 def _read_export(run: Path) -> dict[str, Any] | None:
-    """A row a precision: its bytes, and the changes of probabilities, maps and AUROC against PyTorch."""
+    """Read the export, a row a precision: bytes, and changes of probabilities, maps and AUROC against PyTorch."""
     record = read_export(run)
     if record is None:
         return None
@@ -312,7 +315,7 @@ def _load_template() -> Template:
 
 
 def _print(value: object) -> object:
-    """Text becomes harmless Markdown; a number that did not go through `show` is an error in the template."""
+    """Turn text into harmless Markdown; a number that did not go through `show` is an error in the template."""
     if isinstance(value, Markup | Undefined):
         return value
     if isinstance(value, str):
@@ -321,7 +324,7 @@ def _print(value: object) -> object:
 
 
 def _show(value: Any, form: str = "", *, reason: str | None = None) -> Markup:
-    """A number of the report as the card has it: the only way for one to get there.
+    """Write a number of the report as the card has it: the only way for one to get there.
 
     Parameters
     ----------
@@ -347,12 +350,12 @@ def _show(value: Any, form: str = "", *, reason: str | None = None) -> Markup:
 
 
 def _clean(text: str) -> str:
-    """One line, without what cannot be seen or turns the direction of writing."""
+    """Make text one line, without what cannot be seen or turns the direction of writing."""
     return "".join(sign for sign in " ".join(str(text).split()) if sign.isprintable())
 
 
 def _escape(text: str) -> Markup:
-    """Text as Markdown that says just that: no markup, no HTML, no link, wherever on a line it stands."""
+    """Write text as Markdown that says just that: no markup, no HTML, no link, wherever on a line it stands."""
     text = _clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # brackets matter where a target follows: intervals stay as they are; a _ inside a word is only itself
     text = re.sub(r"[\\`*~|$]|\](?=[(\[:])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", text)
@@ -361,7 +364,7 @@ def _escape(text: str) -> Markup:
 
 
 def _escape_start(mark: str) -> str:
-    """What would open a list, a heading or a numbered item at the start of a line."""
+    """Escape what would open a list, a heading or a numbered item at the start of a line."""
     return f"&#{ord(mark[0])};{mark[1:]}"
 
 
@@ -371,7 +374,7 @@ def _code(text: str) -> Markup:
 
 
 def _quote(text: str) -> Markup:
-    """A string of Python, or a word of a shell, in double quotes."""
+    """Write a string of Python, or a word of a shell, in double quotes."""
     return Markup(json.dumps(_clean(text)))  # noqa: S704  for a code block, where nothing is markup
 
 

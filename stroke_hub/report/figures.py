@@ -89,7 +89,7 @@ def draw_forest(
 
 
 def _tell_row(row: Mapping[str, Any], *, signed: bool) -> str:
-    """A row's value and interval, or why there is none, and what it rests on."""
+    """Write a row's value and interval, or why there is none, and what it rests on."""
     if row["value"] is None:
         words = f"undefined: {row['reason']}" if row.get("reason") else "undefined"
     else:
@@ -185,7 +185,7 @@ def _draw_precision_recall(report: Report) -> Figure:
 
 
 def _say_parts(report: Report, metric: str) -> dict[str, str | None]:
-    """By part, a figure with its interval for a legend; None where it is undefined."""
+    """Say by part a figure with its interval, for a legend; None where it is undefined."""
     intervals = {part: figures.intervals[metric] for part, figures in report.test.items()}
     return {part: None if i.value is None else say_interval(i) for part, i in intervals.items()}
 

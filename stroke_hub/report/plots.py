@@ -1,4 +1,4 @@
-"""Numbers in, pictures out: one style, colour-blind safe, legible at half a page's width, PNG and SVG.
+"""Plots of numbers, in one style: colour-blind safe, legible at half a page's width, as PNG and SVG.
 
 Every function takes plain data and gives a matplotlib Figure; `save_figure` writes it. Nothing here touches
 pyplot's global state, so figures may be drawn in any thread.
@@ -128,7 +128,7 @@ def _start(*notes: str, height: float = 3.6, rows: Sequence[float] = (1,)) -> tu
 
 
 def _write_key(figure: Figure, axes: Axes, key: Axes, title: str = "") -> None:
-    """A legend below the axes, where no curve runs; the figure grows with it."""
+    """Write a legend below the axes, where no curve runs; the figure grows with it."""
     handles, labels = axes.get_legend_handles_labels()
     key.axis("off")
     key.legend(handles, labels, loc="center", fontsize=7.5, title=title, title_fontsize=7.5, handlelength=2.8)
@@ -136,14 +136,14 @@ def _write_key(figure: Figure, axes: Axes, key: Axes, title: str = "") -> None:
 
 
 def _tell_missing(axes: Axes, of_parts: Mapping[str, str | None]) -> None:
-    """Why a frame is empty."""
+    """Write into an empty frame why it is empty."""
     if not any(of_parts.values()):
         axes.text(0.5, 0.5, "undefined: one class only", ha="center", color=GREY, backgroundcolor="white")
 
 
 @styled
 def draw_curves(history: pd.DataFrame, *, best_epoch: int, note: str = "") -> Figure:
-    """Loss, accuracy and AUROC over the epochs, from history.csv; the best epoch is marked."""
+    """Draw loss, accuracy and AUROC over the epochs, from history.csv; the best epoch is marked."""
     figure = Figure(figsize=(2 * WIDTH, 3.1), layout="constrained")
     write_note(figure, note)
     grid = figure.subplot_mosaic([[0, 1, 2], [3, 3, 3]], height_ratios=(1, KEY))
