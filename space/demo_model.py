@@ -19,6 +19,7 @@ from stroke_hub.inference.results import Target
 
 if TYPE_CHECKING:
     from stroke_hub import Predictor
+    from stroke_hub.runs.report import Report
 
 __all__ = ["BATCH", "METHODS", "TARGETS", "DemoModel", "Method", "Settings", "choose_examples", "choose_model"]
 
@@ -91,7 +92,7 @@ class DemoModel:
 
     def __init__(self, name: str | None, revision: str | None = None, examples: Path | None = None) -> None:
         self.name, self.revision, self.folder = name, revision, examples
-        self.report: dict[str, Any] | None = None
+        self.report: Report | None = None
         self.examples: dict[str, stroke_hub.Slice] = {}
         self.error = ""
         self._predictor: Predictor | None = None
@@ -204,7 +205,7 @@ class DemoModel:
     @property
     def note(self) -> str:
         """The report's note on the data; "" without a report."""
-        return str(self.report["data"]["note"]) if self.report else ""
+        return self.report.data.note if self.report else ""
 
     def describe(self) -> dict[str, Any]:
         """Describe the model as JSON: name, commit, weights, versions. It holds no path of this machine."""
@@ -213,7 +214,7 @@ class DemoModel:
         return {
             "model": Path(str(self.name)).name if Path(str(self.name)).is_dir() else str(self.name),
             "commit": predictor.commit,
-            "weights_sha256": report["model"]["weights_sha256"] if report else None,
+            "weights_sha256": report.model.weights_sha256 if report else None,
             "classes": ["Normal", "Stroke"],
             "threshold": self.threshold,
             "distance_limit": limit if limit < float("inf") else None,

@@ -1,14 +1,14 @@
 """The tab that shows how good the model is: the report of exactly the commit that is loaded."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from charts import Line, draw_chart
 from demo_model import DemoModel
 from render import render
 
-from stroke_hub.report.formatting import METRICS, PARTS
+from stroke_hub.report.formatting import METRIC_TITLES, PART_TITLES
+from stroke_hub.runs.report import CalibrationErrors, Curve, Epoch, Part
 
 __all__ = ["render_model"]
 
@@ -21,33 +21,33 @@ def render_model(model: DemoModel) -> str:
     report = model.report
     if report is None:
         return render("model.html", about=model.describe(), report=None)
-    tests = {part: report["test"][part] for part in PARTS if report["test"].get(part)}
+    tests = {part: report.test[part] for part in PART_TITLES}
     return render(
         "model.html",
         about=model.describe(),
         report=report,
-        tests=[(PARTS[part], test) for part, test in tests.items()],
-        metrics=METRICS,
+        tests=[(PART_TITLES[part], test) for part, test in tests.items()],
+        metrics=METRIC_TITLES,
         charts=[
-            *_draw_curves(report.get("curves") or {}, tests),
-            *_draw_calibration(tests["overall"]["calibration"]),
-            *_draw_losses(report.get("history") or []),
+            *_draw_curves(report.curves, tests),
+            *_draw_calibration(tests["overall"].calibration),
+            *_draw_losses(report.history or []),
         ],
     )
 
 
-def _draw_curves(curves: Mapping[str, Any], tests: Mapping[str, Any]) -> list[str]:
-    known = [(part, curves[part]) for part in tests if curves.get(part)]
+def _draw_curves(curves: Mapping[str, Curve], tests: Mapping[str, Part]) -> list[str]:
+    known = [(part, curves[part]) for part in tests if tests[part].n]
     if not known:
         return []
     roc = [
-        Line(_name(part, tests, "auroc"), *_drop_undefined(curve["fpr"], curve["tpr"]), STYLES[part])
+        Line(_name(part, tests, "auroc"), *_drop_undefined(curve.fpr, curve.tpr), STYLES[part])
         for part, curve in known
     ]
     precision_recall = [
         Line(
             _name(part, tests, "average_precision"),
-            *_drop_undefined(curve["recall"], curve["precision"]),
+            *_drop_undefined(curve.recall, curve.precision),
             STYLES[part],
         )
         for part, curve in known
@@ -58,30 +58,31 @@ def _draw_curves(curves: Mapping[str, Any], tests: Mapping[str, Any]) -> list[st
     ]
 
 
-def _draw_calibration(calibration: Mapping[str, Any]) -> list[str]:
+def _draw_calibration(calibration: CalibrationErrors) -> list[str]:
     lines = []
     for name, style in (("after", "one"), ("before", "two")):
-        if state := calibration.get(name):
-            x = [found["mean_probability"] for found in state["bins"]]
-            y = [found["stroke_share"] for found in state["bins"]]
-            words = f"{name} calibration, error {state['ece']:.3f}"
+        state = getattr(calibration, name)
+        if state.ece is not None:
+            x = [found.mean_probability for found in state.bins]
+            y = [found.stroke_share for found in state.bins]
+            words = f"{name} calibration, error {state.ece:.3f}"
             lines.append(Line(words, *_drop_undefined(x, y), style, dots=True))
     axes = ("Predicted probability", "Share of strokes")
     return [draw_chart("Calibration", lines, axes=axes, limits=UNIT, diagonal=True)] if lines else []
 
 
-def _draw_losses(history: list[Mapping[str, Any]]) -> list[str]:
-    epochs = [row["epoch"] for row in history]
+def _draw_losses(history: Sequence[Epoch]) -> list[str]:
+    epochs = [row.epoch for row in history]
     lines = [
-        Line(name, *_drop_undefined(epochs, [row[key] for row in history]), style)
+        Line(name, *_drop_undefined(epochs, [getattr(row, key) for row in history]), style)
         for key, name, style in (("train_loss", "training", "one"), ("val_loss", "validation", "two"))
     ]
     return [draw_chart("Loss", lines, axes=("Epoch", "Cross-entropy"))] if history else []
 
 
-def _name(part: str, tests: Mapping[str, Any], measure: str) -> str:
-    value = tests[part]["intervals"].get(measure, {}).get("value")
-    return PARTS[part] if value is None else f"{PARTS[part]}: {value:.3f}"
+def _name(part: str, tests: Mapping[str, Part], measure: str) -> str:
+    value = tests[part].intervals[measure].value
+    return PART_TITLES[part] if value is None else f"{PART_TITLES[part]}: {value:.3f}"
 
 
 def _drop_undefined(x: list[float | None], y: list[float | None]) -> tuple[list[float], list[float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations  # naming a type must not import torch before the page answers
 
 import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from demo_model import DemoModel, Settings
@@ -11,6 +11,9 @@ from render import render
 from study import Study
 
 import stroke_hub
+
+if TYPE_CHECKING:
+    from stroke_hub.runs.report import Interval
 
 __all__ = ["Result", "describe_place", "list_facts", "make_result", "render_result"]
 
@@ -111,20 +114,23 @@ def find_point(model: DemoModel, modality: str | None) -> dict[str, Any] | None:
 
     None if the report has no results for exactly this threshold.
     """
-    tests = model.report["test"] if model.report else {}
+    tests = model.report.test if model.report else {}
     part = tests.get(modality or "overall") or tests.get("overall")
-    if not part or abs(part["threshold"] - model.threshold) > 1e-6:
+    if not part or abs(part.threshold - model.threshold) > 1e-6:
         return None
-    intervals = part["intervals"]
     return {
         "part": modality if modality in tests else "overall",
-        "n": part["n"],
-        "n_stroke": part["n_stroke"],
-        "groups": part["groups"],
-        "sensitivity": intervals["sensitivity"],
-        "specificity": intervals["specificity"],
+        "n": part.n,
+        "n_stroke": part.n_stroke,
+        "groups": part.groups,
+        "sensitivity": _list_interval(part.intervals["sensitivity"]),
+        "specificity": _list_interval(part.intervals["specificity"]),
         "note": model.note,
     }
+
+
+def _list_interval(interval: Interval) -> dict[str, Any]:
+    return {key: value for key, value in vars(interval).items() if key != "undefined" or value is not None}
 
 
 def list_facts(result: Result) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from scipy.stats import t as student
 from stroke_hub.metrics.classification import auroc, choose_threshold
 from stroke_hub.metrics.intervals import bootstrap_intervals, paired_bootstrap, resample_groups
 from stroke_hub.progress import track
-from stroke_hub.report.formatting import say_interval
+from stroke_hub.report.formatting import format_interval
 
 __all__ = ["average_shuffles", "judge", "measure_roc_point", "measure_rows", "write_table"]
 
@@ -215,18 +215,18 @@ def _write_cells(row: dict[str, Any]) -> list[str]:
     each = ", ".join(f"{run['auroc']['value']:.3f}" for run in runs) if len(runs) > 1 else ""
     seconds = "" if row["cpu_seconds"] is None else f"{row['cpu_seconds']:.0f}"
     if control:
-        mean = say_interval(control | {"value": control["mean"]})
+        mean = _tell(control | {"value": control["mean"]})
         return [f"{row['words']}, mean of {len(runs)}", "", mean, each, "", "", "", "", seconds]
     validation, sensitivity = "", ""
     if row["val_auroc"] is not None:
         gap = row.get("val_difference")
         validation = f"{row['val_auroc']:.3f}" + (f" ({gap['mean']:+.3f}; {_say_above(gap)})" if gap else "")
-        sensitivity = f"{say_interval(row['sensitivity'])} ({row['specificity']['value']:.3f})"
+        sensitivity = f"{_tell(row['sensitivity'])} ({row['specificity']['value']:.3f})"
     difference = ""
     if gap := row.get("difference"):
         reach = "" if gap["low"] is None else f" [{gap['low']:+.3f}, {gap['high']:+.3f}]"
         difference = f"{gap['value']:+.3f}{reach} ({_say_above(gap)})"
-    figures = [say_interval(row[metric]) for metric in ("auroc", "average_precision", "roc_sensitivity")]
+    figures = [_tell(row[metric]) for metric in ("auroc", "average_precision", "roc_sensitivity")]
     return [row["words"], validation, figures[0], each, difference, figures[1], sensitivity, figures[2], seconds]
 
 
@@ -263,7 +263,7 @@ def judge(rows: Sequence[dict[str, Any]], *, ablated: Sequence[str], rivals: Seq
     sentences = [f"{start}: {'; '.join(words[name] for name in named)}." for start, named in said.items() if named]
     held = {None: "one shuffle has no interval", True: "which holds 0.5", False: "which does not hold 0.5"}
     for control in (row["control"] for row in rows if "control" in row):
-        mean = say_interval(control | {"value": control["mean"]})
+        mean = _tell(control | {"value": control["mean"]})
         sentences.append(f"Shuffled labels give a mean test AUROC of {mean}, {held[control['holds_half']]}.")
     return sentences
 
@@ -274,3 +274,8 @@ def _is_below(gap: dict[str, Any]) -> bool:
 
 def _is_above(gap: dict[str, Any]) -> bool:
     return gap["low"] is not None and gap["low"] > 0 and gap["above"] == gap["pairs"]
+
+
+def _tell(interval: Mapping[str, Any]) -> str:
+    """Write a figure with its interval."""
+    return format_interval(interval["value"], interval["low"], interval["high"])

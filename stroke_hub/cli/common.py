@@ -1,7 +1,6 @@
 """What the commands share: options from a signature, errors in a sentence, datasets found, figures told."""
 
 import functools
-import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from stroke_hub.progress import say
 
 if TYPE_CHECKING:
     from stroke_hub.audit.leaks import Audit
+    from stroke_hub.runs.report import Report
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -122,18 +122,15 @@ def tell_findings(found: "Audit") -> None:
         say(f"{finding['level']}: {finding['sentence']}")
 
 
-def tell_figures(report_file: Path, split: str = "test") -> None:
+def tell_figures(report: "Report", split: str = "test") -> None:
     """Say the main figures of a report, overall and by modality."""
-    report = json.loads(report_file.read_text())
-    for part in ("overall", "BT", "MR"):
-        figures = report["test"][part]
-        if figures["n"]:
-            auroc, interval = figures["auroc"], figures["intervals"]["auroc"]
-            words = "undefined" if auroc is None else f"{auroc:.4f}"
-            if interval["low"] is not None:
-                words += f" [{interval['low']:.4f}, {interval['high']:.4f}]"
-            n = f"{figures['n']} slices of {figures['groups']} groups"
-            say(f"{split} {part}: {n}, accuracy {figures['accuracy']:.4f}, AUROC {words}")
+    from stroke_hub.report.formatting import say_interval
+
+    for part, figures in report.test.items():
+        if figures.n:
+            accuracy, auroc = (say_interval(figures.intervals[name]) for name in ("accuracy", "auroc"))
+            n = f"{figures.n} slices of {figures.groups} groups"
+            say(f"{split} {part}: {n}, accuracy {accuracy}, AUROC {auroc}")
 
 
 def tell_export(record: dict[str, Any], folder: Path) -> None:

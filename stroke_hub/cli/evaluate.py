@@ -1,7 +1,7 @@
 """The command evaluate: measure a model on a folder of slices."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -14,6 +14,7 @@ from stroke_hub.progress import say
 
 if TYPE_CHECKING:
     from stroke_hub.models.resnet_vit import ResNetViT
+    from stroke_hub.runs.report import Report
 from stroke_hub.cli.common import count_rows
 
 __all__ = ["evaluate_model"]
@@ -49,7 +50,7 @@ def evaluate_model(
     """
     from stroke_hub.evaluation.evaluate import evaluate
     from stroke_hub.models.resnet_vit import ResNetViT
-    from stroke_hub.runs.report import REPORT_FILE, find_report, read_report
+    from stroke_hub.runs.report import find_report, read_report
 
     loaded = ResNetViT.from_pretrained(model, revision=revision)
     records = _read_any(data_dir, split)
@@ -69,8 +70,6 @@ def evaluate_model(
         },
     }
     own = find_report(model, loaded.commit or revision)
-    about["calibration"] = own["calibration"] if own else None
-    about["trained_on"] = {key: own["data"][key] for key in ("name", "note", "sha256")} if own else None
     with atomic_folder(out) as folder:
         evaluate(
             loaded,
@@ -78,16 +77,17 @@ def evaluate_model(
             records.root,
             folder,
             about=about,
-            operating_points=own["operating_points"] if own else None,
+            own=own,
             faithfulness=faithfulness,
         )
-    tell_figures(out / REPORT_FILE, split)
+    report = read_report(out)
+    tell_figures(report, split)
     say(f"evaluation: {out}")
     if compare:
-        _compare_with_own(own, read_report(out), model)
+        _compare_with_own(own, report, model)
 
 
-def _compare_with_own(own: dict[str, Any] | None, new: dict[str, Any], model: str) -> None:
+def _compare_with_own(own: "Report | None", new: "Report", model: str) -> None:
     from stroke_hub.evaluation.comparison import compare_reports
 
     if own is None:

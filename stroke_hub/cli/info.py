@@ -1,16 +1,17 @@
 """The command info: show what a model is."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from stroke_hub.cli.common import program
+from stroke_hub.errors import ModelFormatError
 from stroke_hub.inference.onnx_model import read_export
 from stroke_hub.models.download import download
 from stroke_hub.models.weights import CONFIG_FILE, read_config
-from stroke_hub.report.formatting import show_digits, show_interval
-from stroke_hub.runs.report import find_report
+from stroke_hub.report.formatting import say_interval, show_digits
+from stroke_hub.runs.report import Data, Source, find_report
 
 __all__ = ["show_model"]
 
@@ -27,9 +28,9 @@ def show_model(
         model: a run folder, or a model on the Hub.
         revision: commit, tag or branch of a Hub model.
     """
-    facts = (
-        _describe_config(model, revision) | _describe_report(model, revision) | _describe_export(model, revision)
-    )
+    facts: dict[str, str] = {}
+    for describe in (_describe_config, _describe_report, _describe_export):
+        facts |= describe(model, revision)
     width = max(map(len, facts)) + 2
     print("\n".join(f"{name:<{width}}{value}" for name, value in facts.items()))
 
@@ -49,27 +50,30 @@ def _describe_config(model: str, revision: str | None) -> dict[str, str]:
 
 
 def _describe_report(model: str, revision: str | None) -> dict[str, str]:
-    report: dict[str, Any] | None = find_report(model, revision)
+    report = find_report(model, revision)
     if report is None:
         return {"report": "none; `stroke-hub evaluate` writes one"}
-    data, own, overall = report["data"], report["model"], report["test"]["overall"]
-    trained_on = report["trained_on"] or data
-    tested = (
-        f"{overall['n']:,} slices of {overall['groups']:,} patients or groups, {overall['n_stroke']:,} of strokes"
-    )
-    calibration = report["calibration"] or {}
+    overall, own, fitted = report.test["overall"], report.model, report.calibration
+    method = fitted.method if fitted else None
     return {
-        "trained on": f"{trained_on['name']} ({trained_on['note']})" if trained_on["note"] else trained_on["name"],
-        "measured on": f"{data['name']} ({data['note']})" if data["note"] else data["name"],
-        "test slices": tested,
-        "test AUROC": show_interval(overall["intervals"]["auroc"]),
-        "threshold": f"{show_digits(own['threshold'])} ({own['operating_point'] or 'of its own'})",
-        "calibration": f"{calibration.get('method') or 'none'}, temperature {show_digits(own['temperature'])}",
+        "trained on": _name_data(report.trained_on or report.data),
+        "measured on": _name_data(report.data),
+        "test slices": f"{overall.n:,} of {overall.groups:,} patients or groups, {overall.n_stroke:,} with a stroke",
+        "test AUROC": say_interval(overall.intervals["auroc"]),
+        "threshold": f"{show_digits(own.threshold)} ({own.operating_point or 'none of the rules'})",
+        "calibration": f"{method or 'none'}, temperature {show_digits(own.temperature)}",
     }
 
 
+def _name_data(data: Data | Source) -> str:
+    return f"{data.name} ({data.note})" if data.note else data.name
+
+
 def _describe_export(model: str, revision: str | None) -> dict[str, str]:
-    record = read_export(model, revision)
+    try:
+        record = read_export(model, revision)
+    except ModelFormatError as error:  # the rest is worth showing all the same
+        return {"ONNX export": str(error)}
     if record is None:
         return {"ONNX export": "none; `stroke-hub export` writes one"}
     sizes = ", ".join(f"{precision} {size / 2**20:.1f} MiB" for precision, size in record["bytes"].items())

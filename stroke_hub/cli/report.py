@@ -48,14 +48,17 @@ def report_runs(
 
 def _tabulate_comparison(result: dict[str, Any]) -> str:
     """A line a metric: both values and the difference, with intervals."""
-    from stroke_hub.report.formatting import METRICS, say_interval
+    from stroke_hub.report.formatting import METRIC_TITLES, format_interval
 
     a, b = (result[side]["folder"] for side in "ab")
     counts = f"{result['n']} slices in both, {result['n_stroke']} strokes, {result['groups']} patients or groups"
     lines = [f"a: {a}", f"b: {b}", counts, "95 % intervals over patients; a minus b over the same resamples", ""]
     lines.append(f"{'':25}{'a':24}{'b':24}a - b")
     for name, cell in result["metrics"].items():
-        words = [say_interval(cell[side]) for side in ("a", "b", "difference")]
-        lines.append(f"{METRICS[name]:25}{words[0]:24}{words[1]:24}{words[2]}")
+        words = [
+            format_interval(*(cell[side][key] for key in ("value", "low", "high")))
+            for side in ("a", "b", "difference")
+        ]
+        lines.append(f"{METRIC_TITLES[name]:25}{words[0]:24}{words[1]:24}{words[2]}")
     notes = {result[side]["note"] for side in "ab"} - {""}
     return "\n".join([*lines, *(f"Every figure is of: {note}." for note in sorted(notes))])

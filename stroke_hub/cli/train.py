@@ -116,13 +116,14 @@ def train_and_push(
 
 
 def _cross_validate(config: TrainConfig, records: Records, run_dir: Path, folds: int) -> None:
-    from stroke_hub.report.formatting import say_interval
+    from stroke_hub.report.formatting import format_interval
     from stroke_hub.training.cross_validation import cross_validate
 
     result = cross_validate(config, records, run_dir, folds=folds)
     for name, figures in [*enumerate(result["folds"]), ("pooled", result["pooled"])]:
-        auroc = say_interval(figures["intervals"]["auroc"])
-        say(f"fold {name}: {figures['n']} slices of {figures['groups']} groups, held-out AUROC {auroc}")
+        auroc = figures["intervals"]["auroc"]
+        words = format_interval(auroc["value"], auroc["low"], auroc["high"])
+        say(f"fold {name}: {figures['n']} slices of {figures['groups']} groups, held-out AUROC {words}")
     say(f"cross-validation: {run_dir}")
 
 
@@ -137,11 +138,11 @@ def _name_run(name: str, config: TrainConfig, folds: int | None) -> str:
 def _evaluate_once(run_dir: Path, records: Records, name: str, note: str, options: list[str]) -> None:
     """Measure a trained run on its test slices, unless its report is there."""
     from stroke_hub.evaluation.evaluate import evaluate_run
-    from stroke_hub.runs.report import REPORT_FILE
+    from stroke_hub.runs.report import REPORT_FILE, read_report
 
     if (run_dir / REPORT_FILE).is_file():
         say(f"{run_dir}: evaluated already.")
     else:
         evaluate_run(run_dir, records, name=name, note=note, options=options)
-    tell_figures(run_dir / REPORT_FILE)
+    tell_figures(read_report(run_dir))
     say(f"run folder: {run_dir}; its report: {run_dir / 'report.html'}")

@@ -164,11 +164,11 @@ def publish(
     report = read_report(run) if is_trained(run) else None
     if report is None:
         raise RunError(f"{run}: is not a finished run; train it to its end first.")
-    if report["model"]["weights_sha256"] != hash_file(run / WEIGHTS_FILE):
+    if report.model.weights_sha256 != hash_file(run / WEIGHTS_FILE):
         raise RunError(f"{run}: its report is of other weights than {WEIGHTS_FILE}; evaluate the run again.")
     asked = [name for name, wanted in zip(FOLDERS, (with_checkpoints, with_onnx), strict=True) if wanted]
     if with_onnx:
-        check_export(run, report["model"]["weights_sha256"])
+        check_export(run, report.model.weights_sha256)
     card = render_card(report, repo_id=repo_id, run=run, half=half, with_onnx=with_onnx)
     with tempfile.TemporaryDirectory() as workplace:
         files = _collect(run, Path(workplace), half=half, folders=["figures", *asked])

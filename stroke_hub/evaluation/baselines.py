@@ -1,4 +1,4 @@
-"""What simple things reach on the same test slices, to stand beside the model's own figures.
+"""The baselines: what simple rules reach on the same test slices as the model.
 
 A model that a constant, the modality or six grey-level statistics come close to has not shown that it sees strokes.
 What is fitted is fitted once, on the training and validation slices together: nothing is chosen on either.
@@ -31,7 +31,7 @@ from stroke_hub.metrics.classification import auroc
 from stroke_hub.models.resnet_vit import ResNetViT, get_evaluable
 from stroke_hub.progress import track
 
-__all__ = ["Baseline", "Control", "control_random_labels", "measure_trivial_features", "score_baselines"]
+__all__ = ["Baseline", "control_random_labels", "measure_trivial_features", "score_baselines"]
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -125,7 +125,7 @@ def score_baselines(
 
 
 def measure_trivial_features(squares: Tensor) -> Floats:
-    """What a slice looks like to someone who knows no anatomy, (N, 6), of uint8 squares (N, S, S).
+    """Measure six features that know no anatomy, (N, 6), of uint8 squares (N, S, S).
 
     Area (share of the square), mean and standard deviation (grey levels, 0 to 255) of the head, and the same of the
     largest part of it that is not bone, which in the brain is the brain. All 0 where there is none.
@@ -148,7 +148,7 @@ def control_random_labels(
     shuffles: int = 20,
     seed: int = 0,
 ) -> tuple[Floats, Control | None]:
-    """A logistic regression on frozen features, and the same on labels that know nothing.
+    """Fit logistic regression on frozen features, and the same on labels that know nothing.
 
     A shuffle calls half of the groups (patients) Stroke, all slices of each. What is fitted to that must know
     nothing of the test labels, yet single AUROCs scatter far around 0.5: learnt features vary along few directions,
@@ -266,7 +266,7 @@ def _lack_classes(name: str, training: pd.DataFrame) -> Baseline:
 
 
 def _read_slice_number(table: pd.DataFrame) -> Floats:
-    """The slice number of each row, (N,), NaN where neither a column nor the name has one."""
+    """Find the slice number of each row, (N,), NaN where neither a column nor the name has one."""
     name = table["path"].str.rpartition("/")[2]
     number = pd.to_numeric(name.str.extract(f"(?i){NUMBER}")[0], errors="coerce")
     for column in ("slice_number", "slice"):
@@ -296,7 +296,7 @@ def _keep_largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _fit_logistic(x: Floats, label: Labels, asked: Floats) -> Floats:
-    """Probabilities of the rows `asked` (M, F) after standardised logistic regression; NaN is a missing value."""
+    """Predict the rows `asked` (M, F) by standardised logistic regression; NaN is a missing value."""
     from sklearn.impute import SimpleImputer  # takes a second, and few commands need it
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -356,7 +356,7 @@ def _score_probe(
 
 
 def _speak(control: Control | None) -> str:
-    """The control in words, to go on a sentence."""
+    """Say the control in words, to go on a sentence."""
     if control is None:
         return ", without a control: that needs test slices of both classes, two groups and a shuffle"
     words = (

@@ -10,10 +10,9 @@ from stroke_hub.errors import RunError
 from stroke_hub.files import write_text
 from stroke_hub.metrics.intervals import METRICS, bootstrap_intervals, paired_bootstrap
 from stroke_hub.report.figures import draw_forest
-from stroke_hub.report.formatting import METRICS as TITLES
-from stroke_hub.report.formatting import say_interval
+from stroke_hub.report.formatting import METRIC_TITLES, say_interval
 from stroke_hub.report.plots import save_figure
-from stroke_hub.runs.report import read_report
+from stroke_hub.runs.report import Report, read_report
 from stroke_hub.runs.run_folder import RESULTS_FILE, SPLIT_FILE
 
 __all__ = ["compare", "compare_reports", "write_comparison"]
@@ -22,7 +21,7 @@ SAME = 0.01  # between two machines
 
 
 def compare(run_a: str | Path, run_b: str | Path) -> dict[str, Any]:
-    """Metrics of two evaluated folders on the slices that both hold, and a's minus b's over the same resamples.
+    """Compare two evaluated folders on the slices that both hold: each one's metrics, and their differences.
 
     Returns
     -------
@@ -55,39 +54,39 @@ def compare(run_a: str | Path, run_b: str | Path) -> dict[str, Any]:
     }
 
 
-def compare_reports(own: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], bool]:
-    """A line a figure: a model's own report, what was measured now, and whether that lies in the own interval.
+def compare_reports(own: Report, new: Report) -> tuple[list[str], bool]:
+    """Compare what was measured now with a model's own report, figure by figure.
 
     Returns
     -------
-    The lines, and whether all agree. On the same data a figure must be the same within 0.01, which is more than
-    other machines round; on other data it must lie in the interval that the report gives for it.
+    A line a figure, and whether all agree. On the same data a figure must be the same within 0.01, which is more
+    than other machines round; on other data it must lie in the interval that the report gives for it.
     """
     # the whole dataset's hash tells too what training made of it: copies in one group, leaks left out
-    before, now = (report["data"].get("measured_sha256") for report in (own, new))
-    same = before == now if before else all(own["data"][key] == new["data"][key] for key in ("sha256", "split"))
+    before, after = own.data.measured_sha256, new.data.measured_sha256
+    same = before == after if before else (own.data.sha256, own.data.split) == (new.data.sha256, new.data.split)
     lines = [
-        f"{new['data']['split']} slices, SHA-256 {now}, {'as' if same else 'other than'} in the report",
+        f"{new.data.split} slices, SHA-256 {after}, {'as' if same else 'other than'} in the report",
         f"{'':34}{'report':26}{'now':10}",
     ]
     agree = True
-    for part, figures in new["test"].items():
-        reported = own["test"][part]["intervals"]
-        for name, interval in figures["intervals"].items():
-            before, now = reported[name], interval["value"]
-            if before["value"] is None or now is None:
+    for part, figures in new.test.items():
+        reported = own.test[part].intervals
+        for name, interval in figures.intervals.items():
+            was, now = reported[name], interval.value
+            if was.value is None or now is None:
                 fine, words = True, "not defined in one of them"
             elif same:
-                fine = abs(now - before["value"]) <= SAME
+                fine = abs(now - was.value) <= SAME
                 words = "the same" if fine else "DIFFERS on the same data"
-            elif before["low"] is None:
+            elif was.low is None or was.high is None:
                 fine, words = True, "the report has no interval"
             else:
-                fine = before["low"] - 1e-6 <= now <= before["high"] + 1e-6
+                fine = was.low - 1e-6 <= now <= was.high + 1e-6
                 words = "inside" if fine else "OUTSIDE"
             agree &= fine
             shown = "-" if now is None else f"{now:.3f}"
-            lines.append(f"{part + ' ' + TITLES[name]:34}{say_interval(before):26}{shown:10}{words}")
+            lines.append(f"{part + ' ' + METRIC_TITLES[name]:34}{say_interval(was):26}{shown:10}{words}")
     return lines, agree
 
 
@@ -97,7 +96,7 @@ def write_comparison(result: dict[str, Any], out: str | Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     counts = {name: result[name] for name in ("n", "n_stroke", "groups")}
     rows = [
-        {"label": TITLES[name], **{key: cell["difference"][key] for key in ("value", "low", "high")}}
+        {"label": METRIC_TITLES[name], **{key: cell["difference"][key] for key in ("value", "low", "high")}}
         | {"reason": cell["difference"].get("undefined")}
         | counts
         for name, cell in result["metrics"].items()
@@ -112,7 +111,7 @@ def write_comparison(result: dict[str, Any], out: str | Path) -> None:
 
 
 def _read(run: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    """What an evaluated folder says of itself, and its predictions with their groups."""
+    """Read what an evaluated folder says of itself, and its predictions with their groups."""
     report = read_report(run)
     for name in (RESULTS_FILE, SPLIT_FILE):
         if not (run / name).is_file():
@@ -122,8 +121,8 @@ def _read(run: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     groups = split.set_index("path")["group"]
     about = {
         "folder": str(run),
-        "note": report["data"]["note"],
-        "data_sha256": report["data"]["sha256"],
-        "threshold": report["model"]["threshold"],
+        "note": report.data.note,
+        "data_sha256": report.data.sha256,
+        "threshold": report.model.threshold,
     }
     return about, results.assign(group=results["image_path"].map(groups))

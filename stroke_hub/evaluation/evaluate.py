@@ -1,8 +1,9 @@
-"""evaluate(): labelled slices and a model become report.json, report.html, the CSVs and the figures."""
+"""Measure a model on labelled slices: report.json, report.html, the CSVs and the figures."""
 
 import copy
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from stroke_hub.models.weights import halve_weights
 from stroke_hub.report.figures import draw_report
 from stroke_hub.report.html import write_page
 from stroke_hub.report.sentences import describe, warn
-from stroke_hub.runs.report import REPORT_FILE, SCHEMA_VERSION
+from stroke_hub.runs.report import REPORT_FILE, SCHEMA_VERSION, Part, Report
 from stroke_hub.runs.run_folder import (
     AUDIT_FILE,
     CALIBRATION_FILE,
@@ -59,10 +60,10 @@ def evaluate(
     *,
     about: Mapping[str, Any] | None = None,
     history: pd.DataFrame | None = None,
-    operating_points: Mapping[str, Mapping[str, Any]] | None = None,
+    own: Report | None = None,
     faithfulness: bool = False,
     batch_size: int = 32,
-) -> dict[str, Any]:
+) -> Report:
     """Measure a model on the slices of a table, explain some, and write what came out.
 
     Parameters
@@ -70,17 +71,18 @@ def evaluate(
     table : path (relative to `root`), label (1 Stroke, 0 Normal), modality, group; one row a slice. Where it has a
         column split, "test" rows are measured, "val" rows give the operating points and what the temperature
         did, and "train" rows (with "val") are what the baselines are fitted on; without it every row is "test".
-    out : folder for all that docs/report.md and the README's table list.
-    about : put into the report: "data" (name, note, sha256), "model" (source, revision), "training", "audit",
-        "calibration" and "trained_on" (docs/report.md).
+    out : folder for all that docs/read-the-report.md lists.
+    about : put into the report: "data" (name, note, sha256), "model" (source, revision), "training", "audit" and
+        "calibration" (docs/report-schema.md).
     history : an epoch a row, as in history.csv, for the curves.
-    operating_points : of the model's own report, for where the table has no "val" rows.
+    own : the model's own report: it says what the model was trained on and, where the table has no "val" rows, how
+        its calibration and its operating points came about.
     faithfulness : judge the maps of the stroke slices too (about 2 CPU-seconds a slice).
     batch_size : how many slices go through the model at once.
 
     Returns
     -------
-    The report (docs/report.md). report.json is written last: where it stands, the evaluation is whole.
+    The report. report.json is written last: where it stands, the evaluation is whole.
 
     Raises
     ------
@@ -95,32 +97,33 @@ def evaluate(
         raise DatasetError(f"{root}: has no slices here to evaluate on.")
     squares = decode_squares(model, root, test["path"])
     prediction = predict(model, squares, batch_size=batch_size)
-    report = _start_report(model, dict(about or {}), history)
-    report["data"]["measured_sha256"] = hash_slices(test, root)
-    report |= _read_validation(model, table, root, report["calibration"], operating_points, batch_size)
-    report["model"]["operating_point"] = _name_point(model, report["operating_points"])
-    report |= _measure(model, test, prediction, report)
-    report |= _measure_honesty(model, table, test, prediction, root)
-    report["half"] = _measure_half(model, squares, prediction, batch_size)
-    report["novelty"] = _measure_novelty(model, prediction)
-    report |= {"words": describe(report), "warnings": warn(report)}
+    found = _start_report(model, dict(about or {}), own, history)
+    found["data"]["measured_sha256"] = hash_slices(test, root)
+    found |= _read_validation(model, table, root, found["calibration"], own, batch_size)
+    found["model"]["operating_point"] = _name_point(model, found["operating_points"])
+    found |= _measure(model, test, prediction, found)
+    found |= _measure_honesty(model, table, test, prediction, root)
+    found["half"] = _measure_half(model, squares, prediction, batch_size)
+    found["novelty"] = _measure_novelty(model, prediction)
+    report = Report.from_json(json.dumps(found | {"words": [], "warnings": []}, allow_nan=False))
+    report = replace(report, words=describe(report), warnings=warn(report))
     out.mkdir(parents=True, exist_ok=True)
     results = _tabulate(test, prediction)
     write_text(out / RESULTS_FILE, results.to_csv(index=False))
-    write_text(out / SUMMARY_FILE, _summarise(report["test"]["overall"]).to_csv(index=False))
+    write_text(out / SUMMARY_FILE, _summarise(report.test["overall"]).to_csv(index=False))
     write_text(out / SPLIT_FILE, table.to_csv(index=False))
     draw_report(report, test["label"].to_numpy(np.int64), prediction.probability, out / "figures")
     explain_samples(model, test, results, report, root, out / "figures")
     if faithfulness:
-        judge_maps(model, test, root, out, note=report["data"]["note"])
+        judge_maps(model, test, root, out, note=report.data.note)
     write_page(report, out / "figures", out / "report.html")
-    write_text(out / REPORT_FILE, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    write_text(out / REPORT_FILE, report.to_json())
     return report
 
 
 def evaluate_run(
     run_dir: str | Path, records: Records, *, name: str = "", note: str = "", options: Sequence[str] = ()
-) -> dict[str, Any]:
+) -> Report:
     """Measure a trained run on the test slices of its own split, and draw its curves.
 
     Parameters
@@ -161,7 +164,9 @@ def evaluate_run(
     return evaluate(model, split, records.root, run_dir, about=about, history=history)
 
 
-def _start_report(model: ResNetViT, about: dict[str, Any], history: pd.DataFrame | None) -> dict[str, Any]:
+def _start_report(
+    model: ResNetViT, about: dict[str, Any], own: Report | None, history: pd.DataFrame | None
+) -> dict[str, Any]:
     described = {
         "weights_sha256": hash_weights(model),
         "cnn": model.cnn.pretrained_cfg["architecture"],
@@ -180,9 +185,9 @@ def _start_report(model: ResNetViT, about: dict[str, Any], history: pd.DataFrame
         "model": {"source": None, "revision": None} | about.get("model", {}) | described,
         "training": about.get("training"),
         "history": None if history is None else json.loads(history.to_json(orient="records", double_precision=15)),
-        "trained_on": about.get("trained_on"),
+        "trained_on": {key: getattr(own.data, key) for key in ("name", "note", "sha256")} if own else None,
         "audit": about.get("audit"),
-        "calibration": about.get("calibration"),
+        "calibration": asdict(own.calibration) if own and own.calibration else about.get("calibration"),
         "unit": "slice",
     }
 
@@ -192,13 +197,15 @@ def _read_validation(
     table: pd.DataFrame,
     root: Path,
     fitted: Mapping[str, Any] | None,
-    operating_points: Mapping[str, Mapping[str, Any]] | None,
+    own: Report | None,
     batch_size: int,
 ) -> dict[str, Any]:
-    """What the validation slices decided: temperature, shift and operating points."""
+    """Give what the validation slices decided: temperature, shift and operating points."""
     val = table[table["split"] == "val"]
+    if val.empty and own:
+        return {"operating_points": {name: asdict(point) for name, point in own.operating_points.items()}}
     if val.empty:
-        return {"operating_points": operating_points or choose_operating_points(np.zeros(0, np.int64), np.zeros(0))}
+        return {"operating_points": choose_operating_points(np.zeros(0, np.int64), np.zeros(0))}
     prediction = predict(model, decode_squares(model, root, val["path"]), batch_size=batch_size)
     label = val["label"].to_numpy(np.int64)
     calibration = {"method": None, "temperature": float(model.temperature), "shift": 0.0} | dict(fitted or {})
@@ -210,7 +217,7 @@ def _read_validation(
 
 
 def _name_point(model: ResNetViT, points: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Which operating point the model's own threshold is."""
+    """Name the operating point that the model's own threshold is."""
     own = float(model.threshold)
     return next((name for name, point in points.items() if point["threshold"] == own), None)
 
@@ -232,7 +239,7 @@ def _measure(
 def _measure_honesty(
     model: ResNetViT, table: pd.DataFrame, test: pd.DataFrame, prediction: Prediction, root: Path
 ) -> dict[str, Any]:
-    """What simple rules, each branch alone and shuffled labels reach on the same slices."""
+    """Measure what simple rules, each branch alone and shuffled labels reach on the same slices."""
     baselines = score_baselines(model, table, root)
     return {
         "baselines": measure_baselines(test, prediction.probability, baselines, threshold=float(model.threshold)),
@@ -241,7 +248,7 @@ def _measure_honesty(
 
 
 def _measure_half(model: ResNetViT, squares: Tensor, prediction: Prediction, batch_size: int) -> dict[str, Any]:
-    """What storing the weights as float16 changes."""
+    """Measure what storing the weights as float16 changes."""
     halved = copy.deepcopy(model)
     weights = halve_weights(model.state_dict())
     halved.load_state_dict({key: value.float() for key, value in weights.items()})
@@ -250,7 +257,7 @@ def _measure_half(model: ResNetViT, squares: Tensor, prediction: Prediction, bat
 
 
 def _measure_novelty(model: ResNetViT, prediction: Prediction) -> dict[str, Any] | None:
-    """How many slices the model calls unlike those it was trained on; None where it has no limit."""
+    """Count the slices that the model calls unlike those it was trained on; None where it has no limit."""
     if not np.isfinite(limit := float(model.feature_distance_limit)):
         return None
     count = int(prediction.unusual.sum())
@@ -259,7 +266,7 @@ def _measure_novelty(model: ResNetViT, prediction: Prediction) -> dict[str, Any]
 
 
 def _tabulate(table: pd.DataFrame, prediction: Prediction) -> pd.DataFrame:
-    """The seed's results table, a row a slice."""
+    """Make the results table, a row a slice."""
     true = [CLASSES[label] for label in table["label"]]
     probability, predicted = prediction.probability, prediction.label
     return pd.DataFrame(
@@ -278,17 +285,17 @@ def _tabulate(table: pd.DataFrame, prediction: Prediction) -> pd.DataFrame:
     )
 
 
-def _summarise(overall: dict[str, Any]) -> pd.DataFrame:
-    """The seed's summary table."""
-    confusion = overall["confusion"]
+def _summarise(overall: Part) -> pd.DataFrame:
+    """Make the summary table: a row a figure of all test slices."""
+    confusion = overall.confusion
     rows = {
-        "Total Images": overall["n"],
-        "Overall Accuracy": overall["accuracy"],
-        "AUROC": overall["auroc"],
-        "Average Precision": overall["average_precision"],
-        "True Positives": confusion["tp"],
-        "True Negatives": confusion["tn"],
-        "False Positives": confusion["fp"],
-        "False Negatives": confusion["fn"],
+        "Total Images": overall.n,
+        "Overall Accuracy": overall.accuracy,
+        "AUROC": overall.auroc,
+        "Average Precision": overall.average_precision,
+        "True Positives": confusion.tp,
+        "True Negatives": confusion.tn,
+        "False Positives": confusion.fp,
+        "False Negatives": confusion.fn,
     }
     return pd.DataFrame({"metric": list(rows), "value": pd.Series(list(rows.values()), dtype=object)})

@@ -158,7 +158,7 @@ def _judge_batch(
 
 
 def _draw_maps(model: ResNetViT, pixels: Tensor) -> tuple[list[Explanation], Named]:
-    """Explanations of uint8 squares (N, S, S), and our maps, (N, S, S) each, as a user gets them."""
+    """Explain uint8 squares (N, S, S): the explanations, and our maps, (N, S, S) each, as a user gets them."""
     size, count = model.image_size, len(pixels)
     explanations = explain(model, pixels, batch_size=count)
     deeper = explain(model, pixels, depth=3, batch_size=count)
@@ -171,7 +171,7 @@ def _draw_maps(model: ResNetViT, pixels: Tensor) -> tuple[list[Explanation], Nam
 
 
 def _draw_controls(pixels: NDArray[np.uint8], seed: Seed) -> Named:
-    """The controls of uint8 squares (N, S, S), float32 (N, S, S) each."""
+    """Draw the controls of uint8 squares (N, S, S), float32 (N, S, S) each."""
     size, square = pixels.shape[1], pixels / 255
     noise = np.random.default_rng((*seed, 0)).normal(size=(2, *pixels.shape))
     axis = (np.arange(size) - (size - 1) / 2) / (size / 6)
@@ -193,7 +193,7 @@ def _draw_controls(pixels: NDArray[np.uint8], seed: Seed) -> Named:
 
 
 def _find_grids(model: ResNetViT) -> Grids:
-    """Rows and columns of the CNN's last map and of the patches."""
+    """Count rows and columns of the CNN's last map and of the patches."""
     blank = torch.zeros(1, 3, model.image_size, model.image_size, device=model.temperature.device)
     with torch.inference_mode():
         rows, columns = model.map_cnn(blank).shape[2:]
@@ -201,7 +201,7 @@ def _find_grids(model: ResNetViT) -> Grids:
 
 
 def _read_cells(maps: Named, grids: Grids) -> Named:
-    """Maps at the centres of their own cells, (N, cells): the pixels between are copies, not evidence."""
+    """Read maps at the centres of their own cells, (N, cells): the pixels between are copies, not evidence."""
     found = {}
     for name, values in maps.items():
         grid = grids["cnn" if name.startswith("cnn") else "vit"]
@@ -217,7 +217,7 @@ def _fit_mask(model: ResNetViT, mask: Array | None) -> Array:
 
 
 def _rank(relevance: Array, chance: Array) -> Array:
-    """Rank of every pixel of maps (N, S, S), 0 the most relevant; `chance` (N, S, S) orders equals."""
+    """Rank every pixel of maps (N, S, S), 0 the most relevant; `chance` (N, S, S) orders equals."""
     order = np.lexsort((chance.reshape(len(chance), -1), -relevance.reshape(len(chance), -1)), axis=-1)
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
@@ -225,7 +225,7 @@ def _rank(relevance: Array, chance: Array) -> Array:
 
 
 def _find_regions(lesions: Array, grids: Grids) -> Named:
-    """Lesions (N, S, S), what counts as pointing at them, and all of the cells that they touch."""
+    """Find the regions of lesions (N, S, S): these, what counts as pointing at them, the cells that they touch."""
     size = lesions.shape[1]
     near = [ndimage.distance_transform_edt(~lesion) <= size * 15 / 224 for lesion in lesions]
     regions = {"mass": lesions, "pointing": np.stack(near)}
@@ -239,7 +239,7 @@ def _find_regions(lesions: Array, grids: Grids) -> Named:
 
 
 def _localise(positive: Array, ranks: Array, lesions: Array, regions: Named) -> Named:
-    """Where maps (N, S, S), >= 0, lie: NaN without a lesion, 0 where the map is."""
+    """Measure where maps (N, S, S), >= 0, lie: NaN without a lesion, 0 where the map is."""
     area, total = lesions.sum((1, 2)), np.maximum(positive.sum((1, 2), dtype=np.float64), TINY)
     strong = (positive >= 0.5 * positive.max((1, 2), keepdims=True)) & (positive > 0)
     both, whole = (strong & lesions).sum((1, 2)), strong.sum((1, 2)) + area
@@ -258,7 +258,7 @@ def _localise(positive: Array, ranks: Array, lesions: Array, regions: Named) -> 
 
 
 def _predict(model: ResNetViT, grey: Tensor) -> Array:
-    """Probability of Stroke, (N,), of float squares (N, S, S)."""
+    """Predict the probability of Stroke, (N,), of float squares (N, S, S)."""
     x = grey[:, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)  # 1.6 times as fast
     with torch.inference_mode():
         logits = model(x)
@@ -266,7 +266,7 @@ def _predict(model: ResNetViT, grey: Tensor) -> Array:
 
 
 def _perturb(model: ResNetViT, pixels: Tensor, ranks: Array, positive: Array, seed: Seed, steps: int) -> Named:
-    """What the probability does as pixels of uint8 squares (N, S, S) go in the order of `ranks`."""
+    """Measure what the probability does as pixels of uint8 squares (N, S, S) go in the order of `ranks`."""
     device, size, total = model.temperature.device, pixels.shape[1], ranks[0].size
     square = pixels.numpy().astype(np.float32) / np.float32(255)
     static = np.random.default_rng((*seed, 2)).normal(0, 0.01, square.shape).astype(np.float32)
@@ -292,7 +292,7 @@ def _perturb(model: ResNetViT, pixels: Tensor, ranks: Array, positive: Array, se
 
 
 def _measure_completeness(explanations: Sequence[Explanation]) -> Named:
-    """Absolute errors in log-odds: of all contributions against z, of the fused map against both branches."""
+    """Measure errors in log-odds: of all contributions against z, of the fused map against both branches."""
     whole = [sum(e.contributions.values()) - e.log_odds for e in explanations]
     both = [e.contributions["cnn"] + e.contributions["vit"] for e in explanations]
     fused = [e.fused_map.sum(dtype=np.float64) for e in explanations]
@@ -314,7 +314,7 @@ def _measure_sensitivity(model: ResNetViT, pixels: Tensor, maps: Named, seed: Se
 def _randomise(
     model: ResNetViT, pixels: Tensor, cells: Named, grids: Grids, seed: int, count: int, batches: list[Array]
 ) -> Named:
-    """Spearman correlations, (count, N), of the maps' cells with those of models of permuted parameters."""
+    """Compute Spearman correlations, (count, N), of the maps' cells with those of models of permuted parameters."""
     found = []
     for number in range(count):
         generator = torch.Generator().manual_seed(seed * count + number)
@@ -330,7 +330,10 @@ def _randomise(
 
 
 def _refresh_batch_norms(model: ResNetViT, pixels: Tensor) -> None:
-    """Statistics of other weights leave a permuted CNN dead on most inputs, and its map 0: nothing to correlate."""
+    """Renew the batch statistics of a permuted CNN.
+
+    With those of the old weights it is dead on most inputs, and its map 0: there is nothing to correlate.
+    """
     norms = [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.reset_running_stats()
@@ -343,7 +346,7 @@ def _refresh_batch_norms(model: ResNetViT, pixels: Tensor) -> None:
 
 
 def _correlate(a: Array, b: Array) -> Array:
-    """Spearman correlation of the rows of (N, cells), NaN where one of them is constant."""
+    """Compute the Spearman correlation of the rows of (N, cells), NaN where one of them is constant."""
     a, b = (rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (a, b))
     return _divide((a * b).sum(1), np.sqrt((a * a).sum(1) * (b * b).sum(1)))
 
@@ -355,7 +358,7 @@ def _divide(a: Array, b: Array) -> Array:
 
 
 def _mean(values: Array) -> Array:
-    """Over the first axis, of what is defined."""
+    """Average over the first axis, of what is defined."""
     return _divide(np.nansum(values, 0), np.isfinite(values).sum(0))
 
 
@@ -385,14 +388,17 @@ def _summarise(values: dict[str, Named], names: Array, seed: int, replicates: in
 
 
 def _resample(names: Array, seed: int, replicates: int) -> Array:
-    """How often each of N slices is drawn, (replicates, N): groups are drawn whole."""
+    """Draw how often each of N slices counts, (replicates, N): groups are drawn whole."""
     _, codes = np.unique(names, return_inverse=True)
     groups = int(codes.max()) + 1
     return np.random.default_rng((seed, 4)).multinomial(groups, np.full(groups, 1 / groups), replicates)[:, codes]
 
 
 def _bootstrap(values: Array, counts: Array) -> dict[str, Any] | None:
-    """Mean and 95 % interval of what is defined of (N,); counts (replicates, N): how often each is drawn."""
+    """Compute the mean and 95 % interval of what is defined of (N,).
+
+    counts (replicates, N) : how often each is drawn.
+    """
     kept = np.isfinite(values)
     if not kept.any():
         return None
@@ -404,7 +410,7 @@ def _bootstrap(values: Array, counts: Array) -> dict[str, Any] | None:
 
 
 def _compare(values: Named, counts: Array, sign: int) -> dict[str, Any] | None:
-    """Paired differences of our maps to the best control, positive where ours is better."""
+    """Compute paired differences of our maps to the best control, positive where ours is better."""
     means = {name: float(sign * _mean(values[name][:, None])[0]) for name in CONTROLS}
     best = max(CONTROLS, key=lambda name: np.nan_to_num(means[name], nan=-np.inf))
     if np.isnan(means[best]):

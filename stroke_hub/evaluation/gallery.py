@@ -1,6 +1,5 @@
-"""A page to look through: every slice of a folder with its maps, worst errors first."""
+"""The gallery: a page of every slice of a folder with its maps, worst errors first."""
 
-import html
 from pathlib import Path
 
 import numpy as np
@@ -14,36 +13,11 @@ from stroke_hub.inference.results import Explanation, Layer
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.progress import track
+from stroke_hub.report.templating import make_environment
 
 __all__ = ["write_gallery"]
 
 LAYERS: tuple[Layer, ...] = ("cnn", "vit", "fused")
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Explanations</title><style>
-:root {{ color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }}
-body {{ margin: 2rem auto; max-width: 72rem; padding: 0 1rem }}
-main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(30rem, 100%), 1fr)); gap: 1rem }}
-@media (min-width: 66rem) {{ main {{ grid-template-columns: 1fr 1fr }} }}
-figure {{ margin: 0; padding: .8rem; border: 1px solid #8886; border-radius: .5rem }}
-figure.wrong {{ border: 2px solid #d55e00 }}
-img {{ width: 100%; image-rendering: auto; border-radius: .2rem }}
-figcaption {{ font-size: .9rem }} code {{ font-size: .8rem; overflow-wrap: anywhere }}
-</style></head><body>
-<h1>Explanations</h1>
-<p>{intro}</p>
-<p><strong>Research use only, not a medical device.</strong> {note}</p>
-<p>From left to right: slice, CNN (Grad-CAM), ViT (relevance), fused (red speaks for {target}, blue
-against). Each map is scaled by itself; the log-odds below it say how much it stands for.</p>
-<main>
-{cards}
-</main></body></html>
-"""
-CARD = """<figure{wrong}><img loading="lazy" src="{picture}" width="{width}" height="{height}"
-alt="Slice and its three maps; truth {truth}, probability of Stroke {probability:.3f}">
-<figcaption><strong>{verdict}</strong>: truth {truth}, predicted {label}, P(Stroke) {probability:.3f}<br>
-CNN {cnn:+.2f}, ViT {vit:+.2f}, baseline {baseline:+.2f} log-odds for {target}{remarks}<br><code>{path}</code>
-</figcaption></figure>"""
 
 
 def write_gallery(
@@ -119,13 +93,5 @@ def _write_slice(out: Path, name: str, path: str, truth: str, e: Explanation) ->
 
 def _lay_out(results: pd.DataFrame, note: str) -> str:
     wrong = int((results["truth"] != results["label"]).sum())
-    cards = [_draw_card({str(key): value for key, value in row.items()}) for _, row in results.iterrows()]
-    intro = f"{len(results)} slices, {wrong} of them misclassified; worst errors first."
-    return PAGE.format(intro=intro, note=html.escape(note), target="Stroke", cards="\n".join(cards))
-
-
-def _draw_card(row: dict[str, object]) -> str:
-    right = row["truth"] == row["label"]
-    remarks = f"; {html.escape(str(row['remarks']))}" if row["remarks"] else ""
-    shown = row | {"path": html.escape(str(row["path"])), "remarks": remarks, "target": "Stroke"}
-    return CARD.format(wrong="" if right else ' class="wrong"', verdict="right" if right else "wrong", **shown)
+    page = make_environment().get_template("gallery.html")
+    return page.render(rows=results.to_dict("records"), wrong=wrong, note=note, target="Stroke")

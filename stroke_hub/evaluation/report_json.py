@@ -1,4 +1,4 @@
-"""From probabilities of labelled slices to the numbers of report.json; docs/report.md describes every key."""
+"""The numbers of report.json, made from the probabilities of labelled slices."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,9 +20,9 @@ from stroke_hub.metrics.classification import (
 from stroke_hub.metrics.intervals import bootstrap_intervals, delong_interval, paired_bootstrap
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.progress import track
+from stroke_hub.runs.report import PARTS
 
 __all__ = [
-    "PARTS",
     "describe_control",
     "list_errors",
     "measure_baselines",
@@ -34,7 +34,6 @@ __all__ = [
 Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-PARTS = ("overall", "BT", "MR")
 PREVALENCES = (0.05, 0.2, 0.5)  # of stroke: a screening list, an emergency department, a stroke unit
 BINS = 10
 THRESHOLDS = np.arange(1, 100) / 100  # of the decision curve
@@ -51,7 +50,7 @@ def measure_parts(
     threshold: float,
     points: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Every figure of all slices and of those of each modality.
+    """Measure all slices and those of each modality, as the report's `test` has them.
 
     Parameters
     ----------
@@ -109,14 +108,14 @@ def _measure_calibration(label: Labels, probability: Floats) -> dict[str, Any]:
 
 
 def trace_parts(table: pd.DataFrame, probability: Floats) -> dict[str, dict[str, list[float]]]:
-    """ROC and precision-recall curves of all slices and of each modality's."""
+    """Trace ROC and precision-recall curves of all slices and of each modality's."""
     label = table["label"].to_numpy(np.int64)
     masks = {part: (table["modality"] == part).to_numpy(bool) | (part == "overall") for part in PARTS}
     return {part: trace_curves(label[mask], probability[mask]) for part, mask in masks.items()}
 
 
 def measure_subgroups(table: pd.DataFrame, probability: Floats, *, threshold: float) -> list[dict[str, Any]]:
-    """AUROC, sensitivity and specificity by modality, by slices a group has here, and by every further column.
+    """Measure subgroups: by modality, by slices a group has here, and by every further column.
 
     A column of numbers with more than 12 different ones is cut at its terciles; of words with more, left out.
     """
@@ -139,7 +138,7 @@ def measure_subgroups(table: pd.DataFrame, probability: Floats, *, threshold: fl
 
 
 def _divide(values: "pd.Series[Any]") -> list[tuple[str, NDArray[np.bool_]]]:
-    """The subgroups that a column makes, by name."""
+    """Divide the slices by a column: names and masks of the subgroups."""
     numbers = pd.to_numeric(values, errors="coerce")
     if values.nunique() > MOST_VALUES and numbers.notna().all():
         values = pd.qcut(numbers, 3, duplicates="drop").map(lambda cut: f"{cut.left:g} to {cut.right:g}")
@@ -153,7 +152,7 @@ def _divide(values: "pd.Series[Any]") -> list[tuple[str, NDArray[np.bool_]]]:
 def measure_baselines(
     table: pd.DataFrame, probability: Floats, baselines: Mapping[str, Baseline], *, threshold: float
 ) -> list[dict[str, Any]]:
-    """AUROC and accuracy of each baseline beside the model's own, and the differences over the same resamples.
+    """Measure each baseline, and the model's figures minus these over the same resamples.
 
     A baseline calls Stroke what is 0.5 or more.
     """
@@ -175,7 +174,7 @@ def measure_baselines(
 
 
 def describe_control(baselines: Mapping[str, Baseline]) -> dict[str, Any] | None:
-    """The control of shuffled labels, as the report has it; None where it is undefined."""
+    """Describe the control of shuffled labels, as the report has it; None where it is undefined."""
     control = baselines["probe"].control
     if control is None:
         return None
@@ -191,7 +190,7 @@ def describe_control(baselines: Mapping[str, Baseline]) -> dict[str, Any] | None
 
 
 def list_errors(table: pd.DataFrame, probability: Floats, *, threshold: float) -> list[dict[str, Any]]:
-    """The misclassified slices, the most confident first."""
+    """List the misclassified slices, the most confident first."""
     predicted = (probability >= threshold).astype(int)
     confidence = np.where(predicted == 1, probability, 1 - probability)
     wrong = table.assign(probability=probability, predicted=predicted, confidence=confidence)

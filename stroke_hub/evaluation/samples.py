@@ -1,8 +1,7 @@
-"""Slices of a report that are shown with their maps: chosen by rule, explained, drawn."""
+"""The slices that a report shows with their maps: chosen by rule, explained, drawn."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from stroke_hub.io.slices import fit_square, load_slices
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.report.heatmaps import draw_components, draw_explanations
 from stroke_hub.report.plots import save_figures
+from stroke_hub.runs.report import Report
 
 __all__ = ["choose_samples", "explain_samples", "find_mask"]
 
@@ -24,7 +24,7 @@ SHOWN_ERRORS = 8
 
 
 def choose_samples(results: pd.DataFrame, *, count: int = 8) -> pd.DataFrame:
-    """Rows of the results table to show: each modality and class, evenly along the probability.
+    """Choose rows of the results table to show: each modality and class, evenly along the probability.
 
     Nobody's favourites: for k slices of a cell of n, those at ranks (i + 0.5) n / k.
     """
@@ -42,7 +42,7 @@ def explain_samples(
     model: ResNetViT,
     table: pd.DataFrame,
     results: pd.DataFrame,
-    report: dict[str, Any],
+    report: Report,
     root: Path,
     folder: Path,
 ) -> None:
@@ -52,14 +52,14 @@ def explain_samples(
     ----------
     table, results : the test slices and their results table, in one order.
     """
-    note = report["data"]["note"]
+    note = report.data.note
     chosen = choose_samples(results)["image_path"].tolist()
     explanations, titles, masks = _explain(model, table, chosen, results, root)
     pictures: dict[str, Callable[[], Figure]] = {
         "explanations": lambda: draw_explanations(explanations, titles, masks=masks, note=note),
         "component_summary": lambda: draw_components(explanations, titles, note=note),
     }
-    wrong = [error["path"] for error in report["errors"][:SHOWN_ERRORS]]
+    wrong = [error.path for error in report.errors[:SHOWN_ERRORS]]
     if wrong:
         shown, names, outlines = _explain(model, table, wrong, results, root)
         pictures["errors"] = lambda: draw_explanations(shown, names, masks=outlines, note=note)
@@ -69,7 +69,7 @@ def explain_samples(
 def _explain(
     model: ResNetViT, table: pd.DataFrame, paths: list[str], results: pd.DataFrame, root: Path
 ) -> tuple[list[Explanation], list[str], list[NDArray[np.bool_] | None]]:
-    """Explanations of slices, the words beside them, and their lesion masks where there are some."""
+    """Explain slices: their maps, the words beside them, and their lesion masks where there are some."""
     rows = results.set_index("image_path").loc[paths]
     titles = [
         f"{row.image_type}\ntruth {row.true_class}\nP(Stroke) {row.stroke_probability:.3f}"
@@ -80,7 +80,7 @@ def _explain(
 
 
 def find_mask(table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] | None:
-    """The lesion mask (H, W) of a slice, where the dataset has one."""
+    """Find the lesion mask (H, W) of a slice, where the dataset has one."""
     if "mask" not in table:
         return None
     mask = table.loc[table["path"] == path, "mask"].iloc[0]
@@ -93,7 +93,7 @@ def find_mask(table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] |
 
 
 def fit_mask(model: ResNetViT, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    """A mask (H, W) as the model's square (S, S)."""
+    """Fit a mask (H, W) into the model's square (S, S)."""
     if mask is None:
         return None
     return fit_square(mask.astype(np.uint8) * np.uint8(255), model.image_size, resize=model.resize) > 127

@@ -389,7 +389,7 @@ def _check_origin(weights_sha256: str, name: str, commit: str | None) -> None:
         told = WEIGHTS_FILE
     else:
         report = find_report(name, commit)
-        found, told = report["model"].get("weights_sha256") if report else None, REPORT_FILE
+        found, told = report.model.weights_sha256 if report else None, REPORT_FILE
     if found is None:
         raise ModelFormatError(
             f"{name}: has neither weights nor report to tell whose {FOLDER}/ is; use backend='torch'."

@@ -1,16 +1,17 @@
-"""report.json -> a model card for the Hub, by the template model_card.md; what a human edited in one is kept."""
+"""The model card for the Hub, made of the report by the template model_card.md; what a human edited is kept."""
 
 import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import timm
 import yaml  # type: ignore[import-untyped]  # huggingface_hub brings it
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, UndefinedError
+from jinja2 import Template, Undefined
 from markupsafe import Markup
 
 from stroke_hub.data.kaggle import HANDLE
@@ -22,8 +23,9 @@ from stroke_hub.report.formatting import (
     CONTROLS,
     LOCALISATION,
     MEASURES,
-    METRICS,
-    PARTS,
+    METRIC_TITLES,
+    PART_TITLES,
+    Estimate,
     list_parts,
     list_points,
     list_prevalences,
@@ -33,7 +35,8 @@ from stroke_hub.report.formatting import (
     show_number,
     show_percent,
 )
-from stroke_hub.runs.report import SCHEMA_VERSION
+from stroke_hub.report.templating import make_environment
+from stroke_hub.runs.report import CalibrationErrors, DeLong, Interval, Report
 
 __all__ = ["is_untouched", "render_card", "renew_card"]
 
@@ -60,14 +63,13 @@ SEALED = re.compile(re.escape(SEAL).replace(r"\{\}", "([0-9a-f]{64})") + r"\s*\Z
 
 
 def render_card(
-    report: Mapping[str, Any], *, repo_id: str, run: str | Path, half: bool = False, with_onnx: bool = False
+    report: Report, *, repo_id: str, run: str | Path, half: bool = False, with_onnx: bool = False
 ) -> str:
     """Write the model card of an evaluated run, as the text of a repository's README.md.
 
     Parameters
     ----------
-    report : as report.json has it, schema version 2 (docs/report.md). Every number comes from there, but
-        for those of how true the maps are.
+    report : every number comes from there, but for those of how true the maps are.
     repo_id : "owner/name" of the repository on the Hub.
     run : the run's folder; figures/*.png are shown from there, and faithfulness.json where it has one.
     half : the weights are published as float16: other bytes than those of the report's SHA-256.
@@ -79,34 +81,29 @@ def render_card(
 
     Raises
     ------
-    RunError : the report is of another schema version or not whole, or faithfulness.json is damaged.
+    RunError : faithfulness.json is damaged.
     """
-    if report.get("schema_version") != SCHEMA_VERSION:
-        raise RunError(
-            f"The report is of schema version {report.get('schema_version')}, but a card is made of version "
-            f"{SCHEMA_VERSION}; evaluate the run again."
-        )
     files = {
         "faithfulness": _read_faithfulness(Path(run)),
         "exported": _read_export(Path(run)) if with_onnx else None,
         "figures": {file.stem for file in (Path(run) / "figures").glob("*.png")},
     }
-    try:
-        text = _load_template().render(report, **_prepare(report, repo_id), **files, stored_half=half)
-    except (KeyError, UndefinedError) as error:
-        raise RunError(f"report.json is not whole ({error}); evaluate the run again.") from error
+    text = _load_template().render(vars(report) | _prepare(report, repo_id) | files, stored_half=half)
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     return f"{text}\n{SEAL.format(_hash(text))}\n"
 
 
 def is_untouched(card: str) -> bool:
-    """Whether a card is as `render_card` wrote it, whatever its line ends and the space behind its last line."""
+    """Tell whether a card is as `render_card` wrote it.
+
+    Line ends and the space behind the last line do not count.
+    """
     seal = SEALED.search(card)
     return seal is not None and seal[1] == _hash(card[: seal.start()])
 
 
 def renew_card(existing: str, fresh: str) -> str:
-    """A card that a human edited, with the generated sections and the model-index of a fresh one.
+    """Renew the generated sections and the model-index of a card that a human edited.
 
     All else is kept byte for byte. A section or model-index that was deleted stays away; one that is no longer
     generated is emptied, so that no old number is left. A card that nobody edited is replaced as a whole.
@@ -130,7 +127,7 @@ def renew_card(existing: str, fresh: str) -> str:
 
 
 def _renew_index(card: str, fresh: str, newline: str) -> str:
-    """The card with the model-index of a fresh one, where it has one."""
+    """Give a card the model-index of a fresh one, where it has one."""
     before, other = HEADER.search(card), HEADER.search(fresh)
     if before is None or other is None or not INDEX.search(before[1]):
         return card
@@ -160,13 +157,13 @@ def _hash(text: str) -> str:
     return hashlib.sha256(lines.rstrip().encode()).hexdigest()
 
 
-def _prepare(report: Mapping[str, Any], repo_id: str) -> dict[str, Any]:
-    """What the template needs besides the report itself, or instead of it."""
-    data, training = report["data"], _hide_folders(report["training"])
-    report = {**report, "training": training}
-    simulated = "simulated" in data["note"].lower()
-    kaggle = data["name"] == "kaggle" and not simulated and "stand-in" not in data["note"].lower()
-    parts = list_parts(report["test"])
+def _prepare(report: Report, repo_id: str) -> dict[str, Any]:
+    """Give what the template needs besides the report itself, or instead of it."""
+    data, training = report.data, _hide_folders(report.training)
+    report = replace(report, training=training)
+    simulated = "simulated" in data.note.lower()
+    kaggle = data.name == "kaggle" and not simulated and "stand-in" not in data.note.lower()
+    parts = list_parts(report.test)
     return {
         "repo_id": repo_id,
         "owner": repo_id.partition("/")[0],
@@ -177,18 +174,19 @@ def _prepare(report: Mapping[str, Any], repo_id: str) -> dict[str, Any]:
         "simulated": simulated,
         "kaggle": HANDLE if kaggle else "",
         "parts": parts,
-        "worse": [title for title, part in parts if _is_worse(part["calibration"])],
+        "worse": [title for title, part in parts if _is_worse(part.calibration)],
         "points": list_points(report),
-        "prevalences": list_prevalences(report["test"]["overall"]),
-        "metrics": [(title, name) for name, title in METRICS.items()],
+        "prevalences": list_prevalences(report.test["overall"]),
+        "metrics": [(title, name) for name, title in METRIC_TITLES.items()],
         "titles": BASELINES,
+        "estimate": Estimate,
         "command": " ".join(build_command(report, installed=True)),
     }
 
 
-def _describe_metadata(report: Mapping[str, Any], repo_id: str) -> ModelCardData:
-    bases = [_find_base(report["training"], branch) for branch in ("cnn", "vit")]
-    results = [result for part in PARTS for result in _list_results(report, part)]
+def _describe_metadata(report: Report, repo_id: str) -> ModelCardData:
+    bases = [_find_base(report.training, branch) for branch in ("cnn", "vit")]
+    results = [result for part in PART_TITLES for result in _list_results(report, part)]
     return ModelCardData(
         license="apache-2.0",
         library_name="stroke-hub",
@@ -200,35 +198,35 @@ def _describe_metadata(report: Mapping[str, Any], repo_id: str) -> ModelCardData
     )
 
 
-def _list_results(report: Mapping[str, Any], name: str) -> list[EvalResult]:
-    """What is defined of a part's figures, for the model-index."""
-    part, data = report["test"][name], report["data"]
-    if not part["n"]:
+def _list_results(report: Report, name: str) -> list[EvalResult]:
+    """List what is defined of a part's figures, for the model-index."""
+    part, data = report.test[name], report.data
+    if not part.n:
         return []
-    intervals = {key: part["intervals"][key] for key in METRICS if part["intervals"][key]["value"] is not None}
-    dataset = _clean(data["name"]) or "unnamed dataset"
-    note = f" ({_clean(data['note'])})" if data["note"] else ""
+    intervals = {key: part.intervals[key] for key in METRIC_TITLES if part.intervals[key].value is not None}
+    dataset = _clean(data.name) or "unnamed dataset"
+    note = f" ({_clean(data.note)})" if data.note else ""
     return [
         EvalResult(
             task_type="image-classification",
             task_name="Stroke or normal on brain CT and MR slices",
             dataset_type="imagefolder",
-            dataset_name=f"{dataset}{note}, {PARTS[name]}",
+            dataset_name=f"{dataset}{note}, {PART_TITLES[name]}",
             dataset_config=name,
-            dataset_split=_clean(data["split"]),
-            dataset_args={key: part[key] for key in ("n", "n_stroke", "groups")} | {"sha256": data["sha256"]},
+            dataset_split=_clean(data.split),
+            dataset_args={"n": part.n, "n_stroke": part.n_stroke, "groups": part.groups, "sha256": data.sha256},
             metric_type=HUB_METRICS[key],
-            metric_name=METRICS[key],
-            metric_value=interval["value"],
-            metric_args={"low": interval["low"], "high": interval["high"]}
-            | ({} if key in RANKING else {"threshold": part["threshold"]}),
+            metric_name=METRIC_TITLES[key],
+            metric_value=interval.value,
+            metric_args={"low": interval.low, "high": interval.high}
+            | ({} if key in RANKING else {"threshold": part.threshold}),
         )
         for key, interval in intervals.items()
     ]
 
 
 def _find_base(training: Mapping[str, Any] | None, branch: str) -> str | None:
-    """The Hub's name of the weights that a branch started from, where they are timm's."""
+    """Find the Hub's name of the weights that a branch started from, where they are timm's."""
     if not training or training.get(f"{branch}_weights") != "imagenet":
         return None
     source = timm.get_pretrained_cfg(training[branch])
@@ -244,14 +242,14 @@ def _tell_weights(training: Mapping[str, Any] | None, branch: str) -> str:
     return f"pretrained on ImageNet, {base}" if base else str(given or "not recorded")
 
 
-def _is_worse(calibration: Mapping[str, Any]) -> bool:
-    """Whether the calibration error is larger after the calibration than before it."""
-    errors = [found and found["ece"] for found in (calibration["before"], calibration["after"])]
-    return None not in errors and errors[1] > errors[0]
+def _is_worse(calibration: CalibrationErrors) -> bool:
+    """Tell whether the calibration error is larger after the calibration than before it."""
+    before, after = calibration.before.ece, calibration.after.ece
+    return before is not None and after is not None and after > before
 
 
 def _hide_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The configuration with files by their names alone: nobody is told where on a machine they lay."""
+    """Name the files of a configuration without their folders: a card tells nothing of a machine."""
     if training is None:
         return None
     files = {key for key in ("cnn_weights", "vit_weights", "init_from") if isinstance(training.get(key), str)}
@@ -259,7 +257,7 @@ def _hide_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _read_faithfulness(run: Path) -> dict[str, Any] | None:
-    """How true the maps are: a row a map and one of the best controls, by measures that a reader can picture."""
+    """Read how true the maps are: a row a map and one of the best controls."""
     file = run / "faithfulness.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -282,7 +280,7 @@ def _read_faithfulness(run: Path) -> dict[str, Any] | None:
 
 
 def _read_export(run: Path) -> dict[str, Any] | None:
-    """A row a precision: its bytes, and the changes of probabilities, maps and AUROC against PyTorch."""
+    """Read the export, a row a precision: bytes, and changes of probabilities, maps and AUROC against PyTorch."""
     record = read_export(run)
     if record is None:
         return None
@@ -298,34 +296,26 @@ def _rank(cell: Mapping[str, Any] | None, sign: int) -> float:
     return -float("inf") if cell is None else sign * float(cell["mean"])
 
 
-def _read_cell(found: Mapping[str, Any], measure: str, name: str, shown: str = "") -> dict[str, Any]:
-    """A measure of a map as an interval, with the name that is shown beside it."""
+def _read_cell(found: Mapping[str, Any], measure: str, name: str, shown: str = "") -> tuple[Estimate, str]:
+    """Read a measure of a map as an interval, with the name that is shown beside it."""
     cell = found["measures"][measure][name]
     if cell is not None:
-        interval = {"value": cell["mean"], "low": cell["low"], "high": cell["high"]}
-        return interval | {"name": shown, "undefined": "it needs two groups or more"}
+        return Estimate(cell["mean"], cell["low"], cell["high"], "it needs two groups or more"), shown
     unmasked = measure in LOCALISATION and not found["n_masks"]
     reason = "no slice has a lesion mask" if unmasked else "no map has anything to measure"
-    return {"value": None, "undefined": reason, "name": ""}
+    return Estimate(None, None, None, reason), ""
 
 
-def _load_template() -> Any:
-    environment = Environment(
-        loader=PackageLoader("stroke_hub.report"),
-        autoescape=True,  # what is printed and not marked as Markdown goes through `finalize`
-        finalize=_print,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+def _load_template() -> Template:
+    # what is printed and not marked as Markdown goes through `_print`
+    environment = make_environment(finalize=_print, keep_trailing_newline=True)
     filters: dict[str, Callable[..., Markup]] = {"code": _code, "quoted": _quote, "show": _show, "verbatim": _keep}
     environment.filters |= filters
     return environment.get_template("model_card.md")
 
 
 def _print(value: object) -> object:
-    """Text becomes harmless Markdown; a number that did not go through `show` is an error in the template."""
+    """Turn text into harmless Markdown; a number that did not go through `show` is an error in the template."""
     if isinstance(value, Markup | Undefined):
         return value
     if isinstance(value, str):
@@ -334,7 +324,7 @@ def _print(value: object) -> object:
 
 
 def _show(value: Any, form: str = "", *, reason: str | None = None) -> Markup:
-    """A number of the report as the card has it: the only way for one to get there.
+    """Write a number of the report as the card has it: the only way for one to get there.
 
     Parameters
     ----------
@@ -343,8 +333,9 @@ def _show(value: Any, form: str = "", *, reason: str | None = None) -> Markup:
         "signed" (of an interval), or "plain" (as it is).
     reason : why there is none, where `value` is None and not an interval.
     """
-    if isinstance(value, Mapping):
-        shown = show_interval({**value, "undefined": _escape(value.get("undefined") or "")}, sign=form == "signed")
+    if isinstance(value, Interval | DeLong | Estimate):
+        plain = Estimate(value.value, value.low, value.high, _escape(value.undefined or ""))
+        shown = show_interval(plain, sign=form == "signed")
     elif value is None:
         shown = show_number(None, _escape(reason or ""))
     elif isinstance(value, bool) or not isinstance(value, int | float):
@@ -359,12 +350,12 @@ def _show(value: Any, form: str = "", *, reason: str | None = None) -> Markup:
 
 
 def _clean(text: str) -> str:
-    """One line, without what cannot be seen or turns the direction of writing."""
+    """Make text one line, without what cannot be seen or turns the direction of writing."""
     return "".join(sign for sign in " ".join(str(text).split()) if sign.isprintable())
 
 
 def _escape(text: str) -> Markup:
-    """Text as Markdown that says just that: no markup, no HTML, no link, wherever on a line it stands."""
+    """Write text as Markdown that says just that: no markup, no HTML, no link, wherever on a line it stands."""
     text = _clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # brackets matter where a target follows: intervals stay as they are; a _ inside a word is only itself
     text = re.sub(r"[\\`*~|$]|\](?=[(\[:])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", text)
@@ -373,7 +364,7 @@ def _escape(text: str) -> Markup:
 
 
 def _escape_start(mark: str) -> str:
-    """What would open a list, a heading or a numbered item at the start of a line."""
+    """Escape what would open a list, a heading or a numbered item at the start of a line."""
     return f"&#{ord(mark[0])};{mark[1:]}"
 
 
@@ -383,7 +374,7 @@ def _code(text: str) -> Markup:
 
 
 def _quote(text: str) -> Markup:
-    """A string of Python, or a word of a shell, in double quotes."""
+    """Write a string of Python, or a word of a shell, in double quotes."""
     return Markup(json.dumps(_clean(text)))  # noqa: S704  for a code block, where nothing is markup
 
 

@@ -6,12 +6,13 @@ from dataclasses import fields
 from typing import Any
 
 from stroke_hub.errors import RunError
+from stroke_hub.runs.report import Report
 from stroke_hub.runs.train_config import TrainConfig, describe_variant
 
 __all__ = ["build_command"]
 
 
-def build_command(report: Mapping[str, Any], *, installed: bool = False) -> list[str]:
+def build_command(report: Report, *, installed: bool = False) -> list[str]:
     """What to type to get a report again, word by word: the training, or the evaluation of another's model.
 
     Parameters
@@ -22,24 +23,24 @@ def build_command(report: Mapping[str, Any], *, installed: bool = False) -> list
     -------
     The words, quoted for a shell. Of the training's options those that a default would not give.
     """
-    data, model, training = report["data"], report["model"], report["training"]
-    note = str(data["note"])
+    data, model, training = report.data, report.model, report.training
+    note = data.note
     if training is None:
         words = ["stroke-hub", "evaluate"] if installed else ["python", "scripts/evaluate.py"]
-        words += ["--model", str(model["source"] or "MODEL")]
-        if model["revision"]:
-            words += ["--revision", str(model["revision"])]
+        words += ["--model", model.source or "MODEL"]
+        if model.revision:
+            words += ["--revision", model.revision]
         words += ["--data-dir", "FOLDER", "--out", "OUT"]
-        if data.get("split", "test") != "test":
-            words += ["--split", str(data["split"])]
+        if data.split != "test":
+            words += ["--split", data.split]
     else:
-        known = data["name"] in ("sample", "kaggle")
+        known = data.name in ("sample", "kaggle")
         words = ["stroke-hub", "train"] if installed else ["python", "scripts/train_and_push.py"]
-        words += ["--data", str(data["name"])] if known else ["--data-dir", "FOLDER"]
+        words += ["--data", data.name] if known else ["--data-dir", "FOLDER"]
         given = _choose_options(training)
         for option in fields(TrainConfig):
             words += _spell_option(option.name, given.get(option.name), default=option.default)
-        words += data.get("options") or []
+        words += data.options or []
         # the training adds this by itself
         note = note.removesuffix(describe_variant(TrainConfig(**given))).removesuffix("; ")
     if note:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from stroke_hub.report.formatting import BASELINES, say_interval
+from stroke_hub.report.formatting import BASELINES, Estimate, format_interval, say_interval
 from stroke_hub.report.plots import (
     GREY,
     KEY,
@@ -31,6 +31,7 @@ from stroke_hub.report.plots import (
     styled,
     write_note,
 )
+from stroke_hub.runs.report import Interval, Part, Report, Subgroup
 from stroke_hub.runs.run_folder import find_best_epoch
 
 __all__ = ["draw_forest", "draw_report"]
@@ -44,10 +45,9 @@ def draw_forest(
     reference: float | None = None,
     reference_label: str = "",
     xlabel: str = "AUROC",
-    group: str = "patient",
     note: str = "",
 ) -> Figure:
-    """Forest plot: a row for each subgroup, baseline or difference, with its interval and what it rests on.
+    """Draw a forest plot: a row for each subgroup, baseline or difference, with its interval and what it rests on.
 
     Parameters
     ----------
@@ -55,7 +55,6 @@ def draw_forest(
         "n_stroke" and "groups", each of which may be missing; "heading", written above the first of its rows;
         "bold" for a row that stands out.
     reference, reference_label : a dotted line and its name; at 0, values are written with their sign.
-    group : what one of the "groups" is called.
     """
     figure = Figure(figsize=(WIDTH, 1), layout="constrained")
     figure.suptitle(title, fontsize=10, fontweight="bold", **PLAIN)
@@ -69,7 +68,7 @@ def draw_forest(
             names.text(0, y + 0.15, textwrap.shorten(heading, 50), va="center", backgroundcolor="white", **above)
             y += 0.22
         weight = "bold" if row.get("bold") else "normal"
-        label, told = textwrap.fill(row["label"], 20), _tell_row(row, group, signed=reference == 0)
+        label, told = textwrap.fill(row["label"], 20), _tell_row(row, signed=reference == 0)
         depth = 0.08 + 0.135 * (1 + max(label.count("\n"), told.count("\n")))
         y += depth / 2
         names.text(0, y, label, va="center", fontsize=8, fontweight=weight, **PLAIN)
@@ -89,15 +88,14 @@ def draw_forest(
     return figure
 
 
-def _tell_row(row: Mapping[str, Any], group: str, *, signed: bool) -> str:
-    """A row's value and interval, or why there is none, and what it rests on."""
-    form = "+.3f" if signed else ".3f"
+def _tell_row(row: Mapping[str, Any], *, signed: bool) -> str:
+    """Write a row's value and interval, or why there is none, and what it rests on."""
     if row["value"] is None:
         words = f"undefined: {row['reason']}" if row.get("reason") else "undefined"
     else:
-        reach = "" if row.get("low") is None else f" [{row['low']:{form}}, {row['high']:{form}}]"
-        words = f"{row['value']:{form}}{reach}"
-    nouns = {"n_stroke": "stroke", "groups": group}
+        number = ("{:+.3f}" if signed else "{:.3f}").format
+        words = format_interval(row["value"], row.get("low"), row.get("high"), number=number)
+    nouns = {"n_stroke": "stroke", "groups": "patient"}
     counts = [f"n = {row['n']:,}"] if "n" in row else []
     counts += [f"{row[key]:,} {noun}{'s' * (row[key] != 1)}" for key, noun in nouns.items() if key in row]
     rests_on = ", ".join(count.replace(" ", "\N{NO-BREAK SPACE}") for count in counts)
@@ -132,9 +130,7 @@ def _scale_forest(axes: Axes, rows: Sequence[Mapping[str, Any]], reference: floa
         axes.text(reference, 1, label, fontsize=7, color=GREY, **place)
 
 
-def draw_report(
-    report: dict[str, Any], label: NDArray[np.int64], probability: NDArray[np.float64], folder: Path
-) -> None:
+def draw_report(report: Report, label: NDArray[np.int64], probability: NDArray[np.float64], folder: Path) -> None:
     """Draw every statistic of a report into PNG and SVG files.
 
     Parameters
@@ -153,99 +149,94 @@ def draw_report(
             "forest_baselines": _draw_baselines,
         }.items()
     }
-    overall, note = report["test"]["overall"], report["data"]["note"]
+    overall, note = report.test["overall"], report.data.note
     pictures["probability_histograms"] = lambda: draw_histograms(
-        label, probability, threshold=overall["threshold"], note=note
+        label, probability, threshold=overall.threshold, note=note
     )
-    if report["history"] is not None:
-        history = pd.DataFrame(report["history"])
+    if report.history is not None:
+        history = pd.DataFrame(report.history)
         best = find_best_epoch(history)
         pictures["training_curves"] = lambda: draw_curves(history, best_epoch=best, note=note)
     save_figures(pictures, folder)
 
 
-def _draw_confusion(report: dict[str, Any]) -> Figure:
-    return draw_confusion(report["test"]["overall"]["confusion"], note=report["data"]["note"])
+def _draw_confusion(report: Report) -> Figure:
+    return draw_confusion(report.test["overall"].confusion, note=report.data.note)
 
 
-def _draw_roc(report: dict[str, Any]) -> Figure:
-    measured = report["test"]["overall"]["operating_points"]
+def _draw_roc(report: Report) -> Figure:
+    measured = report.test["overall"].operating_points
     points = {}
     for name, point in measured.items():
-        specificity, sensitivity = point["specificity"]["value"], point["sensitivity"]["value"]
+        specificity, sensitivity = point.specificity.value, point.sensitivity.value
         if specificity is not None and sensitivity is not None:
             points[name] = (1 - specificity, sensitivity)
-    return draw_roc(report["curves"], _say_parts(report, "auroc"), points=points, note=report["data"]["note"])
+    return draw_roc(report.curves, _say_parts(report, "auroc"), points=points, note=report.data.note)
 
 
-def _draw_precision_recall(report: dict[str, Any]) -> Figure:
-    overall = report["test"]["overall"]
+def _draw_precision_recall(report: Report) -> Figure:
+    overall = report.test["overall"]
     return draw_precision_recall(
-        report["curves"],
+        report.curves,
         _say_parts(report, "average_precision"),
-        prevalence=overall["n_stroke"] / overall["n"],
-        note=report["data"]["note"],
+        prevalence=overall.n_stroke / overall.n,
+        note=report.data.note,
     )
 
 
-def _say_parts(report: dict[str, Any], metric: str) -> dict[str, str | None]:
-    """By part, a figure with its interval for a legend; None where it is undefined."""
-    intervals = {part: figures["intervals"][metric] for part, figures in report["test"].items()}
-    return {part: None if i["value"] is None else say_interval(i) for part, i in intervals.items()}
+def _say_parts(report: Report, metric: str) -> dict[str, str | None]:
+    """Say by part a figure with its interval, for a legend; None where it is undefined."""
+    intervals = {part: figures.intervals[metric] for part, figures in report.test.items()}
+    return {part: None if i.value is None else say_interval(i) for part, i in intervals.items()}
 
 
-def _draw_reliability(report: dict[str, Any]) -> Figure:
-    calibration = report["test"]["overall"]["calibration"]
+def _draw_reliability(report: Report) -> Figure:
+    calibration = report.test["overall"].calibration
     labels = (
-        f"as trained: ECE {calibration['before']['ece']:.3f}",
-        f"calibrated: ECE {calibration['after']['ece']:.3f}",
+        f"as trained: ECE {calibration.before.ece:.3f}",
+        f"calibrated: ECE {calibration.after.ece:.3f}",
     )
-    return draw_reliability(
-        calibration["before"]["bins"], calibration["after"]["bins"], labels=labels, note=report["data"]["note"]
-    )
+    return draw_reliability(calibration.before.bins, calibration.after.bins, labels=labels, note=report.data.note)
 
 
-def _draw_net_benefit(report: dict[str, Any]) -> Figure:
-    overall = report["test"]["overall"]
-    prevalence = overall["n_stroke"] / overall["n"]
-    return draw_net_benefit(**overall["net_benefit"], prevalence=prevalence, note=report["data"]["note"])
+def _draw_net_benefit(report: Report) -> Figure:
+    overall = report.test["overall"]
+    prevalence = overall.n_stroke / overall.n
+    return draw_net_benefit(overall.net_benefit, prevalence=prevalence, note=report.data.note)
 
 
-def _draw_subgroups(report: dict[str, Any]) -> Figure:
-    overall = report["test"]["overall"]
-    rows = [{"label": "all slices", "bold": True} | _read_row(overall, overall["intervals"]["auroc"])]
-    rows += [
-        {"heading": row["column"], "label": row["value"]} | _read_row(row, row["auroc"])
-        for row in report["subgroups"]
-    ]
+def _draw_subgroups(report: Report) -> Figure:
+    overall = report.test["overall"]
+    rows = [{"label": "all slices", "bold": True} | _read_row(overall, overall.intervals["auroc"])]
+    rows += [{"heading": row.column, "label": row.value} | _read_row(row, row.auroc) for row in report.subgroups]
     return draw_forest(
         rows,
-        reference=overall["auroc"],
+        reference=overall.auroc,
         reference_label="all slices",
         title="AUROC by subgroup",
-        note=report["data"]["note"],
+        note=report.data.note,
     )
 
 
-def _draw_baselines(report: dict[str, Any]) -> Figure:
-    overall = report["test"]["overall"]
-    rows = [{"label": "the model", "bold": True} | _read_row(overall, overall["intervals"]["auroc"])]
-    for row in report["baselines"]:
-        interval = row["auroc"] or {"value": None, "undefined": "no training slices of both classes"}
-        rows.append({"label": BASELINES[row["name"]]} | _read_row(overall, interval))
-    control = report["random_labels"]
-    if control and control["mean"] is not None:
-        interval = {"value": control["mean"], "low": control["low"], "high": control["high"]}
-        rows.append({"label": f"shuffled labels, {control['shuffles']} x"} | _read_row(overall, interval))
+def _draw_baselines(report: Report) -> Figure:
+    overall = report.test["overall"]
+    rows = [{"label": "the model", "bold": True} | _read_row(overall, overall.intervals["auroc"])]
+    for row in report.baselines:
+        interval = row.auroc or Estimate(None, None, None, "no training slices of both classes")
+        rows.append({"label": BASELINES[row.name]} | _read_row(overall, interval))
+    control = report.random_labels
+    if control and control.mean is not None:
+        drawn = Estimate(control.mean, control.low, control.high)
+        rows.append({"label": f"shuffled labels, {control.shuffles} x"} | _read_row(overall, drawn))
     return draw_forest(
         rows,
         reference=0.5,
         reference_label="chance",
         title="The model beside simple rules and controls",
-        note=report["data"]["note"],
+        note=report.data.note,
     )
 
 
-def _read_row(counts: dict[str, Any], interval: dict[str, Any]) -> dict[str, Any]:
-    row = {name: interval.get(name) for name in ("value", "low", "high")} | {"reason": interval.get("undefined")}
-    return row | {name: counts[name] for name in ("n", "n_stroke", "groups")}
+def _read_row(counts: Part | Subgroup, interval: Interval | Estimate) -> dict[str, Any]:
+    row = {"value": interval.value, "low": interval.low, "high": interval.high, "reason": interval.undefined}
+    return row | {"n": counts.n, "n_stroke": counts.n_stroke, "groups": counts.groups}

@@ -1,16 +1,20 @@
-"""What the page and the card say alike: how numbers are written, what parts are called, what to type again."""
+"""How numbers are written, and what metrics, parts, baselines and measures are called."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stroke_hub.runs.report import DeLong, Interval, Part, Report
 
 __all__ = [
     "BASELINES",
     "CONTROLS",
     "LOCALISATION",
     "MEASURES",
-    "METRICS",
+    "METRIC_TITLES",
     "NUMBER_FILTERS",
-    "PARTS",
+    "PART_TITLES",
+    "Estimate",
+    "format_interval",
     "list_parts",
     "list_points",
     "list_prevalences",
@@ -22,8 +26,8 @@ __all__ = [
     "show_percent",
 ]
 
-PARTS = {"overall": "All slices", "BT": "CT (BT)", "MR": "MR"}
-METRICS = {
+PART_TITLES = {"overall": "All slices", "BT": "CT (BT)", "MR": "MR"}
+METRIC_TITLES = {
     "auroc": "AUROC",
     "average_precision": "Average precision",
     "accuracy": "Accuracy",
@@ -33,7 +37,7 @@ METRICS = {
     "npv": "NPV",
     "brier": "Brier score (0 is best)",
 }
-POINTS = {
+POINT_TITLES = {
     "half": "Probability 0.5",
     "youden": "Youden",
     "sensitivity95": "Aimed at 95 % sensitivity",
@@ -41,32 +45,47 @@ POINTS = {
 }
 
 
-def list_parts(test: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Title and figures of the parts to show: a single modality is the whole test and is not shown twice."""
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval, for what is no `Interval` of the report.
+
+    undefined : why there is no value or no interval.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    undefined: str | None = None
+
+
+def list_parts(test: dict[str, Part]) -> list[tuple[str, Part]]:
+    """List title and figures of the parts to show.
+
+    A single modality is the whole test and is not shown twice.
+    """
     overall = test["overall"]
-    rest = [(PARTS[name], test[name]) for name in ("BT", "MR") if 0 < test[name]["n"] < overall["n"]]
-    whole = [PARTS[name] for name in ("BT", "MR") if test[name]["n"] == overall["n"]]
-    return [(f"All slices, {whole[0]}" if whole else PARTS["overall"], overall), *rest]
+    rest = [(PART_TITLES[name], test[name]) for name in ("BT", "MR") if 0 < test[name].n < overall.n]
+    whole = [PART_TITLES[name] for name in ("BT", "MR") if test[name].n == overall.n]
+    return [(f"All slices, {whole[0]}" if whole else PART_TITLES["overall"], overall), *rest]
 
 
-def list_points(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The operating points, the model's own first, each with "name", "title" and whether it is the "own"."""
-    chosen = report["model"]["operating_point"]
-    names = sorted(report["operating_points"], key=lambda name: name != chosen)
+def list_points(report: Report) -> list[dict[str, object]]:
+    """List the operating points, the model's own first, each with "name", "title" and whether it is the "own"."""
+    chosen = report.model.operating_point
+    points = sorted(report.operating_points.items(), key=lambda point: point[0] != chosen)
     return [
-        report["operating_points"][name] | {"name": name, "title": POINTS.get(name, name), "own": name == chosen}
-        for name in names
+        vars(point) | {"name": name, "title": POINT_TITLES.get(name, name), "own": name == chosen}
+        for name, point in points
     ]
 
 
-def list_prevalences(overall: Mapping[str, Any]) -> list[str]:
-    """The prevalences of a part's operating points, as the report has them, in rising order."""
-    found = {key for point in overall["operating_points"].values() for key in point.get("at_prevalence") or ()}
-    return sorted(found, key=float)
+def list_prevalences(overall: Part) -> list[str]:
+    """List the prevalences of a part's operating points, as the report has them, in rising order."""
+    return sorted({key for point in overall.operating_points.values() for key in point.at_prevalence}, key=float)
 
 
 def show_number(value: float | None, reason: str | None = None) -> str:
-    """Three decimals; what rounds to 0 or 1 without being it is said to be below or above."""
+    """Write three decimals; what rounds to 0 or 1 without being it is said to be below or above."""
     if value is None:
         return f"not defined: {reason}" if reason else "not defined"
     if 0 < value < 0.0005:
@@ -76,42 +95,63 @@ def show_number(value: float | None, reason: str | None = None) -> str:
     return f"{value:.3f}".replace("-", "−")
 
 
-def show_interval(interval: Mapping[str, Any] | None, sign: bool = False) -> str:
-    """0.857 [0.581, 0.966], or why there is none."""
+def format_interval(
+    value: float | None, low: float | None, high: float | None, *, number: Callable[[float], str] = "{:.3f}".format
+) -> str:
+    """Write a figure with its interval: "0.857 [0.581, 0.966]".
+
+    Parameters
+    ----------
+    value, low, high : the figure and its limits, or None where they are undefined.
+    number : writes each of the three.
+    """
+    if value is None:
+        return "not defined"
+    return number(value) if low is None or high is None else f"{number(value)} [{number(low)}, {number(high)}]"
+
+
+def say_interval(interval: Interval | DeLong | Estimate) -> str:
+    """Write a figure of the report with its interval, for a sentence: "0.857 [0.581, 0.966]"."""
+    return format_interval(interval.value, interval.low, interval.high)
+
+
+def show_interval(interval: Interval | DeLong | Estimate | None, sign: bool = False) -> str:
+    """Write a figure of the report with its interval, for a table, or why there is none."""
     if interval is None:
         return "not defined"
-    show = _show_signed if sign else show_number
-    reason = interval.get("undefined")
-    if interval["value"] is None:
+    reason = interval.undefined
+    if interval.value is None:
         return show_number(None, reason)
-    if interval["low"] is None or interval["high"] is None:
-        return f"{show(interval['value'])} (interval not defined{f': {reason}' if reason else ''})"
-    # no line ends inside the brackets
-    return f"{show(interval['value'])} [{show(interval['low'])},\N{NO-BREAK SPACE}{show(interval['high'])}]"
+    words = format_interval(
+        interval.value, interval.low, interval.high, number=_show_signed if sign else show_number
+    )
+    if interval.low is None or interval.high is None:
+        return f"{words} (interval not defined{f': {reason}' if reason else ''})"
+    return words.replace(", ", ",\N{NO-BREAK SPACE}")  # no line ends inside the brackets
 
 
 def _show_signed(value: float | None) -> str:
-    """Three decimals with their sign."""
+    """Write three decimals with their sign."""
     return "not defined" if value is None else f"{value:+.3f}".replace("-", "−")
 
 
 def show_digits(value: float | None) -> str:
-    """Three significant digits, for what has no fixed scale: a temperature, a threshold close to 0."""
+    """Write three significant digits, for what has no fixed scale: a temperature, a threshold close to 0."""
     return "not defined" if value is None else f"{value:.3g}"
 
 
 def show_percent(value: float | None) -> str:
-    """A share in per cent, three significant digits."""
+    """Write a share in per cent, three significant digits."""
     return "not defined" if value is None else f"{100 * value:.3g}\N{NO-BREAK SPACE}%"
 
 
 def show_count(value: int | None) -> str:
-    """A whole number with thousands separated."""
+    """Write a whole number with thousands separated."""
     return "not defined" if value is None else f"{value:,.0f}"
 
 
 def _hundred(value: float) -> str:
-    """A share as how many of 100; neither none nor all of them where it is only close to that."""
+    """Write a share as how many of 100; neither none nor all of them where it is only close to that."""
     share = round(100 * value)
     if share == 100 and value < 1:
         return "more than 99"
@@ -120,11 +160,11 @@ def _hundred(value: float) -> str:
     return str(share)
 
 
-def _range(interval: Mapping[str, Any]) -> str:
-    """An interval as how many of 100, for a sentence; empty where there is none."""
-    if interval["low"] is None or interval["high"] is None:
+def _range(interval: Interval | DeLong | Estimate) -> str:
+    """Write an interval as how many of 100, for a sentence; empty where there is none."""
+    if interval.low is None or interval.high is None:
         return ""
-    return f" (95 % interval: {_hundred(interval['low'])} to {_hundred(interval['high'])})"
+    return f" (95 % interval: {_hundred(interval.low)} to {_hundred(interval.high)})"
 
 
 NUMBER_FILTERS = {
@@ -147,15 +187,6 @@ BASELINES = {
     "vit_alone": "the ViT branch alone",
     "probe": "a linear probe on the model's features",
 }
-
-
-def say_interval(interval: dict[str, Any]) -> str:
-    """A figure with its interval: "0.857 [0.581, 0.966]"."""
-    if interval["value"] is None:
-        return "not defined"
-    reach = "" if interval["low"] is None else f" [{interval['low']:.3f}, {interval['high']:.3f}]"
-    return f"{interval['value']:.3f}{reach}"
-
 
 CONTROLS = ("random", "blurred random", "centre Gaussian", "uniform", "uniform brain", "edges", "intensity")
 MEASURES = {  # title, and +1 where more is better, -1 where less is

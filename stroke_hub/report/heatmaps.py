@@ -1,4 +1,4 @@
-"""Slices, maps and judgements in, pictures of many panels out, in the one style of figures.py."""
+"""Pictures of many panels: slices with their maps, and how true the maps are."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +26,7 @@ def draw_explanations(
     masks: Sequence[NDArray[np.bool_] | None] | None = None,
     note: str = "",
 ) -> Figure:
-    """The seed's grid, a row a slice: Original | ResNet | ViT | Fused; a known lesion is outlined."""
+    """Draw slices beside their maps, a row a slice; a known lesion is outlined."""
     rows = len(explanations)
     figure = Figure(figsize=(6.8, 1.42 * rows + 0.6), layout="constrained")
     grid = figure.subplots(rows, 4, squeeze=False)
@@ -51,7 +51,10 @@ def draw_explanations(
 
 
 def _annotate(row: Sequence[Axes], e: Explanation) -> None:
-    """How many log-odds each map stands for: maps are scaled by themselves, and one may carry next to nothing."""
+    """Write how many log-odds each map stands for.
+
+    Maps are scaled by themselves, and one may carry next to nothing.
+    """
     layers: tuple[Layer, ...] = ("cnn", "vit", "fused")
     carried = (e.contributions["cnn"], e.contributions["vit"], e.contributions["cnn"] + e.contributions["vit"])
     for axes, layer, value in zip(row[1:], layers, carried, strict=True):
@@ -66,7 +69,7 @@ def _annotate(row: Sequence[Axes], e: Explanation) -> None:
 
 @styled
 def draw_components(explanations: Sequence[Explanation], titles: Sequence[str], *, note: str = "") -> Figure:
-    """The component summary, a row a slice: both branches' evidence on one log-odds scale, and what they add.
+    """Draw the component summary, a row a slice: both branches' evidence on one log-odds scale, and what they add.
 
     Both maps of a row share one colour scale, so that a branch that carries little looks like little.
     """
@@ -114,7 +117,7 @@ def _draw_contributions(axes: Axes, e: Explanation) -> None:
 def draw_faithfulness(
     result: dict[str, Any], *, measures: dict[str, tuple[str, int]], controls: Sequence[str], note: str = ""
 ) -> Figure:
-    """Every map against every control, a panel a measure: means and 95 % intervals of what `judge` found.
+    """Draw every map against every control, a panel a measure: means and 95 % intervals of what `judge` found.
 
     `measures` gives each measure's title, and +1 where more is better, -1 where less is.
     """

@@ -1,20 +1,27 @@
-"""report.json and figures -> report.html: one file to read, print or send, that fetches and runs nothing."""
+"""The report as a page: one HTML file to read, print or send, that fetches and runs nothing."""
 
 import base64
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
+from jinja2 import Template
 from PIL import Image
 
 from stroke_hub.errors import RunError
 from stroke_hub.files import write_text
 from stroke_hub.report.command import build_command
-from stroke_hub.report.formatting import BASELINES, NUMBER_FILTERS, list_parts, list_points, list_prevalences
-from stroke_hub.runs.report import SCHEMA_VERSION
+from stroke_hub.report.formatting import (
+    BASELINES,
+    NUMBER_FILTERS,
+    Estimate,
+    list_parts,
+    list_points,
+    list_prevalences,
+)
+from stroke_hub.report.templating import make_environment
+from stroke_hub.runs.report import Report
 
 __all__ = ["write_page"]
 
@@ -24,12 +31,11 @@ PNG_DPI = 160  # as figures are saved
 NARROW = 450  # px: a wider figure gets the whole width of the page, and scrolls on a phone instead of shrinking
 
 
-def write_page(report: Mapping[str, Any], figures: Path, out: Path) -> Path:
+def write_page(report: Report, figures: Path, out: Path) -> Path:
     """Write a report as one self-contained HTML page.
 
     Parameters
     ----------
-    report : as report.json has it, schema version 2 (docs/report.md).
     figures : folder with <stem>.svg or <stem>.png; what is not there is left out.
     out : the page's file.
 
@@ -39,39 +45,25 @@ def write_page(report: Mapping[str, Any], figures: Path, out: Path) -> Path:
 
     Raises
     ------
-    RunError : the report is of another schema version or not whole, or a figure is none of ours.
+    RunError : a figure is none of ours.
     """
-    if report.get("schema_version") != SCHEMA_VERSION:
-        raise RunError(
-            f"The report is of schema version {report.get('schema_version')}, but a page is made of version "
-            f"{SCHEMA_VERSION}; evaluate the model again."
-        )
-    try:
-        page = _load_template().render(
-            report,
-            parts=list_parts(report["test"]),
-            points=list_points(report),
-            prevalences=list_prevalences(report["test"]["overall"]),
-            figures=_load_figures(figures),
-            command=build_command(report),
-            shown=ERRORS_SHOWN,
-            titles={name: words[0].upper() + words[1:] for name, words in BASELINES.items()},
-        )
-    except (KeyError, TypeError, UndefinedError) as error:
-        raise RunError(f"The report is not whole ({error}); evaluate the model again.") from error
+    page = _load_template().render(
+        vars(report),
+        parts=list_parts(report.test),
+        points=list_points(report),
+        prevalences=list_prevalences(report.test["overall"]),
+        figures=_load_figures(figures),
+        command=build_command(report),
+        shown=ERRORS_SHOWN,
+        titles={name: words[0].upper() + words[1:] for name, words in BASELINES.items()},
+        estimate=Estimate,
+    )
     write_text(out, page)
     return out
 
 
-def _load_template() -> Any:
-    environment = Environment(
-        loader=PackageLoader("stroke_hub.report"),
-        autoescape=True,  # names and notes come from anywhere
-        undefined=StrictUndefined,
-        finalize=lambda value: "not defined" if value is None else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def _load_template() -> Template:
+    environment = make_environment(finalize=lambda value: "not defined" if value is None else value)
     environment.filters |= NUMBER_FILTERS
     return environment.get_template("report.html")
 

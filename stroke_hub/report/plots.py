@@ -1,4 +1,4 @@
-"""Numbers in, pictures out: one style, colour-blind safe, legible at half a page's width, PNG and SVG.
+"""Plots of numbers, in one style: colour-blind safe, legible at half a page's width, as PNG and SVG.
 
 Every function takes plain data and gives a matplotlib Figure; `save_figure` writes it. Nothing here touches
 pyplot's global state, so figures may be drawn in any thread.
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from stroke_hub.files import atomic_write
 from stroke_hub.progress import track
+from stroke_hub.runs.report import Bin, Confusion, Curve, NetBenefit
 
 __all__ = [
     "GREY",
@@ -30,7 +31,6 @@ __all__ = [
     "NORMAL",
     "PLAIN",
     "STROKE",
-    "STYLE",
     "THIRD",
     "WIDTH",
     "draw_confusion",
@@ -128,7 +128,7 @@ def _start(*notes: str, height: float = 3.6, rows: Sequence[float] = (1,)) -> tu
 
 
 def _write_key(figure: Figure, axes: Axes, key: Axes, title: str = "") -> None:
-    """A legend below the axes, where no curve runs; the figure grows with it."""
+    """Write a legend below the axes, where no curve runs; the figure grows with it."""
     handles, labels = axes.get_legend_handles_labels()
     key.axis("off")
     key.legend(handles, labels, loc="center", fontsize=7.5, title=title, title_fontsize=7.5, handlelength=2.8)
@@ -136,14 +136,14 @@ def _write_key(figure: Figure, axes: Axes, key: Axes, title: str = "") -> None:
 
 
 def _tell_missing(axes: Axes, of_parts: Mapping[str, str | None]) -> None:
-    """Why a frame is empty."""
+    """Write into an empty frame why it is empty."""
     if not any(of_parts.values()):
         axes.text(0.5, 0.5, "undefined: one class only", ha="center", color=GREY, backgroundcolor="white")
 
 
 @styled
 def draw_curves(history: pd.DataFrame, *, best_epoch: int, note: str = "") -> Figure:
-    """Loss, accuracy and AUROC over the epochs, from history.csv; the best epoch is marked."""
+    """Draw loss, accuracy and AUROC over the epochs, from history.csv; the best epoch is marked."""
     figure = Figure(figsize=(2 * WIDTH, 3.1), layout="constrained")
     write_note(figure, note)
     grid = figure.subplot_mosaic([[0, 1, 2], [3, 3, 3]], height_ratios=(1, KEY))
@@ -165,9 +165,9 @@ def draw_curves(history: pd.DataFrame, *, best_epoch: int, note: str = "") -> Fi
 
 
 @styled
-def draw_confusion(confusion: dict[str, int], *, note: str = "") -> Figure:
-    """The confusion matrix with counts and the share of each true class."""
-    counts = np.array([[confusion["tn"], confusion["fp"]], [confusion["fn"], confusion["tp"]]])
+def draw_confusion(confusion: Confusion, *, note: str = "") -> Figure:
+    """Draw the confusion matrix with counts and the share of each true class."""
+    counts = np.array([[confusion.tn, confusion.fp], [confusion.fn, confusion.tp]])
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     figure, (axes,) = _start(note)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -186,13 +186,13 @@ def draw_confusion(confusion: dict[str, int], *, note: str = "") -> Figure:
 
 @styled
 def draw_roc(
-    curves: dict[str, dict[str, list[float]]],
+    curves: dict[str, Curve],
     auroc: dict[str, str | None],
     *,
     points: Mapping[str, tuple[float, float]] | None = None,
     note: str = "",
 ) -> Figure:
-    """ROC curves, one for each part ("overall", "BT", "MR") with words for its AUROC; None leaves a part out.
+    """Draw ROC curves, one for each part ("overall", "BT", "MR") with words for its AUROC; None leaves a part out.
 
     `points` marks operating points by name, each a false and a true positive rate; equal ones share a marker.
     """
@@ -202,7 +202,7 @@ def draw_roc(
         if words is not None:
             curve = curves[part]
             label = f"{part} {words}"
-            axes.plot(curve["fpr"], curve["tpr"], color=LINES[part], linestyle=DASHES[part], label=label)
+            axes.plot(curve.fpr, curve.tpr, color=LINES[part], linestyle=DASHES[part], label=label)
     _tell_missing(axes, auroc)
     places: dict[tuple[float, float], list[str]] = {}
     for name, (fpr, tpr) in (points or {}).items():
@@ -219,18 +219,18 @@ def draw_roc(
 
 @styled
 def draw_precision_recall(
-    curves: dict[str, dict[str, list[float]]],
+    curves: dict[str, Curve],
     average_precision: dict[str, str | None],
     *,
     prevalence: float,
     note: str = "",
 ) -> Figure:
-    """Precision-recall curves, with the share of strokes as the line that chance gives."""
+    """Draw precision-recall curves, with the share of strokes as the line that chance gives."""
     figure, (axes, key) = _start(note, rows=(1, KEY))
     axes.axhline(prevalence, color=GREY, linewidth=0.8, linestyle=":", label=f"chance ({prevalence:.3f})")
     for part, words in average_precision.items():
         if words is not None:
-            x, y = curves[part]["recall"], curves[part]["precision"]
+            x, y = curves[part].recall, curves[part].precision
             look: Any = {"color": LINES[part], "linestyle": DASHES[part]}
             axes.step(x, y, where="post", label=f"{part} {words}", **look)
     _tell_missing(axes, average_precision)
@@ -245,7 +245,7 @@ def draw_precision_recall(
 def draw_histograms(
     label: NDArray[np.int64], probability: NDArray[np.float64], *, threshold: float, note: str = ""
 ) -> Figure:
-    """Histograms of the predicted probability by true class."""
+    """Draw histograms of the predicted probability by true class."""
     figure, (axes, key) = _start(note, rows=(1, KEY))
     bins = np.linspace(0, 1, 21).tolist()
     for value, name, colour, hatch in ((0, "Normal", NORMAL, ""), (1, "Stroke", STROKE, "///")):
@@ -277,19 +277,17 @@ def _count_on_log(axes: Axes, *, ticks: int) -> None:
 
 @styled
 def draw_reliability(
-    bins_before: Sequence[Mapping[str, Any]],
-    bins_after: Sequence[Mapping[str, Any]],
+    bins_before: Sequence[Bin],
+    bins_after: Sequence[Bin],
     *,
     labels: tuple[str, str] = ("before", "after"),
     note: str = "",
 ) -> Figure:
-    """Reliability diagram before and after calibration, over the number of slices in each bin.
+    """Draw the reliability diagram before and after calibration, over the number of slices in each bin.
 
     Parameters
     ----------
-    bins_before, bins_after : one mapping a bin that is not empty: its edges "low" and "high", "n" slices, their
-        "mean_probability", their "stroke_share", and its interval "share_low", "share_high" or None. An empty
-        sequence is left out.
+    bins_before, bins_after : the bins that are not empty; an empty sequence is left out.
     labels : the words for both, such as "before: ECE 0.041".
     """
     bars_mean = "bars: slices per bin, grey before, hatched after"
@@ -303,12 +301,11 @@ def draw_reliability(
     bars: Any = ({"facecolor": "#cccccc"}, {"facecolor": "none", "edgecolor": STROKE, "hatch": "////"})
     for bins, label, look, bar in zip((bins_before, bins_after), labels, (before, after), bars, strict=True):
         if bins:
-            low, high, n, x, y = (np.array([one[name] for one in bins]) for name in names)
+            low, high, n, x, y = (np.array([getattr(one, name) for one in bins]) for name in names)
             axes.plot(x, y, label=label, linewidth=1.2, clip_on=False, **look)
             for one in bins:
-                if one["share_low"] is not None:
-                    reach = [one["share_low"], one["share_high"]]
-                    axes.plot([one["mean_probability"]] * 2, reach, color=look["color"], linewidth=0.9, zorder=1)
+                place, reach = [one.mean_probability] * 2, [one.share_low, one.share_high]
+                axes.plot(place, reach, color=look["color"], linewidth=0.9, zorder=1)
             strip.bar(low, n, high - low, align="edge", **bar)
     axes.set(title="Reliability", ylabel="share of strokes", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.tick_params(labelbottom=False)
@@ -320,28 +317,19 @@ def draw_reliability(
 
 
 @styled
-def draw_net_benefit(
-    threshold: Sequence[float],
-    model: Sequence[float],
-    treat_all: Sequence[float],
-    *,
-    prevalence: float,
-    note: str = "",
-) -> Figure:
-    """Decision curve (Vickers and Elkin, 2006): what calling strokes is worth, by how much a false alarm weighs.
+def draw_net_benefit(benefit: NetBenefit, *, prevalence: float, note: str = "") -> Figure:
+    """Draw the decision curve (Vickers and Elkin, 2006): what calling strokes is worth, by a false alarm's weight.
 
     Parameters
     ----------
-    threshold : (T,) probabilities in [0, 1), rising.
-    model, treat_all : (T,) net benefit of the model and of calling every slice stroke. Below 0 the axis ends soon:
-        there a lower value is only harm.
+    benefit : its thresholds rise. Below 0 the axis ends soon: there a lower value is only harm.
     prevalence : the share of strokes that both were computed at.
     """
     words = "true less weighed false positives per slice; weight: threshold / (1 - threshold)"
     figure, (axes, key) = _start(words, note, rows=(1, KEY))
-    axes.plot(threshold, model, color=STROKE, label="model")
+    axes.plot(benefit.threshold, benefit.model, color=STROKE, label="model")
     share = f"call every slice stroke (prevalence {prevalence:.3f})"
-    axes.plot(threshold, treat_all, color=NORMAL, linestyle="--", linewidth=1.2, label=share)
+    axes.plot(benefit.threshold, benefit.treat_all, color=NORMAL, linestyle="--", linewidth=1.2, label=share)
     axes.axhline(0, color=GREY, linestyle=":", linewidth=1.2, label="call none")
     top = 1.15 * max(prevalence, 0.01)
     axes.set(title="Decision curve", xlabel="threshold probability", ylabel="net benefit per slice")

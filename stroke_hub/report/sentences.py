@@ -1,8 +1,7 @@
 """report.json in plain sentences: what was found, how well it is known, and what a reader must not miss."""
 
-from typing import Any
-
 from stroke_hub.report.formatting import BASELINES, say_interval
+from stroke_hub.runs.report import Baseline, Part, Report
 
 __all__ = ["describe", "warn"]
 
@@ -14,74 +13,70 @@ SIMPLE = tuple(BASELINES)[:4]  # rules that see no stroke
 RATES = {"sensitivity": "stroke slices", "specificity": "normal slices"}
 
 
-def describe(report: dict[str, Any]) -> list[str]:
-    """The sentences of a report, each made from its numbers."""
-    overall = report["test"]["overall"]
+def describe(report: Report) -> list[str]:
+    """Say what a report found, each sentence made from its numbers."""
+    overall = report.test["overall"]
     sentences = [_describe_data(report), *_describe_rates(overall), *_describe_ranking(overall)]
-    sentences += _describe_prevalence(overall, report["model"]["operating_point"])
-    sentences += _describe_modalities(report["test"])
+    sentences += _describe_prevalence(overall, report.model.operating_point)
+    sentences += _describe_modalities(report.test)
     sentences += [*_describe_calibration(report), *_describe_baselines(report), *_describe_novelty(report)]
     return sentences
 
 
-def warn(report: dict[str, Any]) -> list[str]:
-    """What a reader must not miss."""
-    overall, warnings = report["test"]["overall"], []
-    if overall["accuracy"] is not None and overall["accuracy"] >= SUSPICIOUS:
+def warn(report: Report) -> list[str]:
+    """Say what a reader of a report must not miss."""
+    overall, warnings = report.test["overall"], []
+    if overall.accuracy is not None and overall.accuracy >= SUSPICIOUS:
         warnings.append(
-            f"An accuracy of {overall['accuracy']:.1%} is more often a leak than a discovery: look for slices of "
+            f"An accuracy of {overall.accuracy:.1%} is more often a leak than a discovery: look for slices of "
             "one patient, or copies, on both sides of the split (`stroke-hub audit`) before believing it."
         )
-    if overall["groups"] == overall["n"] and overall["n"]:
+    if overall.groups == overall.n and overall.n:
         warnings.append(
             "No slice is known to share a patient with another: every slice was taken for a patient of its own. "
             "If that is not so, the intervals are too narrow and the split may leak."
         )
-    few = {
-        of: overall["intervals"][name]["groups"]
-        for name, of in RATES.items()
-        if overall["intervals"][name]["groups"]
-    }
+    few = {of: overall.intervals[name].groups for name, of in RATES.items() if overall.intervals[name].groups}
     few = {of: groups for of, groups in few.items() if groups < FEW_GROUPS}
     if few:
         words = " and ".join(f"{of} come from {groups} patients" for of, groups in few.items())
         warnings.append(f"The {words} only: do not trust the exact limits of any interval here.")
     warnings += _suspect_leaks(report) + _suspect_calibration(report)
-    novelty = report.get("novelty")
-    if novelty and novelty["share"] > STRANGE:
+    novelty = report.novelty
+    if novelty and novelty.share > STRANGE:
         warnings.append(
-            f"{novelty['share']:.0%} of the slices are unlike those that the model was trained on: the figures "
+            f"{novelty.share:.0%} of the slices are unlike those that the model was trained on: the figures "
             "here are of another kind of picture, and each answer means little."
         )
     for missing, called in (("Normal", ("tn", "fn")), ("Stroke", ("tp", "fp"))):
-        if overall["n"] and not sum(overall["confusion"][cell] for cell in called):
+        if overall.n and not sum(getattr(overall.confusion, cell) for cell in called):
             warnings.append(f"No slice is called {missing}: at this threshold the model says one thing always.")
-    unbeaten = [BASELINES[row["name"]] for row in _find_unbeaten(report["baselines"])]
+    unbeaten = [BASELINES[row.name] for row in _find_unbeaten(report.baselines)]
     if unbeaten:
         warnings.append(f"The model's AUROC is not shown to be higher than that of: {'; '.join(unbeaten)}.")
     return warnings
 
 
-def _suspect_leaks(report: dict[str, Any]) -> list[str]:
-    """What the audit and the model's own report say against the split."""
-    audit, own = report["audit"], report.get("trained_on")
-    found = [finding["sentence"] for finding in audit["findings"] if finding["level"] == "error"] if audit else []
-    if own and own["sha256"] == report["data"]["sha256"] and report["data"]["split"] == "train":
+def _suspect_leaks(report: Report) -> list[str]:
+    """Say what the audit and the model's own report hold against the split."""
+    audit, own = report.audit, report.trained_on
+    found = [finding.sentence for finding in audit.findings if finding.level == "error"] if audit else []
+    if own and own.sha256 == report.data.sha256 and report.data.split == "train":
         found.append("The model was trained on these very slices: no figure here says how it does on others.")
     return found
 
 
-def _suspect_calibration(report: dict[str, Any]) -> list[str]:
-    """Where what the validation slices asked for did harm, or could not be told from them."""
-    fitted, calibration = report["calibration"], report["test"]["overall"]["calibration"]
-    before, after = calibration["before"]["log_loss"], calibration["after"]["log_loss"]
+def _suspect_calibration(report: Report) -> list[str]:
+    """Say where the calibration did harm, or had nothing to go by."""
+    fitted, calibration = report.calibration, report.test["overall"].calibration
+    before, after = calibration.before.log_loss, calibration.after.log_loss
     warnings = []
-    if fitted and fitted["temperature"] >= HIGHEST:
+    if fitted and fitted.temperature >= HIGHEST:
         warnings.append(
             "On the validation slices the model's scores said next to nothing of the label, so calibration made "
             "all probabilities nearly equal."
         )
-    if fitted and None not in (before, after) and after > before:
+    if fitted and before is not None and after is not None and after > before:
         warnings.append(
             f"The calibration made the probabilities worse on the test slices (log loss {before:.3f} before, "
             f"{after:.3f} after)."
@@ -89,50 +84,50 @@ def _suspect_calibration(report: dict[str, Any]) -> list[str]:
     return warnings
 
 
-def _describe_data(report: dict[str, Any]) -> str:
-    overall, data, own = report["test"]["overall"], report["data"], report.get("trained_on")
-    name = f" of {data['name']}" if data.get("name") else ""
+def _describe_data(report: Report) -> str:
+    overall, data, own = report.test["overall"], report.data, report.trained_on
+    name = f" of {data.name}" if data.name else ""
     unseen = "; this run did not use them for its training, its choice of epoch or its calibration"
-    trained = f" The model was trained on {own['name']}{': ' * bool(own['note'])}{own['note']}." if own else ""
+    trained = f" The model was trained on {own.name}{': ' * bool(own.note)}{own.note}." if own else ""
     return (
-        f"Measured on {overall['n']} slices{name}, {overall['n_stroke']} of them with stroke, of "
-        f"{overall['groups']} patients or groups{unseen if report['training'] else ''}.{trained}"
+        f"Measured on {overall.n} slices{name}, {overall.n_stroke} of them with stroke, of "
+        f"{overall.groups} patients or groups{unseen if report.training else ''}.{trained}"
     )
 
 
-def _describe_rates(part: dict[str, Any]) -> list[str]:
+def _describe_rates(part: Part) -> list[str]:
     sentences = []
-    counts = {"sensitivity": part["n_stroke"], "specificity": part["n"] - part["n_stroke"]}
+    counts = {"sensitivity": part.n_stroke, "specificity": part.n - part.n_stroke}
     for name, of in RATES.items():
-        interval = part["intervals"][name]
-        if interval["low"] is not None:
-            spread = 100 * (interval["high"] - interval["low"]) / 2
+        interval = part.intervals[name]
+        if interval.value is not None and interval.low is not None and interval.high is not None:
+            spread = 100 * (interval.high - interval.low) / 2
             found = "found" if name == "sensitivity" else "left alone"
             sentences.append(
-                f"Of 100 {of}, {100 * interval['value']:.0f} are {found} ({name} {say_interval(interval)}); with "
-                f"{counts[name]} {of} of {interval['groups']} patients that is known to about ±{spread:.0f} points."
+                f"Of 100 {of}, {100 * interval.value:.0f} are {found} ({name} {say_interval(interval)}); with "
+                f"{counts[name]} {of} of {interval.groups} patients that is known to about ±{spread:.0f} points."
             )
     return sentences
 
 
-def _describe_ranking(part: dict[str, Any]) -> list[str]:
-    if part["auroc"] is None:
-        return [f"The AUROC is not defined: {part.get('undefined', 'one class only')}."]
+def _describe_ranking(part: Part) -> list[str]:
+    if part.auroc is None:
+        return [f"The AUROC is not defined: {part.undefined or 'one class only'}."]
     return [
-        f"In {100 * part['auroc']:.0f} of 100 pairs of a stroke and a normal slice, the stroke has the higher "
-        f"probability (AUROC {say_interval(part['intervals']['auroc'])})."
+        f"In {100 * part.auroc:.0f} of 100 pairs of a stroke and a normal slice, the stroke has the higher "
+        f"probability (AUROC {say_interval(part.intervals['auroc'])})."
     ]
 
 
-def _describe_prevalence(part: dict[str, Any], point: str | None) -> list[str]:
-    measured = part["operating_points"].get(point or "")
-    if measured is None or part["n"] == 0:
+def _describe_prevalence(part: Part, point: str | None) -> list[str]:
+    measured = part.operating_points.get(point or "")
+    if measured is None or part.n == 0:
         return []
-    share = part["n_stroke"] / part["n"]
+    share = part.n_stroke / part.n
     words = [
-        f"{say_interval(values['ppv'])} where {100 * float(prevalence):.0f} % are"
-        for prevalence, values in measured["at_prevalence"].items()
-        if values["ppv"]["low"] is not None
+        f"{say_interval(values.ppv)} where {100 * float(prevalence):.0f} % are"
+        for prevalence, values in measured.at_prevalence.items()
+        if values.ppv.low is not None
     ]
     if not words:
         return []
@@ -142,61 +137,60 @@ def _describe_prevalence(part: dict[str, Any], point: str | None) -> list[str]:
     ]
 
 
-def _describe_modalities(parts: dict[str, Any]) -> list[str]:
-    known = [(name, parts[name]) for name in ("BT", "MR") if parts[name]["n"]]
+def _describe_modalities(parts: dict[str, Part]) -> list[str]:
+    known = [(name, parts[name]) for name in ("BT", "MR") if parts[name].n]
     found = [
-        f"{name} {say_interval(part['intervals']['auroc'])} on {part['n']} slices"
+        f"{name} {say_interval(part.intervals['auroc'])} on {part.n} slices"
         for name, part in known
-        if part["auroc"] is not None
+        if part.auroc is not None
     ]
-    unknown = parts["overall"]["n"] - sum(part["n"] for _, part in known)
-    missing = [name for name in ("BT", "MR") if not parts[name]["n"]] if not unknown else []
+    unknown = parts["overall"].n - sum(part.n for _, part in known)
+    missing = [name for name in ("BT", "MR") if not parts[name].n] if not unknown else []
     sentences = [f"AUROC by modality: {'; '.join(found)}."] if found else []
     sentences += [f"The modality of {unknown} slices is unknown."] if unknown else []
     return sentences + [f"There were no {name} slices: nothing is known of {name} here." for name in missing]
 
 
-def _describe_calibration(report: dict[str, Any]) -> list[str]:
-    fitted, after = report["calibration"], report["test"]["overall"]["calibration"]["after"]
-    if after["ece"] is None:
+def _describe_calibration(report: Report) -> list[str]:
+    fitted, after = report.calibration, report.test["overall"].calibration.after
+    before = report.test["overall"].calibration.before.ece
+    if after.ece is None or before is None:
         return []
-    before = report["test"]["overall"]["calibration"]["before"]["ece"]
-    words = (
-        f"Stated probabilities are off by {100 * after['ece']:.1f} points on average (expected calibration error)"
-    )
+    words = f"Stated probabilities are off by {100 * after.ece:.1f} points on average (expected calibration error)"
     if fitted:
         words += (
-            f"; before the calibration (temperature {fitted['temperature']:.2f}, shift {fitted['shift']:+.2f} in "
-            f"log-odds, from {fitted['n']} validation slices) by {100 * before:.1f}"
+            f"; before the calibration (temperature {fitted.temperature:.2f}, shift {fitted.shift:+.2f} in "
+            f"log-odds, from {fitted.n} validation slices) by {100 * before:.1f}"
         )
     return [f"{words}."]
 
 
-def _describe_baselines(report: dict[str, Any]) -> list[str]:
-    rows = [row for row in report["baselines"] if row["auroc"] and row["auroc"]["value"] is not None]
-    simple = [row for row in rows if row["name"] in SIMPLE]
-    if not simple or report["test"]["overall"]["auroc"] is None:
+def _describe_baselines(report: Report) -> list[str]:
+    simple = [
+        (row.auroc.value, row.name, row.auroc, row.difference.auroc)
+        for row in report.baselines
+        if row.name in SIMPLE and row.difference and row.auroc and row.auroc.value is not None
+    ]
+    if not simple or report.test["overall"].auroc is None:
         return []
-    best = max(simple, key=lambda row: row["auroc"]["value"])
+    _, name, auroc, gap = max(simple, key=lambda row: row[0])
     return [
-        f"The best simple rule ({BASELINES[best['name']]}) reaches an AUROC of {say_interval(best['auroc'])}; the "
-        f"model's minus that is {say_interval(best['difference']['auroc'])}."
+        f"The best simple rule ({BASELINES[name]}) reaches an AUROC of {say_interval(auroc)}; the model's minus "
+        f"that is {say_interval(gap)}."
     ]
 
 
-def _describe_novelty(report: dict[str, Any]) -> list[str]:
-    novelty = report.get("novelty")
+def _describe_novelty(report: Report) -> list[str]:
+    novelty = report.novelty
     if not novelty:
         return []
     return [
-        f"{novelty['unusual']} slices ({novelty['share']:.1%}) are called unlike the training slices, of which at "
+        f"{novelty.unusual} slices ({novelty.share:.1%}) are called unlike the training slices, of which at "
         "most 1 % lie as far out; they are part of all figures."
     ]
 
 
-def _find_unbeaten(baselines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Simple rules whose AUROC the model's does not clearly exceed."""
-    differences = [
-        (row, row["difference"]["auroc"]) for row in baselines if row["difference"] and row["name"] in SIMPLE
-    ]
-    return [row for row, gap in differences if gap["value"] is not None and (gap["low"] is None or gap["low"] <= 0)]
+def _find_unbeaten(baselines: list[Baseline]) -> list[Baseline]:
+    """List the simple rules whose AUROC the model's does not clearly exceed."""
+    differences = [(row, row.difference.auroc) for row in baselines if row.difference and row.name in SIMPLE]
+    return [row for row, gap in differences if gap.value is not None and (gap.low is None or gap.low <= 0)]

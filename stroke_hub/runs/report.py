@@ -1,24 +1,680 @@
-"""report.json: read from a run folder or from the Hub."""
+"""report.json as a tree of typed records, read from a run folder or from the Hub."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
-from stroke_hub.errors import HubError, ModelFormatError, RunError
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
 
-if TYPE_CHECKING:  # torch is imported where it is used: reports and exports are read without it
-    pass
+from stroke_hub.errors import HubError, ModelFormatError, RunError, printable
 from stroke_hub.models.download import download
 
-__all__ = ["REPORT_FILE", "SCHEMA_VERSION", "find_report", "read_report"]
+__all__ = [
+    "PARTS",
+    "REPORT_FILE",
+    "SCHEMA_VERSION",
+    "Baseline",
+    "Bin",
+    "CalibrationErrors",
+    "Confusion",
+    "Curve",
+    "DeLong",
+    "Interval",
+    "NetBenefit",
+    "Part",
+    "Report",
+    "Subgroup",
+    "find_report",
+    "read_report",
+]
 
 REPORT_FILE = "report.json"
-SCHEMA_VERSION = 2  # of the report, as docs/report.md describes it
-REPORTED = {"data", "model", "test", "operating_points", "calibration"}  # what its readers cannot do without
+PARTS = ("overall", "BT", "MR")
+SCHEMA_VERSION = 2
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)  # no text for a number, no NaN
+AGAIN = "evaluate the run again"
 
 
-def read_report(run_dir: str | Path) -> dict[str, Any]:
-    """The report of an evaluated folder (docs/report.md).
+def _require(*names: str) -> AfterValidator:
+    """Refuse a dictionary by name that lacks one of these names."""
+
+    def check(found: dict[str, Any]) -> dict[str, Any]:
+        if missing := [name for name in names if name not in found]:
+            raise ValueError(f"lacks {', '.join(missing)}")
+        return found
+
+    return AfterValidator(check)
+
+
+class _Record:
+    """What all records share: keys that may be missing are written only where they hold something."""
+
+    def _list_missing(self) -> set[str]:
+        """List the keys that are not written."""
+        return {key for key in ("undefined",) if getattr(self, key, None) is None}
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        missing = self._list_missing()
+        return {key: value for key, value in write(self).items() if key not in missing}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Interval(_Record):
+    """A figure with its 95 % interval, by bootstrap over whole groups (`stroke_hub/metrics/intervals.py`).
+
+    value : the figure, on the slices as they are.
+    low, high : the limits of the interval.
+    method : how the interval was made.
+    groups : how many groups bear on the figure.
+    replicates : how many resamples define it.
+    left_out : how many do not, because a class is missing.
+    undefined : why there is no value or no interval.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    method: str
+    groups: int
+    replicates: int
+    left_out: int
+    undefined: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DeLong(_Record):
+    """DeLong's interval of the AUROC, which takes slices for independent: a check on the bootstrap.
+
+    value : the AUROC.
+    low, high : the limits of the interval.
+    method : "DeLong, logit".
+    undefined : why there is no interval.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    method: str
+    undefined: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ClassCounts(_Record):
+    """How many slices of each class a part has.
+
+    normal, stroke : slices.
+    """
+
+    normal: int
+    stroke: int
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Data(_Record):
+    """The dataset that was measured on.
+
+    name : what the dataset is called.
+    note : what the data stand for: "simulated slices, not patients".
+    sha256 : of every row and byte that was trained and measured on.
+    split : which part of the dataset was measured.
+    notes : sentences on the dataset.
+    options : of a run, `--drop-leaks` and `--split-file` as they were given.
+    slices : of a run, the slices of each part (`train`, `val`, `test`).
+    groups : of a run, how many groups each part has.
+    measured_sha256 : of the slices measured alone: path, label, modality, bytes.
+    """
+
+    name: str
+    note: str
+    sha256: str | None
+    split: str
+    notes: list[str]
+    options: list[str] | None = None
+    slices: Annotated[dict[str, ClassCounts], _require("train", "val", "test")] | None = None
+    groups: dict[str, int] | None = None
+    measured_sha256: str | None = None
+
+    def _list_missing(self) -> set[str]:
+        keys = ("options", "slices", "groups", "measured_sha256")
+        return {key for key in keys if getattr(self, key) is None}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Model(_Record):
+    """The model that was measured.
+
+    source : the folder or the Hub repository of a model that came from elsewhere.
+    revision : its commit on the Hub.
+    weights_sha256 : of the weights, as float32.
+    cnn, vit : the architectures of the two branches, as timm names them.
+    image_size : pixels a side of the square that the model sees.
+    resize : how a slice becomes that square: "pad" or "stretch".
+    parameters : how many the model has.
+    temperature : divides the log-odds.
+    threshold : the probability from which a slice is called Stroke.
+    operating_point : which operating point that threshold is.
+    """
+
+    source: str | None
+    revision: str | None
+    weights_sha256: str | None
+    cnn: str
+    vit: str
+    image_size: int
+    resize: str
+    parameters: int
+    temperature: float
+    threshold: float
+    operating_point: str | None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Epoch(_Record):
+    """An epoch of the training.
+
+    epoch : from 1.
+    train_loss, val_loss : mean cross-entropy on the training and the validation slices.
+    val_accuracy, val_auroc : on the validation slices.
+    """
+
+    epoch: int
+    train_loss: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    val_auroc: float | None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Source(_Record):
+    """The data that a model from elsewhere was trained on, as its own report has them.
+
+    name, note, sha256 : as in `data`.
+    """
+
+    name: str
+    note: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Finding(_Record):
+    """A finding of the leakage audit.
+
+    level : "error", "warning" or "note".
+    sentence : what was found.
+    counts : the numbers of the sentence.
+    """
+
+    level: str
+    sentence: str
+    counts: dict[str, float | int]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Audit(_Record):
+    """The leakage audit of the run folder: audit.json, as `stroke_hub/audit/findings.py` writes it.
+
+    version : of audit.json.
+    dataset : what was looked at.
+    counts : slices and groups, by part.
+    calibration : how the threshold of near-duplicates was set.
+    duplicates : pairs, by the parts that they lie in.
+    leaks : what stands on both sides of the split.
+    findings : the findings, worst first.
+    """
+
+    version: int
+    dataset: dict[str, Any]
+    counts: dict[str, Any]
+    calibration: dict[str, Any]
+    duplicates: dict[str, Any]
+    leaks: dict[str, Any]
+    findings: list[Finding]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Calibration(_Record):
+    """What the validation slices decided of the probabilities.
+
+    method : "platt", "temperature" or "none".
+    temperature : divides the log-odds.
+    shift : in log-odds, folded into the bias of the head.
+    fitted_on : "val".
+    n, n_stroke, groups : how many slices, stroke slices and groups it was fitted on.
+    """
+
+    method: str | None
+    temperature: float
+    shift: float
+    fitted_on: str
+    n: int
+    n_stroke: int
+    groups: int
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class OperatingPoint(_Record):
+    """A threshold, and the rule that chose it.
+
+    threshold : a probability; `null` where no probability serves.
+    chosen_on : "fixed" or "val".
+    words : the rule in words.
+    undefined : why there is no threshold.
+    """
+
+    threshold: float | None
+    chosen_on: str
+    words: str
+    undefined: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Confusion(_Record):
+    """Slices by truth and call at the model's threshold.
+
+    tp, tn, fp, fn : true and false positives and negatives.
+    """
+
+    tp: int
+    tn: int
+    fp: int
+    fn: int
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ClassScores(_Record):
+    """The figures of one class.
+
+    precision : how many of the slices called so are so.
+    recall : how many of the slices that are so are called so.
+    f1_score : the harmonic mean of both.
+    support : how many slices are so.
+    """
+
+    precision: float | None
+    recall: float | None
+    f1_score: float | None = Field(validation_alias="f1-score", serialization_alias="f1-score")
+    support: int
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PredictiveValues(_Record):
+    """PPV and NPV at a prevalence, by Bayes' theorem in every resample.
+
+    ppv, npv : intervals.
+    """
+
+    ppv: Interval
+    npv: Interval
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MeasuredPoint(_Record):
+    """An operating point, measured on a part.
+
+    threshold : a probability.
+    sensitivity, specificity, ppv, npv : intervals at that threshold.
+    at_prevalence : by prevalence ("0.05", "0.2", "0.5").
+    """
+
+    threshold: float
+    sensitivity: Interval
+    specificity: Interval
+    ppv: Interval
+    npv: Interval
+    at_prevalence: dict[str, PredictiveValues]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Brier(_Record):
+    """The Brier score and what it is made of.
+
+    score : the mean squared error of the probabilities.
+    reliability, resolution, uncertainty : Murphy's parts (1973).
+    within_bin_variance, within_bin_covariance : what binning loses (Stephenson, Coelho and Jolliffe, 2008).
+    """
+
+    score: float | None
+    reliability: float | None
+    resolution: float | None
+    uncertainty: float | None
+    within_bin_variance: float | None
+    within_bin_covariance: float | None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Bin(_Record):
+    """A bin of the reliability diagram that is not empty.
+
+    low, high : its edges.
+    n : slices in it.
+    mean_probability : their mean probability of Stroke.
+    stroke_share : their share of strokes.
+    share_low, share_high : its 95 % interval (Wilson).
+    """
+
+    low: float
+    high: float
+    n: int
+    mean_probability: float
+    stroke_share: float
+    share_low: float
+    share_high: float
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CalibrationError(_Record):
+    """How far stated probabilities are from the share of strokes, in 10 bins.
+
+    ece : the expected calibration error.
+    log_loss : the mean cross-entropy; `null` where a wrong answer was given as certain.
+    brier : the Brier score and its parts.
+    bins : the bins that are not empty.
+    """
+
+    ece: float | None
+    log_loss: float | None
+    brier: Brier
+    bins: list[Bin]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CalibrationErrors(_Record):
+    """Calibration without and with temperature and shift.
+
+    before, after : as trained, and as the model answers.
+    """
+
+    before: CalibrationError
+    after: CalibrationError
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NetBenefit(_Record):
+    """The decision curve (Vickers and Elkin, 2006).
+
+    threshold : probabilities.
+    model, treat_all : the net benefit of the model and of acting on every slice, at each threshold.
+    """
+
+    threshold: list[float]
+    model: list[float]
+    treat_all: list[float]
+
+
+EMPTY: dict[str, Any] = {  # the keys that a part without slices lacks, and what its readers get
+    "auroc": None,
+    "average_precision": None,
+    "confusion": {"tp": 0, "tn": 0, "fp": 0, "fn": 0},
+    "classes": {},
+}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Part(_Record):
+    """The figures of all test slices, or of one modality's; without a slice, `auroc` to `classes` are missing.
+
+    n, n_stroke : how many slices, and how many with stroke.
+    threshold : the probability from which a slice was called Stroke.
+    accuracy, auroc, average_precision : the figures.
+    confusion : slices by truth and call.
+    classes : by class ("Normal", "Stroke").
+    undefined : why something here is `null`.
+    groups : how many groups.
+    intervals : of `accuracy`, `sensitivity`, `specificity`, `ppv`, `npv`, `auroc`, `average_precision`, `brier`, at
+        `threshold`.
+    delong : another interval of the AUROC.
+    operating_points : by name, those that have a threshold.
+    calibration : of the probabilities, before and after.
+    net_benefit : the decision curve.
+    """
+
+    n: int
+    n_stroke: int
+    threshold: float
+    accuracy: float | None
+    auroc: float | None
+    average_precision: float | None
+    confusion: Confusion
+    classes: dict[str, ClassScores]
+    undefined: str | None = None
+    groups: int
+    intervals: Annotated[
+        dict[str, Interval],
+        _require("accuracy", "sensitivity", "specificity", "ppv", "npv", "auroc", "average_precision", "brier"),
+    ]
+    delong: DeLong
+    operating_points: dict[str, MeasuredPoint]
+    calibration: CalibrationErrors
+    net_benefit: NetBenefit
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, found: Any) -> Any:
+        return EMPTY | found if isinstance(found, dict) and found.get("n") == 0 else found
+
+    def _list_missing(self) -> set[str]:
+        return super()._list_missing() | (set() if self.n else EMPTY.keys())
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Subgroup(_Record):
+    """The slices with one value in one column, at the model's threshold.
+
+    column, value : what they share.
+    n, n_stroke, groups : how many slices, stroke slices and groups.
+    auroc, sensitivity, specificity : intervals.
+    """
+
+    column: str
+    value: str
+    n: int
+    n_stroke: int
+    groups: int
+    auroc: Interval
+    sensitivity: Interval
+    specificity: Interval
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Misclassified(_Record):
+    """A misclassified slice.
+
+    path, group, modality : which slice it is.
+    truth, predicted : "Normal" or "Stroke".
+    probability : of Stroke.
+    confidence : the probability of what was predicted.
+    """
+
+    path: str
+    group: str
+    modality: str | None
+    truth: str
+    predicted: str
+    probability: float
+    confidence: float
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Curve(_Record):
+    """The ROC and the precision-recall curve of a part; empty where one class is missing.
+
+    fpr, tpr : false and true positive rates.
+    precision, recall : the other curve.
+    """
+
+    fpr: list[float]
+    tpr: list[float]
+    precision: list[float]
+    recall: list[float]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Difference(_Record):
+    """The model's figures minus a baseline's, over the same resamples.
+
+    auroc, accuracy : intervals.
+    """
+
+    auroc: Interval
+    accuracy: Interval
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Baseline(_Record):
+    """What a simple rule, or a branch alone, reaches on the same slices.
+
+    name : of the baseline.
+    words : what it is.
+    auroc, accuracy : intervals.
+    difference : the model's figures minus these.
+    undefined : why there are none.
+    """
+
+    name: str
+    words: str
+    auroc: Interval | None
+    accuracy: Interval | None
+    difference: Difference | None
+    undefined: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RandomLabels(_Record):
+    """The control: a probe on random labels, which must know nothing.
+
+    shuffles : how often labels were drawn.
+    aurocs : of each draw.
+    mean : of these.
+    low, high : the 95 % interval of that mean.
+    true_labels : the AUROC of the same probe on the true labels.
+    words : the control in words.
+    """
+
+    shuffles: int
+    aurocs: list[float]
+    mean: float | None
+    low: float | None
+    high: float | None
+    true_labels: float | None
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Half(_Record):
+    """What storing the weights as float16 changes on the test slices.
+
+    max_probability_change : the largest change of a probability.
+    """
+
+    max_probability_change: float
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Novelty(_Record):
+    """How many test slices the model calls unlike those it was trained on.
+
+    limit : the model's, of the distance to the training slices.
+    median : the median distance.
+    unusual : how many slices lie beyond the limit, or are blank.
+    share : their share.
+    """
+
+    limit: float
+    median: float
+    unusual: int
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Report(_Record):
+    """The whole of report.json.
+
+    schema_version : the version of this page.
+    stroke_hub : the version of the package.
+    data : what was measured on.
+    model : what was measured.
+    training : the resolved configuration by option, `best_epoch` and `best_val_auroc`; `null` where the model came
+        from elsewhere.
+    history : an epoch each.
+    trained_on : of a model from elsewhere that has a report.
+    audit : of the run folder.
+    calibration : of the probabilities.
+    unit : "slice".
+    operating_points : by name (`half`, `youden`, `sensitivity95`, `specificity95`).
+    test : by part: `overall`, `BT`, `MR`.
+    subgroups : by column and value.
+    errors : misclassified slices, most confident first.
+    curves : by part.
+    baselines : simple rules and single branches.
+    random_labels : the control.
+    half : what float16 changes.
+    novelty : unusual slices; `null` where the model has no limit; missing in reports written before there was one.
+    words : the report in plain sentences, each made from the numbers above.
+    warnings : sentences that a reader must not miss.
+    """
+
+    schema_version: Literal[2]
+    stroke_hub: str
+    data: Data
+    model: Model
+    training: dict[str, Any] | None
+    history: list[Epoch] | None
+    trained_on: Source | None
+    audit: Audit | None
+    calibration: Calibration | None
+    unit: str
+    operating_points: dict[str, OperatingPoint]
+    test: Annotated[dict[str, Part], _require(*PARTS)]
+    subgroups: list[Subgroup]
+    errors: list[Misclassified]
+    curves: Annotated[dict[str, Curve], _require(*PARTS)]
+    baselines: list[Baseline]
+    random_labels: RandomLabels | None
+    half: Half
+    novelty: Novelty | None = None
+    words: list[str]
+    warnings: list[str]
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Report":
+        """Read the text of report.json.
+
+        Raises
+        ------
+        RunError : a key is missing or of a wrong type, or the schema version is another.
+        """
+        try:
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            raise RunError(f"{REPORT_FILE}: is not JSON; {AGAIN}.")
+        key = printable(".".join(str(name) for name in first["loc"]))
+        if key == "schema_version":
+            raise RunError(f"{REPORT_FILE}: is not of schema version {SCHEMA_VERSION}; delete it and {AGAIN}.")
+        wrong = "is missing" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+        raise RunError(f"{REPORT_FILE}: is not whole ({key or 'all of it'}: {wrong}); {AGAIN}.")
+
+    def to_json(self) -> str:
+        """Write the text of report.json: the same report gives the same bytes."""
+        found = TypeAdapter(Report).dump_python(self, by_alias=True)
+        return json.dumps(found, indent=2, allow_nan=False) + "\n"
+
+
+def read_report(run_dir: str | Path) -> Report:
+    """Read the report of an evaluated folder.
 
     Raises
     ------
@@ -26,23 +682,22 @@ def read_report(run_dir: str | Path) -> dict[str, Any]:
     """
     file = Path(run_dir) / REPORT_FILE
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
+        return Report.from_json(file.read_bytes())
     except FileNotFoundError:
         raise RunError(
             f"{run_dir}: has no {REPORT_FILE}, so it is not an evaluated run; evaluate it first."
         ) from None
-    except (OSError, ValueError, RecursionError):
-        raise RunError(f"{file}: cannot be read; evaluate the run again.") from None
-    if not isinstance(report, dict) or report.get("schema_version") != SCHEMA_VERSION:
-        raise RunError(f"{file}: is not of schema version {SCHEMA_VERSION}; delete it and evaluate the run again.")
-    whole = report.keys() >= REPORTED and isinstance(report["data"], dict)
-    if not (whole and {"name", "note", "sha256", "split"} <= report["data"].keys()):
-        raise RunError(f"{file}: is not whole; evaluate the run again.")
-    return report
+    except OSError:
+        raise RunError(f"{file}: cannot be read; {AGAIN}.") from None
+    except RunError as error:
+        raise RunError(f"{run_dir}/{error}") from None
 
 
-def find_report(model: str | Path, revision: str | None = None) -> dict[str, Any] | None:
-    """The report that a run folder or a Hub repository has of its model; None where it has none of this version."""
+def find_report(model: str | Path, revision: str | None = None) -> Report | None:
+    """Find the report that a run folder or a Hub repository has of its model.
+
+    None where it has none of this schema version.
+    """
     try:
         if Path(model).is_dir():
             return read_report(model)

@@ -302,7 +302,7 @@ def test_one_class_is_measured_as_far_as_it_goes(run_dir: Path, sample: Records,
     done = evaluate(run_dir, tmp_path / "external", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "note: There are no images of normal, so AUROC" in done.stderr
-    assert "AUROC undefined" in done.stderr
+    assert "AUROC not defined" in done.stderr
     assert len(pd.read_csv(tmp_path / "out" / "stroke_classification_results.csv")) == len(list(strokes.iterdir()))
 
 

@@ -119,9 +119,9 @@ def test_upload_gives_a_probability_maps_and_what_they_are_worth(
         [*(e.contributions[key] for key in ("baseline", "cnn", "vit")), e.log_odds], abs=0.005
     )
     assert sum(numbers[:3]) == pytest.approx(numbers[3], abs=0.02)
-    interval = read_report(run_dir)["test"]["overall"]["intervals"]["sensitivity"]
+    interval = read_report(run_dir).test["overall"].intervals["sensitivity"]
     words = page.locator(".result .legend").first.inner_text()
-    assert f"sensitivity, 95% interval {100 * interval['low']:.0f} to {100 * interval['high']:.0f}%" in words
+    assert f"sensitivity, 95% interval {100 * interval.low:.0f} to {100 * interval.high:.0f}%" in words
     assert "simulated slices, not patients" in words
     per_cell = np.abs(e.fused_map).max() * 256
     expect(page.locator(".scale span").last).to_have_text(f"{per_cell:+.2g}")
@@ -342,14 +342,14 @@ def test_model_tab_is_the_report(page: Page, run_dir: Path) -> None:
     report = read_report(run_dir)
     page.get_by_role("tab", name="Model").click()
     text = page.locator(".report")
-    expect(text).to_contain_text(report["model"]["weights_sha256"])
+    expect(text).to_contain_text(report.model.weights_sha256)
     for part in ("overall", "BT", "MR"):
-        interval = report["test"][part]["intervals"]["accuracy"]
-        expect(text).to_contain_text(f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]")
+        interval = report.test[part].intervals["accuracy"]
+        expect(text).to_contain_text(f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
     cells = page.locator(".confusion td:not(:first-child:empty)").all_inner_texts()
-    confusion = report["test"]["overall"]["confusion"]
+    confusion = report.test["overall"].confusion
     assert [int(cell.replace(",", "")) for cell in cells if cell] == [
-        confusion[key] for key in ("tp", "fn", "fp", "tn")
+        getattr(confusion, key) for key in ("tp", "fn", "fp", "tn")
     ]
     for title in ("ROC", "Precision and recall", "Calibration", "Loss"):
         expect(page.get_by_role("img", name=f"{title}:")).to_be_visible()

@@ -3,12 +3,18 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from stroke_hub.errors import RunError
 from stroke_hub.evaluation.comparison import compare, compare_reports, write_comparison
+from stroke_hub.runs.report import Report
+
+
+def typed(report: dict[str, Any]) -> Report:
+    return Report.from_json(json.dumps(report))
 
 
 @pytest.fixture
@@ -64,18 +70,18 @@ def test_what_cannot_be_compared_is_refused(run_dir: Path, worse: Path, tmp_path
 
 def test_a_report_agrees_with_itself_and_not_with_other_figures_of_the_same_slices(run_dir: Path) -> None:
     own, new = (json.loads((run_dir / "report.json").read_text()) for _ in range(2))
-    assert compare_reports(own, new)[1]
+    assert compare_reports(typed(own), typed(new))[1]
     new["test"]["overall"]["intervals"]["accuracy"]["value"] -= 0.02  # well inside its interval
-    lines, agree = compare_reports(own, new)
+    lines, agree = compare_reports(typed(own), typed(new))
     assert not agree
     assert sum("DIFFERS" in line for line in lines) == 1
     new["data"]["sha256"] = "1" * 64  # the training put copies into one group, or left leaks out
-    assert not compare_reports(own, new)[1]
+    assert not compare_reports(typed(own), typed(new))[1]
     new["data"]["measured_sha256"] = "2" * 64
-    assert compare_reports(own, new)[1]
-    del own["data"]["measured_sha256"]  # as in earlier reports
-    assert compare_reports(own, new)[1]
+    assert compare_reports(typed(own), typed(new))[1]
+    del own["data"]["measured_sha256"]
+    assert compare_reports(typed(own), typed(new))[1]
     new["test"]["overall"]["intervals"]["accuracy"]["value"] = (
         own["test"]["overall"]["intervals"]["accuracy"]["low"] - 0.1
     )
-    assert not compare_reports(own, new)[1]
+    assert not compare_reports(typed(own), typed(new))[1]

@@ -303,20 +303,21 @@ def test_contributions_and_fused_maps_are_complete(judged: dict[str, Any]) -> No
         assert error["max"] < 1e-4
 
 
-def test_the_same_arguments_give_the_same_result_and_leave_the_model_alone(
-    trained: ResNetViT, strokes: Any, judged: dict[str, Any]
-) -> None:
+@pytest.mark.slow
+def test_the_same_arguments_give_the_same_result(trained: ResNetViT, strokes: Any, judged: dict[str, Any]) -> None:
     slices, masks, groups = strokes
-    before, state = copy.deepcopy(trained.state_dict()), torch.get_rng_state()
     assert judge(trained, slices, masks=masks, groups=groups, **QUICK) == judged
+
+
+def test_what_cannot_be_measured_is_none_and_a_note_says_why_and_the_model_is_left_alone(
+    trained: ResNetViT,
+) -> None:
+    before, state = copy.deepcopy(trained.state_dict()), torch.get_rng_state()
+    result = judge(trained, torch.zeros(1, 128, 128, dtype=torch.uint8), **QUICK)
     assert torch.equal(torch.get_rng_state(), state)
     assert not trained.training
     for name, value in trained.state_dict().items():
         assert torch.equal(value, before[name])
-
-
-def test_what_cannot_be_measured_is_none_and_a_note_says_why(trained: ResNetViT) -> None:
-    result = judge(trained, torch.zeros(1, 128, 128, dtype=torch.uint8), **QUICK)
     for measure in LOCALISATION:
         assert set(result["measures"][measure].values()) == {None}
         assert result["advantage"][measure] is None

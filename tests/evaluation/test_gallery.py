@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stroke_hub import Records, ResNetViT, explain, load_slices
-from stroke_hub.evaluation.gallery import _draw_card, write_gallery
+from stroke_hub.evaluation.gallery import _lay_out, write_gallery
 
 
 def test_every_slice_is_there_and_the_worst_come_first(trained: ResNetViT, sample: Records, tmp_path: Path) -> None:
@@ -41,7 +41,8 @@ def test_file_names_are_text() -> None:
         "path": "<script>alert(1)</script>.png", "truth": "Stroke", "label": "Normal", "probability": 0.2,
         "cnn": 0.1, "vit": 0.1, "baseline": 0.1, "remarks": "<b>", "picture": "p.png", "width": 4, "height": 1,
     }  # fmt: skip
-    card = _draw_card(row)
-    assert "<script>" not in card
-    assert "<b>" not in card
-    assert 'class="wrong"' in card
+    page = _lay_out(pd.DataFrame([row]), "<i>")
+    for markup in ("<script>", "<b>", "<i>"):
+        assert markup not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;.png" in page
+    assert 'class="wrong"' in page

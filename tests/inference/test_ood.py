@@ -5,6 +5,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ from stroke_hub.inference.ood import describe_unusual, find_unusual, measure_dis
 from stroke_hub.inference.predict import compute_features, to_float_pixels, to_pixels
 from stroke_hub.models.resnet_vit import hash_weights
 from stroke_hub.report.sentences import describe, warn
+from stroke_hub.runs.report import Report
 from stroke_hub.runs.run_folder import read_split
 from tests.conftest import randomise
 
@@ -263,6 +265,10 @@ def test_files_have_a_column_of_it(trained: ResNetViT, sample: Records, tmp_path
     assert table["unusual"].isna().tolist() == [False, True, False]
 
 
+def typed(report: dict[str, Any]) -> Report:
+    return Report.from_json(json.dumps(report))
+
+
 def test_a_report_counts_them_and_warns_where_they_are_many(run_dir: Path) -> None:
     report = json.loads((run_dir / "report.json").read_text())
     novelty = report["novelty"]
@@ -271,9 +277,9 @@ def test_a_report_counts_them_and_warns_where_they_are_many(run_dir: Path) -> No
     assert sum("unlike the training slices" in words for words in report["words"]) == 1
     assert not any("another kind of picture" in words for words in report["warnings"])
     report["novelty"] |= {"unusual": 40, "share": 0.4}
-    assert any("40% of the slices" in words for words in warn(report))
+    assert any("40% of the slices" in words for words in warn(typed(report)))
     for missing in (report | {"novelty": None}, {k: v for k, v in report.items() if k != "novelty"}):
-        assert not any("unlike" in words for words in describe(missing) + warn(missing))
+        assert not any("unlike" in words for words in describe(typed(missing)) + warn(typed(missing)))
 
 
 @pytest.mark.slow

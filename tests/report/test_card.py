@@ -24,9 +24,9 @@ from stroke_hub import Records, ResNetViT, load_slices
 from stroke_hub.errors import HubError, RunError
 from stroke_hub.evaluation.faithfulness import judge
 from stroke_hub.report.card import HUB_METRICS, _load_template, is_untouched, render_card, renew_card
-from stroke_hub.report.formatting import CONTROLS, LOCALISATION, METRICS
+from stroke_hub.report.formatting import CONTROLS, LOCALISATION, METRIC_TITLES
 from stroke_hub.runs.train_config import TrainConfig
-from tests.report.test_html import NOTE, bare_report, whole_report
+from tests.report.test_html import NOTE, audit, bare_report, typed, whole_report
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = (ROOT / "model_card.md").read_text(encoding="utf-8")
@@ -63,7 +63,11 @@ def report(run_dir: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def card(report: dict[str, Any], run_dir: Path) -> str:
-    return render_card(report, repo_id="owner/name", run=run_dir)
+    return render(report, run_dir)
+
+
+def render(report: dict[str, Any], run: Path, *, half: bool = False) -> str:
+    return render_card(typed(report), repo_id="owner/name", run=run, half=half)
 
 
 def parse(card: str) -> list[Token]:
@@ -138,7 +142,7 @@ def check_tables(card: str, report: dict[str, Any]) -> int:
     names = {"All slices": "overall", "CT (BT)": "BT", "MR": "MR", "All slices, MR": "overall"}
     (head, *rows), *_ = sections["Performance"]
     parts = [test[names[title]] for title in head[1:]]
-    keys = ["n", "n_stroke", "groups", "", *METRICS, "tp", "fn", "fp", "tn"]
+    keys = ["n", "n_stroke", "groups", "", *METRIC_TITLES, "tp", "fn", "fp", "tn"]
     for key, (_, *cells) in zip(keys, rows, strict=True):
         for part, cell in zip(parts, cells, strict=True):
             bearing = {"": part["intervals"]["sensitivity"]["groups"]}
@@ -201,7 +205,7 @@ def check_tables(card: str, report: dict[str, Any]) -> int:
 def test_every_field_has_content(card: str, tmp_path: Path) -> None:
     for text in (
         card,
-        *(render_card(r, repo_id="owner/name", run=tmp_path) for r in (whole_report(), bare_report())),
+        *(render(r, tmp_path) for r in (whole_report(), bare_report())),
     ):
         sections = read_sections(text)
         assert [title for title in sections if title in FIELDS] == FIELDS
@@ -214,12 +218,12 @@ def test_every_field_has_content(card: str, tmp_path: Path) -> None:
 def test_tables_are_the_reports(card: str, report: dict[str, Any], tmp_path: Path) -> None:
     assert check_tables(card, report) == 7 + 2  # of pictures
     for made, tables in ((whole_report(), 7), (bare_report(), 4)):
-        assert check_tables(render_card(made, repo_id="owner/name", run=tmp_path), made) == tables
+        assert check_tables(render(made, tmp_path), made) == tables
 
 
 def test_every_number_follows_the_report(report: dict[str, Any], run_dir: Path) -> None:
     """With other numbers in the report no number of the card stays, but those of the template and of sentences."""
-    before, after = (render_card(r, repo_id="owner/name", run=run_dir) for r in (report, change(report)))
+    before, after = (render(r, run_dir) for r in (report, change(report)))
     outside_code = [[token for token in parse(text) if token.type != "fence"] for text in (before, after)]
     texts = [re.sub(r"[0-9a-f]{64}|0\.1\.0", "", read_text(tokens)) for tokens in outside_code]
     numbers = [re.findall(NUMBER, text) for text in texts]
@@ -270,7 +274,7 @@ def test_a_number_that_is_not_shown_is_an_error() -> None:
 
 def test_words_warnings_and_notes_stand_first(tmp_path: Path) -> None:
     report = whole_report()
-    text = render_card(report, repo_id="owner/name", run=tmp_path)
+    text = render(report, tmp_path)
     lines = [line for line in ModelCard(text).text.splitlines() if line and not line.startswith("<!--")]
     assert lines[0].startswith("# ")
     assert lines[1] == f"**Every figure below is of: {NOTE}.**"
@@ -312,7 +316,7 @@ def test_model_index_is_the_reports(card: str, report: dict[str, Any]) -> None:
 
 
 def test_without_figures_there_is_no_model_index(tmp_path: Path) -> None:
-    text = render_card(bare_report(), repo_id="owner/name", run=tmp_path)
+    text = render(bare_report(), tmp_path)
     assert "model-index" not in text
     assert ModelCard(text).data.eval_results is None
     assert "not defined: no slices of a class that it needs" in text
@@ -337,7 +341,7 @@ def test_base_models_are_the_weights_that_were_started_from(
 ) -> None:
     report = whole_report()
     report["training"] |= vars(TrainConfig(**weights).resolve())
-    text = render_card(report, repo_id="owner/name", run=tmp_path)
+    text = render(report, tmp_path)
     assert ModelCard(text).data.base_model == base
     assert words in text
     assert "/home/me" not in text
@@ -362,13 +366,13 @@ def test_the_command_leaves_out_the_words_that_the_training_adds(tmp_path: Path)
     report = whole_report()
     report["training"] |= vars(TrainConfig(branches="cnn", shuffle_labels=True).resolve())
     report["data"]["note"] += "; ablation: CNN branch only; control: trained on shuffled labels"
-    text = render_card(report, repo_id="owner/name", run=tmp_path)
+    text = render(report, tmp_path)
     assert f"--branches cnn --shuffle-labels --data-note '{NOTE}'\n" in text
     assert f"**Every figure below is of: {report['data']['note']}.**" in text
 
 
 def test_weights_that_were_rounded_are_called_that(card: str, report: dict[str, Any], run_dir: Path) -> None:
-    halved = render_card(report, repo_id="owner/name", run=run_dir, half=True)
+    halved = render(report, run_dir, half=True)
     words = read_text(read_sections(halved)["Release"])
     change = float(re.findall(r"by more than (\S+)\.", words)[0])
     assert change == pytest.approx(report["half"]["max_probability_change"], rel=0.005)
@@ -408,7 +412,7 @@ def test_maps_are_judged_where_the_run_has_it(
     unmasked = judged | {"n_masks": 0, "measures": judged["measures"] | nothing}
     for found in (judged, unmasked):
         (tmp_path / "faithfulness.json").write_text(json.dumps(found))
-        tokens = read_sections(render_card(report, repo_id="owner/name", run=tmp_path))["Explanation validity"]
+        tokens = read_sections(render(report, tmp_path))["Explanation validity"]
         ((head, *rows),) = read_tables(tokens)
         measures = ("pointing", "mass", "road", "outside")
         assert [title.partition(" (")[0] for title in head[1:3]] == ["Pointing game", "Mass in the lesion"]
@@ -422,8 +426,8 @@ def test_maps_are_judged_where_the_run_has_it(
             check_judged(cell.rpartition(" (")[0] if best else cell, best)
     (tmp_path / "faithfulness.json").write_text("{")
     with pytest.raises(RunError, match=r"faithfulness\.json: cannot be read"):
-        render_card(report, repo_id="owner/name", run=tmp_path)
-    assert "Not measured for this model" in render_card(report, repo_id="owner/name", run=run_dir)
+        render(report, tmp_path)
+    assert "Not measured for this model" in render(report, run_dir)
 
 
 def check_judged(cell: str, found: dict[str, Any] | None) -> None:
@@ -445,8 +449,8 @@ def test_what_others_wrote_is_text(words: str, tmp_path: Path) -> None:
         made["baselines"][0]["name"] = text
         made["subgroups"][-1]["auroc"]["undefined"] = text
         made["operating_points"]["youden"]["words"] = text
-        made["audit"] = {"findings": [{"level": "error", "sentence": text}, text]}
-    cards = [render_card(made, repo_id="owner/name", run=tmp_path) for made in (plain, hostile)]
+        made["audit"] = audit(*[{"level": "error", "sentence": text, "counts": {}}] * 2)
+    cards = [render(made, tmp_path) for made in (plain, hostile)]
     outlines = [outline(card) for card in cards]
     assert outlines[0] == outlines[1]
     clean = "".join(sign for sign in " ".join(words.split()) if sign.isprintable())
@@ -509,7 +513,7 @@ def edit(card: str) -> str:
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_renewing_keeps_what_a_human_wrote(card: str, report: dict[str, Any], run_dir: Path, newline: str) -> None:
-    fresh = render_card(change(report), repo_id="owner/name", run=run_dir)
+    fresh = render(change(report), run_dir)
     edited = edit(card).replace("\n", newline)
     renewed = renew_card(edited, fresh)
     expected = edit(cut_seal(fresh) + seal_of(card)).replace("\n", newline)
@@ -526,12 +530,12 @@ def test_outside_of_generated_sections_nothing_hangs_on_the_report(card: str, tm
     def keep(text: str) -> str:
         return re.sub(r"<!-- generated: (\w+) -->.*?<!-- end: \1 -->", "", cut_seal(text), flags=re.DOTALL)
 
-    others = [render_card(made, repo_id="owner/name", run=tmp_path) for made in (whole_report(), bare_report())]
+    others = [render(made, tmp_path) for made in (whole_report(), bare_report())]
     assert len({keep(ModelCard(text).text) for text in (card + "\n", *others)}) == 1
 
 
 def test_a_section_that_was_deleted_stays_away(card: str, report: dict[str, Any], run_dir: Path) -> None:
-    fresh = render_card(change(report), repo_id="owner/name", run=run_dir)
+    fresh = render(change(report), run_dir)
     fewer = re.sub(r"### Leakage audit.*?<!-- end: audit -->\n", "", card, flags=re.DOTALL)
     fewer = re.sub(r"^model-index:\n(?:[ -].*\n)*", "", fewer, flags=re.MULTILINE)
     renewed = renew_card(fewer, fresh)
@@ -565,15 +569,6 @@ def test_a_card_without_sections_is_refused(card: str) -> None:
         renew_card("# All mine\n", card)
 
 
-def test_another_schema_is_refused(tmp_path: Path) -> None:
-    broken = whole_report()
-    del broken["calibration"]["shift"], broken["test"]["BT"]["confusion"]["tp"]
-    with pytest.raises(RunError, match=r"report\.json is not whole .*'tp'.*evaluate the run again"):
-        render_card(broken, repo_id="owner/name", run=tmp_path)
-    with pytest.raises(RunError, match=r"schema version 1.*evaluate the run again"):
-        render_card(whole_report() | {"schema_version": 1}, repo_id="owner/name", run=tmp_path)
-
-
 def test_the_data_are_called_what_they_are(tmp_path: Path) -> None:
     report = whole_report()
     for note, kaggle, simulated in (
@@ -582,14 +577,14 @@ def test_the_data_are_called_what_they_are(tmp_path: Path) -> None:
         ("simulated slices, not patients", False, True),
     ):
         report["data"] |= {"name": "kaggle", "note": note}
-        sections = read_sections(render_card(report, repo_id="owner/name", run=tmp_path))
+        sections = read_sections(render(report, tmp_path))
         assert ("turkertuncer" in str(sections["Development data"])) == kaggle
         assert ("True by construction" in read_text(sections["Reference standard"])) == simulated
         assert note in read_text(sections["Population"])
 
 
 def test_the_package_has_the_template() -> None:
-    assert (ROOT / "stroke_hub" / "templates" / "model_card.md").read_text(encoding="utf-8") == TEMPLATE
+    assert (ROOT / "stroke_hub" / "report" / "templates" / "model_card.md").read_text(encoding="utf-8") == TEMPLATE
 
 
 @pytest.mark.slow
@@ -619,7 +614,7 @@ def test_the_wheel_has_the_template(tmp_path: Path) -> None:
         subprocess.run(wheel, check=True, capture_output=True)
         (built,) = out.glob("*.whl")
         with zipfile.ZipFile(built) as files:
-            assert files.read("stroke_hub/templates/model_card.md").decode() == TEMPLATE
+            assert files.read("stroke_hub/report/templates/model_card.md").decode() == TEMPLATE
 
 
 def test_front_matter_is_plain_yaml(card: str) -> None:

@@ -27,6 +27,7 @@ from stroke_hub.report.plots import (
     draw_roc,
     save_figure,
 )
+from stroke_hub.runs.report import Bin, Confusion, Curve, NetBenefit
 
 NOTE = (
     "simulated slices, not patients; thresholds were chosen on 112 validation slices of 56 patients, never on these"
@@ -42,18 +43,16 @@ def draw_scores(separation: float, *, count: int = 300, seed: int = 0) -> tuple[
     return label, 1 / (1 + np.exp(-generator.normal(size=count + 2) - separation * (2 * label - 1)))
 
 
-def trace(separation: float) -> dict[str, dict[str, list[float]]]:
-    return {part: trace_curves(*draw_scores(separation, seed=i)) for i, part in enumerate(WORDS)}
+def trace(separation: float) -> dict[str, Curve]:
+    return {part: Curve(**trace_curves(*draw_scores(separation, seed=i))) for i, part in enumerate(WORDS)}
 
 
-def make_bins(shift: float = 0.0, n: int = 40) -> list[dict[str, Any]]:
+def make_bins(shift: float = 0.0, n: int = 40) -> list[Bin]:
     bins = []
-    for low in np.arange(10) / 10:
+    for low in (np.arange(10) / 10).tolist():
         share = min(low + 0.05 + shift, 1)
         reach = {"share_low": max(share - 0.2, 0), "share_high": min(share + 0.2, 1)}
-        bins.append(
-            {"low": low, "high": low + 0.1, "n": n, "mean_probability": low + 0.05, "stroke_share": share} | reach
-        )
+        bins.append(Bin(low=low, high=low + 0.1, n=n, mean_probability=low + 0.05, stroke_share=share, **reach))
     return bins
 
 
@@ -64,6 +63,12 @@ def make_row(label: str, value: float | None, **more: Any) -> dict[str, Any]:
 
 def weigh(tpr: float, fpr: float, prevalence: float) -> list[float]:
     return (tpr * prevalence - fpr * (1 - prevalence) * THRESHOLDS / (1 - THRESHOLDS)).tolist()
+
+
+def make_benefit(tpr: float, fpr: float, prevalence: float) -> NetBenefit:
+    """A model of these rates beside calling every slice Stroke."""
+    curves = {"model": weigh(tpr, fpr, prevalence), "treat_all": weigh(1, 1, prevalence)}
+    return NetBenefit(threshold=THRESHOLDS.tolist(), **curves)
 
 
 LONG_ROWS = [
@@ -78,10 +83,7 @@ LONG_ROWS = [
     )
     for i in range(14)
 ]
-ONE_BIN = [
-    {"low": 0.9, "high": 1.0, "n": 1, "mean_probability": 0.97, "stroke_share": 1.0}
-    | dict.fromkeys(("share_low", "share_high"))
-]
+ONE_BIN = [Bin(low=0.9, high=1.0, n=1, mean_probability=0.97, stroke_share=1.0, share_low=0.2065, share_high=1.0)]
 UNDEFINED = [make_row(name, None, reason="no images") for name in ("BT", "MR")]
 HISTORY = pd.DataFrame(
     [[1, 0.7, 0.6, 0.5, 0.6], [2, 0.3, 3, 0.8, 0.9]],
@@ -95,7 +97,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "precision-recall": lambda: draw_precision_recall(trace(-1.0), WORDS, prevalence=0.3, note=NOTE),
     "histograms": lambda: draw_histograms(*draw_scores(1.3, count=90000), threshold=0.43, note=NOTE),
     "histograms, one slice": lambda: draw_histograms(np.array([1]), np.array([0.7]), threshold=0.5),
-    "confusion": lambda: draw_confusion({"tn": 400, "fp": 20, "fn": 3, "tp": 90}, note=NOTE),
+    "confusion": lambda: draw_confusion(Confusion(tn=400, fp=20, fn=3, tp=90), note=NOTE),
     "curves": lambda: draw_curves(HISTORY, best_epoch=2, note=NOTE),
     "reliability": lambda: draw_reliability(
         make_bins(0.1), make_bins(n=9000), labels=("before: ECE 0.141 [0.120, 0.170]", "after"), note=NOTE
@@ -103,10 +105,10 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "reliability, one slice": lambda: draw_reliability(ONE_BIN, ONE_BIN, note=NOTE),
     "reliability, nothing": lambda: draw_reliability([], []),
     "net benefit": lambda: draw_net_benefit(
-        THRESHOLDS.tolist(), weigh(0.9, 0.1, 0.164), weigh(1, 1, 0.164), prevalence=0.164, note=NOTE
+        make_benefit(0.9, 0.1, 0.164), prevalence=0.164, note=NOTE
     ),
     "net benefit, no strokes": lambda: draw_net_benefit(
-        THRESHOLDS.tolist(), weigh(0, 0.1, 0), weigh(1, 1, 0), prevalence=0, note=NOTE
+        make_benefit(0, 0.1, 0), prevalence=0, note=NOTE
     ),
     "forest": lambda: draw_forest(
         [make_row("the model", 0.98, bold=True), make_row("random labels (control)", 0.47)],
@@ -189,17 +191,16 @@ def test_reliability_puts_points_whiskers_and_bars_where_the_bins_are() -> None:
     bins = [*make_bins(n=7)[2:4], *ONE_BIN]
     axes, strip, _ = draw_reliability([], bins).axes
     curve, *whiskers = axes.lines[1:]
-    np.testing.assert_allclose(curve.get_xydata(), [(one["mean_probability"], one["stroke_share"]) for one in bins])
+    np.testing.assert_allclose(curve.get_xydata(), [(one.mean_probability, one.stroke_share) for one in bins])
     ends = [line.get_xydata()[:, 1].tolist() for line in whiskers]
-    assert ends == [[one["share_low"], one["share_high"]] for one in bins[:2]]  # none of a single slice
+    assert ends == [[one.share_low, one.share_high] for one in bins]
     bars = [(bar.get_x(), bar.get_x() + bar.get_width(), bar.get_height()) for bar in strip.patches]
-    np.testing.assert_allclose(bars, [(one["low"], one["high"], one["n"]) for one in bins])
+    np.testing.assert_allclose(bars, [(one.low, one.high, one.n) for one in bins])
 
 
 @pytest.mark.parametrize("prevalence", [0.02, 0.164, 0.9])
 def test_net_benefit_shows_all_that_a_model_can_reach(prevalence: float) -> None:
-    everyone = weigh(1, 1, prevalence)
-    axes = draw_net_benefit(THRESHOLDS.tolist(), weigh(1, 0, prevalence), everyone, prevalence=prevalence).axes[0]
+    axes = draw_net_benefit(make_benefit(1, 0, prevalence), prevalence=prevalence).axes[0]
     low, high = axes.get_ylim()
     assert -0.05 <= low < 0 < prevalence < high <= 1.15 * prevalence + 1e-9
     model, all_called, none_called = axes.lines
