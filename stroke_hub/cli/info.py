@@ -58,7 +58,7 @@ def _describe_report(model: str, revision: str | None) -> dict[str, str]:
     return {
         "trained on": _name_data(report.trained_on or report.data),
         "measured on": _name_data(report.data),
-        "test slices": f"{overall.n:,} of {overall.groups:,} patients or groups, {overall.n_stroke:,} with a stroke",
+        "test slices": f"{overall.n:,} of {overall.groups:,} patients or groups, {overall.n_stroke:,} of strokes",
         "test AUROC": say_interval(overall.intervals["auroc"]),
         "threshold": f"{show_digits(own.threshold)} ({own.operating_point or 'none of the rules'})",
         "calibration": f"{method or 'none'}, temperature {show_digits(own.temperature)}",

@@ -1,53 +1,129 @@
-"""The commands, run as a user runs them: one sentence for a mistake, whole files or none."""
+"""The commands, run as a user types them: one sentence for a mistake, whole files or none."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
 
+import stroke_hub
 from stroke_hub import Records, read_records
-from stroke_hub.cli.evaluate import evaluate_model
-from stroke_hub.cli.train import train_and_push
+from stroke_hub.cli.main import COMMANDS, main
 from stroke_hub.data.records import hash_records
 from stroke_hub.report.command import build_command
+from stroke_hub.runs.report import read_report
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
-
-
-def run(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, SCRIPTS / script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+ROOT = Path(__file__).parents[2]
 
 
-def test_train_and_push_goes_the_whole_way_and_then_finds_its_work_done(sample: Records, tmp_path: Path) -> None:
+class Done(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run ``stroke-hub`` in this process: an interpreter that imports torch takes seconds."""
+
+    def run(*words: object) -> Done:
+        capsys.readouterr()
+        status, last = 0, ""
+        try:
+            main([str(word) for word in words])
+        except SystemExit as left:  # a text as its code is printed behind the rest, with status 1
+            status = left.code if isinstance(left.code, int) else int(left.code is not None)
+            last = f"{left.code}\n" if isinstance(left.code, str) else ""
+        said = capsys.readouterr()
+        return Done(status, said.out, said.err + last)
+
+    return run
+
+
+def test_alone_it_lists_its_commands(run: Callable[..., Done]) -> None:
+    for words in ((), ("--help",)):
+        done = run(*words)
+        assert done.status == 0
+        assert all(f"  {name} " in done.out for name in COMMANDS)
+    assert run("--version").out.strip() == stroke_hub.__version__
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help(name: str, run: Callable[..., Done]) -> None:
+    done = run(name, "--help")
+    assert done.status == 0
+    assert done.out.startswith(f"usage: stroke-hub {name} ")
+
+
+def test_an_unknown_command_is_one_sentence(run: Callable[..., Done]) -> None:
+    done = run("trian")
+    assert (done.status, done.err) == (2, "error: there is no command 'trian'; did you mean train?\n")
+    assert run("x" * 50).err.endswith("run stroke-hub to see all commands.\n")
+
+
+def test_the_help_of_training_shows_first_what_people_set(run: Callable[..., Done]) -> None:
+    before, *_ = run("train", "--help").out.partition("publishing options")
+    shown = set(re.findall(r"^[│| ]+(--[a-z-]+)", before, re.MULTILINE))
+    assert {"--data", "--data-dir", "--preset", "--epochs", "--run-dir", "--push-to", "--seed"} <= shown
+    assert len(shown) <= 14
+
+
+def test_the_list_and_the_module_load_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['stroke-hub']; import runpy; runpy.run_module('stroke_hub', run_name='__main__');"
+        "heavy = {'torch', 'numpy', 'pandas', 'tyro', 'huggingface_hub', 'PIL'} & set(sys.modules);"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: stroke-hub COMMAND" in done.stdout
+
+
+def test_info_says_what_a_model_is(run_dir: Path, run: Callable[..., Done]) -> None:
+    done = run("info", run_dir)
+    overall = read_report(run_dir).test["overall"]
+    assert done.status == 0, done.err
+    for words in ("test_resnet beside test_vit", "squares of 128 pixels", "simulated slices, not patients",
+                  f"{overall.n} of", f"{overall.auroc:.3f} [", "`stroke-hub export` writes one"):  # fmt: skip
+        assert words in done.out
+    for path in ("./nothing", "/nothing", "~/nothing", "a/b/c", "model.safetensors", "runs/model.safetensors"):
+        words = f"error: {path}: is neither a folder nor a Hub repository like owner/name.\n"
+        assert run("info", path).err == words
+
+
+def test_train_and_push_goes_the_whole_way_and_then_finds_its_work_done(
+    sample: Records, tmp_path: Path, run: Callable[..., Done]
+) -> None:
     arguments = ["--data-dir", sample.root, "--preset", "tiny", "--epochs", 1, "--image-size", 64, "--limit", 60,
                  "--data-note", "words", "--run-dir", tmp_path / "run"]  # fmt: skip
-    done = run("train_and_push.py", *arguments)
-    assert done.returncode == 0, done.stderr
-    assert "epoch 1/1: train loss" in done.stderr
+    done = run("train", *arguments)
+    assert done.status == 0, done.err
+    assert "epoch 1/1: train loss" in done.err
     assert (tmp_path / "run" / "figures" / "explanations.png").is_file()
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["audit"] == json.loads((tmp_path / "run" / "audit.json").read_text())
     findings = [finding["sentence"] for finding in report["audit"]["findings"]]
     assert findings
-    assert [sentence for sentence in findings if sentence not in done.stderr] == []
-    again = run("train_and_push.py", *arguments)
-    assert again.returncode == 0
-    assert "finished already" in again.stderr
-    assert "evaluated already" in again.stderr
-    other = run("train_and_push.py", *arguments, "--seed", 5)
-    assert other.returncode == 1
-    assert other.stderr.splitlines()[-1].startswith("error: ")
-    assert "seed: 0 -> 5" in other.stderr
-    assert "Traceback" not in other.stderr
+    assert [sentence for sentence in findings if sentence not in done.err] == []
+    again = run("train", *arguments)
+    assert again.status == 0
+    assert "finished already" in again.err
+    assert "evaluated already" in again.err
+    other = run("train", *arguments, "--seed", 5)
+    assert other.status == 1
+    assert other.err.splitlines()[-1].startswith("error: ")
+    assert "seed: 0 -> 5" in other.err
+    assert "Traceback" not in other.err
 
 
 def test_a_run_without_its_leaks_is_measured_again_by_what_its_report_says(
-    sample: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sample: Records, tmp_path: Path, run: Callable[..., Done]
 ) -> None:
     data, run_dir = Path(shutil.copytree(sample.root, tmp_path / "data")), tmp_path / "run"
     leaked, copied = (sample.part(part).query("label == 1 and modality == 'BT'") for part in ("test", "train"))
@@ -55,53 +131,60 @@ def test_a_run_without_its_leaks_is_measured_again_by_what_its_report_says(
     shutil.copy(data / leaked["path"].iloc[0], folder / "p998_s01_simulated.png")  # train shows what test does
     shutil.copy(data / copied["path"].iloc[0], folder / "p999_s01_simulated.png")  # one picture of two patients
     given = ["--data-dir", str(data), "--preset", "tiny", "--image-size", "64", "--probe", "--epochs", "2"]
-    monkeypatch.setattr(sys, "argv", ["train", *given, "--run-dir", str(run_dir), "--drop-leaks"])
-    train_and_push()
-    report = json.loads((run_dir / "report.json").read_text())
-    assert any("Left out of training" in note for note in report["data"]["notes"])
-    assert report["data"]["sha256"] != hash_records(read_records(data))
+    done = run("train", *given, "--run-dir", run_dir, "--drop-leaks")
+    assert done.status == 0, done.err
+    report = read_report(run_dir)
+    assert any("Left out of training" in note for note in report.data.notes)
+    assert report.data.sha256 != hash_records(read_records(data))
     assert "--drop-leaks" in build_command(report)
     again = ["--model", str(run_dir), "--data-dir", str(data), "--out", str(tmp_path / "again"), "--compare"]
-    monkeypatch.setattr(sys, "argv", ["evaluate", *again])
-    evaluate_model()
-    said = capsys.readouterr().out
+    said = run("evaluate", *again).out
     assert "as in the report" in said
     assert "DIFFERS" not in said
 
 
-def test_the_token_is_checked_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def start(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Start training by its script in a process of its own: the Hub's client reads HF_HOME when it is imported."""
+    command = [sys.executable, ROOT / "scripts" / "train_and_push.py", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_the_token_is_checked_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Done]
+) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    done = run("train_and_push.py", "--data", "sample", "--push-to", "owner/name", cwd=tmp_path)
+    done = start("--data", "sample", "--push-to", "owner/name", cwd=tmp_path)
     assert done.stderr.strip() == "error: No Hub token is stored; run `hf auth login`, or set HF_TOKEN."
-    done = run("train_and_push.py", "--data", "sample", "--push-to", "not a name", cwd=tmp_path)
-    assert "is not a repository name" in done.stderr
+    assert "is not a repository name" in run("train", "--data", "sample", "--push-to", "not a name").err
     monkeypatch.setenv("HF_TOKEN", "hf_none")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
-    done = run("train_and_push.py", "--data", "sample", "--push-to", "owner/name", cwd=tmp_path)
+    done = start("--data", "sample", "--push-to", "owner/name", cwd=tmp_path)
     assert done.stderr.startswith("error: ")
     assert "he Hub cannot be reached" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "data").exists()
 
 
-def test_evaluate_measures_a_run_anew(run_dir: Path, sample: Records, tmp_path: Path) -> None:
+def test_evaluate_measures_a_run_anew(
+    run_dir: Path, sample: Records, tmp_path: Path, run: Callable[..., Done]
+) -> None:
     arguments = ["--model", run_dir, "--data-dir", sample.root, "--out", tmp_path / "out"]
-    done = run("evaluate.py", *arguments)
-    assert done.returncode == 0, done.stderr
+    done = run("evaluate", *arguments)
+    assert done.status == 0, done.err
     first, second = (pd.read_csv(f / "stroke_classification_results.csv") for f in (run_dir, tmp_path / "out"))
     pd.testing.assert_frame_equal(first, second, atol=1e-6)
-    assert "not empty" in run("evaluate.py", *arguments).stderr
+    assert "not empty" in run("evaluate", *arguments).err
 
 
 def test_predict_gives_a_row_a_slice_and_an_error_where_one_is(
-    run_dir: Path, sample: Records, tmp_path: Path
+    run_dir: Path, sample: Records, tmp_path: Path, run: Callable[..., Done]
 ) -> None:
     bad = tmp_path / "bad.png"
     bad.write_text("text")
     out = tmp_path / "deep" / "p.csv"
-    done = run("predict.py", sample.root / "test", bad, tmp_path / "absent.png", "--model", run_dir, "--out", out)
-    assert done.returncode == 0, done.stderr
+    done = run("predict", sample.root / "test", bad, tmp_path / "absent.png", "--model", run_dir, "--out", out)
+    assert done.status == 0, done.err
     table = pd.read_csv(out)
     shares = ["contribution_cnn", "contribution_vit", "contribution_baseline"]
     assert list(table.columns) == ["path", "index", "label", "stroke_probability", *shares, "unusual", "error"]
@@ -115,30 +198,40 @@ def test_predict_gives_a_row_a_slice_and_an_error_where_one_is(
 
 
 @pytest.mark.parametrize(
-    ("script", "arguments", "words"),
+    ("name", "arguments", "words"),
     [
-        ("train_and_push.py", ["--data-dir", "nowhere"], "nowhere"),
-        ("evaluate.py", ["--model", "nowhere/at/all", "--data-dir", ".", "--out", "o"], "neither a folder nor"),
-        ("predict.py", ["x.png", "--model", ".", "--out", "o.csv"], "has no config.json"),
-        ("explain.py", ["--model", ".", "--data-dir", ".", "--out", "new"], "has no config.json"),
+        ("train", ["--data-dir", "nowhere"], "nowhere"),
+        ("evaluate", ["--model", "nowhere/at/all", "--data-dir", ".", "--out", "o"], "neither a folder nor"),
+        ("predict", ["x.png", "--model", ".", "--out", "o.csv"], "has no config.json"),
+        ("explain", ["--model", ".", "--data-dir", ".", "--out", "new"], "has no config.json"),
     ],
 )
-def test_mistakes_are_one_sentence(script: str, arguments: list[str], words: str, tmp_path: Path) -> None:
-    done = run(script, *arguments, cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert words in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_mistakes_are_one_sentence(
+    name: str,
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    run: Callable[..., Done],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(name, *arguments)
+    assert done.status == 1
+    assert done.err.startswith("error: ")
+    assert words in done.err
+    assert len(done.err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_or_failed_gallery_leaves_nothing(run_dir: Path, sample: Records, tmp_path: Path) -> None:
+def test_a_failed_gallery_leaves_nothing(
+    run_dir: Path, sample: Records, tmp_path: Path, run: Callable[..., Done]
+) -> None:
     shutil.copytree(sample.root, tmp_path / "deep")
     broken = next((tmp_path / "deep" / "test").rglob("*.png"))
     broken.write_bytes(broken.read_bytes()[:200])
-    done = run("explain.py", "--model", run_dir, "--data-dir", tmp_path / "deep", "--out", tmp_path / "gallery")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"error: {broken}: ")
+    done = run("explain", "--model", run_dir, "--data-dir", tmp_path / "deep", "--out", tmp_path / "gallery")
+    assert done.status == 1
+    assert done.err.splitlines()[-1].startswith(f"error: {broken}: ")
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
 
 
@@ -148,20 +241,19 @@ def test_an_interrupted_or_failed_gallery_leaves_nothing(run_dir: Path, sample: 
      (["--split-file", "nowhere.csv"], "nowhere.csv: is no file")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_is_read(
-    options: list[str], word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    options: list[str], word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Callable[..., Done]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train", "--data", "sample", *options])
-    with pytest.raises(SystemExit, match=f"error: .*{word}"):
-        train_and_push()
+    done = run("train", "--data", "sample", *options)
+    assert done.status == 1
+    assert re.match(f"error: .*{word}", done.err)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_labels_nothing_is_compared(run_dir: Path, sample: Records, monkeypatch: pytest.MonkeyPatch,
-                                            tmp_path: Path) -> None:  # fmt: skip
+def test_without_labels_nothing_is_compared(
+    run_dir: Path, sample: Records, tmp_path: Path, run: Callable[..., Done]
+) -> None:
     shutil.copy(sample.root / sample.table["path"].iloc[0], tmp_path / "a.png")
     arguments = ["--model", str(run_dir), "--data-dir", str(tmp_path), "--out", str(tmp_path / "out"), "--compare"]
-    monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
-    with pytest.raises(SystemExit, match="has no labels to measure by"):
-        evaluate_model()
+    assert "has no labels to measure by" in run("evaluate", *arguments).err
     assert not (tmp_path / "out").exists()
