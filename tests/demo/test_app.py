@@ -235,7 +235,7 @@ def test_a_volume_has_slices_windows_and_a_most_suspicious_one(
     rows = sample.part("test").query("modality == 'BT'")["path"].iloc[:5]
     slices = [load_slices(sample.root / path)[0].pixels.astype(np.int16) for path in rows]
     hounsfield = np.stack(slices, axis=2) // 2 - 24
-    hounsfield[0, 0] = -1000
+    hounsfield[hounsfield == -24] = -1000  # the background is air
     file = tmp_path / "head.nii"
     file.write_bytes(nifti(hounsfield))
     upload(page, file)
@@ -379,7 +379,7 @@ def test_every_tab_is_legible_and_fits(browser: Browser, app: str, width: int, d
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ({"STROKE_HUB_MODEL": "nobody/nothing"}, "nobody/nothing: is no folder here"),
+        ({"STROKE_HUB_MODEL": "nobody/nothing"}, "nobody/nothing: is no folder, and"),
         ({}, "There is no model to show"),
     ],
 )
