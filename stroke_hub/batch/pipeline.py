@@ -21,7 +21,7 @@ from stroke_hub.errors import RunError
 from stroke_hub.inference.onnx_model import Precision, count_cores
 from stroke_hub.inference.predict import predict
 from stroke_hub.inference.predictor import Backend, Predictor
-from stroke_hub.io.slices import Slice, fit_square
+from stroke_hub.io.slices import Slice, make_square
 from stroke_hub.io.sources import LoadedFile
 from stroke_hub.io.windowing import Window
 from stroke_hub.progress import say, track
@@ -151,7 +151,7 @@ def predict_chunks(
     threads, pool = _start_threads(model, threads)
 
     def fit(one: Slice) -> Slice:
-        square = fit_square(one.pixels, model.image_size, resize=model.resize, interpolation=model.interpolation)
+        square = make_square(one, model.image_size, resize=model.resize)
         return Slice(square, one.modality, one.source, one.index)
 
     def list_jobs() -> Iterator[Callable[[], tuple[Chunk, LoadedFile | None]]]:

@@ -29,7 +29,7 @@ from stroke_hub import io as io_room
 from stroke_hub.data.contents import hash_content, load_first
 from stroke_hub.errors import DatasetError
 from stroke_hub.files import atomic_write
-from stroke_hub.io.slices import fit_square
+from stroke_hub.io.slices import make_square
 from stroke_hub.progress import say, track
 
 __all__ = ["find_cache", "read_squares"]
@@ -57,7 +57,6 @@ def read_squares(
     *,
     size: int,
     resize: Literal["pad", "stretch"],
-    interpolation: Literal["bilinear", "bicubic", "nearest"],
 ) -> Tensor:
     """The first slice of every file as a square, decoded only where that was never done before.
 
@@ -66,7 +65,7 @@ def read_squares(
     Parameters
     ----------
     files : image files, in the order wanted.
-    size, resize, interpolation : as in `fit_square`.
+    size, resize : as in `fit_square`.
 
     Returns
     -------
@@ -78,12 +77,12 @@ def read_squares(
     ------
     DatasetError : a file cannot be read or decoded; it is named.
     """
-    decode = functools.partial(_decode, size=size, resize=resize, interpolation=interpolation)
+    decode = functools.partial(_decode, size=size, resize=resize)
     hashes = [bytes.fromhex(hash_content(file)) for file in track(files, "hashing slices")]
     if not files:
         return torch.empty((0, size, size), dtype=torch.uint8)
     try:
-        folder = find_cache() / f"{size}-{resize}-{interpolation}-{_identify_decoder()}"
+        folder = find_cache() / f"{size}-{resize}-{_identify_decoder()}"
         return _find_or_write(folder, files, hashes, decode, size)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder, or no way to lock
         reason = getattr(error, "strerror", None) or error
@@ -113,11 +112,10 @@ def _decode(
     *,
     size: int,
     resize: Literal["pad", "stretch"],
-    interpolation: Literal["bilinear", "bicubic", "nearest"],
 ) -> tuple[bytes, bytes]:
     """The SHA-256 of a file and its square, both of the same bytes even if somebody is writing it."""
     first, found = load_first(file)
-    square = fit_square(first.pixels, size, resize=resize, interpolation=interpolation)
+    square = make_square(first, size, resize=resize)
     return bytes.fromhex(found), square.tobytes()
 
 

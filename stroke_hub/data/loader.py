@@ -32,7 +32,7 @@ def decode_squares(model: ResNetViT, root: Path, paths: Iterable[str]) -> Tensor
     DatasetError : a file cannot be read; it is named.
     """
     files = [root / path for path in paths]
-    return read_squares(files, size=model.image_size, resize=model.resize, interpolation=model.interpolation)
+    return read_squares(files, size=model.image_size, resize=model.resize)
 
 
 class AugmentedSlices(Dataset[Any]):

@@ -215,7 +215,6 @@ def _trace(model: ResNetViT, explains: bool, name: str) -> "ModelProto":
         "weights_sha256": hash_weights(model),
         "image_size": model.image_size,
         "resize": model.resize,
-        "interpolation": model.interpolation,
         "temperature": float(model.temperature),
         "threshold": float(model.threshold),
         "distance_limit": limit if np.isfinite(limit) else None,

@@ -84,7 +84,6 @@ class ExportSettings:
     weights_sha256: str
     image_size: int
     resize: Literal["pad", "stretch"]
-    interpolation: Literal["bilinear"]
     temperature: float
     threshold: float
     distance_limit: float | None
@@ -98,7 +97,6 @@ class ExportSettings:
             and type(self.image_size) is int
             and 32 <= self.image_size <= 1024
             and self.resize in ("pad", "stretch")
-            and self.interpolation == "bilinear"
             and all(type(number) is float and np.isfinite(number) for number in numbers)
             and self.temperature > 0
             and type(self.distance_limit) in (float, type(None))
@@ -112,7 +110,7 @@ class ExportedModel:
 
     Attributes
     ----------
-    image_size, resize, interpolation, temperature, threshold : as of `ResNetViT`.
+    image_size, resize, temperature, threshold : as of `ResNetViT`.
     distance_limit : its `feature_distance_limit`.
     precision : "fp32" or "int8".
     explains : whether the graph has the explanation; otherwise it predicts only.
@@ -139,11 +137,7 @@ class ExportedModel:
         """
         self._session = _start(file, name, threads or count_cores())
         settings = _read_settings(self._session, name, file.name)
-        self.image_size, self.resize, self.interpolation = (
-            settings.image_size,
-            settings.resize,
-            settings.interpolation,
-        )
+        self.image_size, self.resize = settings.image_size, settings.resize
         self.temperature, self.threshold = settings.temperature, settings.threshold
         self.distance_limit = np.inf if settings.distance_limit is None else settings.distance_limit
         self.explains, self.weights_sha256 = settings.explains, settings.weights_sha256

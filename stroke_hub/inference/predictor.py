@@ -34,7 +34,7 @@ class Predictor:
     backend : "torch" or "onnx".
     precision : "fp32" or "int8".
     image_size : side of the square that the model sees, in pixels.
-    resize, interpolation : how a slice becomes that square.
+    resize : how a slice becomes that square.
     threshold : probability from which a slice is called Stroke.
     distance_limit : distance from the training slices beyond which a slice is unusual; infinite where unknown.
     commit : of the Hub repository that it was loaded from, otherwise None.
@@ -61,7 +61,7 @@ class Predictor:
                 f"The model is loaded for {self.backend} in {self.precision}, not for {backend} in {precision}; "
                 "load one with Predictor.from_pretrained."
             )
-        self.image_size, self.resize, self.interpolation = model.image_size, model.resize, model.interpolation
+        self.image_size, self.resize = model.image_size, model.resize
         self.threshold = float(model.threshold)
         limit = model.distance_limit if isinstance(model, ExportedModel) else model.feature_distance_limit
         self.distance_limit = float(limit)

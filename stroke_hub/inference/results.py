@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stroke_hub.inference.ood import describe_unusual, find_unusual
-from stroke_hub.io.slices import Sight, Slice, fit_square
+from stroke_hub.io.slices import Sight, Slice, make_square
 from stroke_hub.models.presets import CLASSES
 
 __all__ = [
@@ -159,10 +159,7 @@ def to_squares(model: Sight, slices: Sequence[Slice]) -> NDArray[np.uint8]:
     """
     if strange := [type(one).__name__ for one in slices if not isinstance(one, Slice)]:
         raise TypeError(f"slices are expected, not {strange[0]}; load_slices(...) makes them of files and images.")
-    squares = [
-        fit_square(s.pixels, model.image_size, resize=model.resize, interpolation=model.interpolation)
-        for s in slices
-    ]
+    squares = [make_square(one, model.image_size, resize=model.resize) for one in slices]
     return np.stack(squares)
 
 

@@ -26,15 +26,20 @@ from stroke_hub.io.quiet import silence
 from stroke_hub.io.rendering import Measured, Rendering, render
 from stroke_hub.io.windowing import Grey, Modality, Window
 
-__all__ = ["Sight", "Slice", "fit_square", "is_image", "load_slices", "name_source", "read_whole", "render_slice"]
+__all__ = [
+    "Sight",
+    "Slice",
+    "fit_square",
+    "is_image",
+    "load_slices",
+    "make_square",
+    "name_source",
+    "read_whole",
+    "render_slice",
+]
 
 Source: TypeAlias = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
 Decoded: TypeAlias = tuple[list[Measured], Modality | None]
-RESAMPLING = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "nearest": Image.Resampling.NEAREST,
-}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,6 +54,7 @@ class Slice:
     index : the page within the source, from 0.
     remarks : what the reader of an answer must know of the picture, one plain sentence each.
     measured : what the file holds, before grey levels were chosen; None where only the pixels are known.
+    window : the CT window that was asked for; None where none was.
     """
 
     pixels: Grey
@@ -57,6 +63,7 @@ class Slice:
     index: int = 0
     remarks: tuple[str, ...] = ()
     measured: Measured | None = None
+    window: Window | None = None
 
     def __repr__(self) -> str:
         height, width = self.pixels.shape
@@ -79,7 +86,6 @@ class Sight(Protocol):
 
     image_size: int
     resize: Literal["pad", "stretch"]
-    interpolation: Literal["bilinear"]
 
 
 def load_slices(
@@ -161,14 +167,23 @@ def render_slice(
     return _show(measured, one.modality or modality, window, rendering, one.source, one.index)
 
 
+def make_square(one: Slice, size: int, *, resize: Literal["pad", "stretch"]) -> Grey:
+    """Make the square that a model sees of a slice, (size, size) uint8.
+
+    Models of config format 1 were trained with the rendering "legacy": they see a slice so, in the window that was
+    asked for, whatever its `pixels` show. Training, prediction and export all come here.
+    """
+    seen = render_slice(one, rendering="legacy", window=one.window).pixels
+    return fit_square(seen, size, resize=resize)
+
+
 def fit_square(
     pixels: Grey,
     size: int,
     *,
     resize: Literal["pad", "stretch"] = "pad",
-    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear",
 ) -> Grey:
-    """Resize (H, W) uint8 pixels to (size, size) uint8, antialiased when shrinking (except "nearest").
+    """Resize (H, W) uint8 pixels to (size, size) uint8, bilinear, antialiased when shrinking.
 
     Parameters
     ----------
@@ -176,7 +191,6 @@ def fit_square(
     size : the new side, at least 1.
     resize : "pad" brings the longer side to `size` and centres the rest on black; "stretch" ignores the
         aspect.
-    interpolation : how new pixels are computed.
 
     Raises
     ------
@@ -186,8 +200,8 @@ def fit_square(
         raise ValueError(f"pixels are {pixels.dtype} of shape {pixels.shape}; pass a non-empty (H, W) uint8 array.")
     if size < 1:
         raise ValueError(f"size is {size}; pass 1 or more.")
-    if resize not in ("pad", "stretch") or interpolation not in RESAMPLING:
-        raise ValueError(f"there is no resize {resize!r} with interpolation {interpolation!r}.")
+    if resize not in ("pad", "stretch"):
+        raise ValueError(f"there is no resize {resize!r}; pass pad or stretch.")
     height, width = pixels.shape
     if resize == "stretch":
         height, width = size, size
@@ -198,7 +212,7 @@ def fit_square(
         fitted = pixels
     else:
         image = Image.fromarray(np.ascontiguousarray(pixels))
-        fitted = np.asarray(image.resize((width, height), RESAMPLING[interpolation]))
+        fitted = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     square = np.zeros((size, size), np.uint8)
     top, left = (size - height) // 2, (size - width) // 2
     square[top : top + height, left : left + width] = fitted
@@ -242,7 +256,7 @@ def _show(
     index: int,
 ) -> Slice:
     pixels, remarks = render(measured, modality=modality, window=window, rendering=rendering)
-    return Slice(pixels, modality, source, index, (*measured.remarks, *remarks), measured)
+    return Slice(pixels, modality, source, index, (*measured.remarks, *remarks), measured, window)
 
 
 # --- files: bytes -> PIL images -----------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class ResNetViT(
     dropout : probability behind the hidden layer, 0 <= dropout < 1.
     classes : the two class names, fixed.
     resize : how a slice becomes a square, by black margins ("pad") or distortion ("stretch").
-    interpolation : of the pixels of that square, fixed.
+    interpolation : fixed, of older descriptions.
     format_version : version of this description.
 
     All are plain JSON and become `config.json`. Nothing is ever downloaded here: weights are random until
@@ -113,7 +113,6 @@ class ResNetViT(
         _check_config(cnn, vit, image_size, hidden, dropout, classes, resize, interpolation, format_version)
         self.image_size = image_size
         self.resize: Literal["pad", "stretch"] = resize
-        self.interpolation: Literal["bilinear"] = interpolation
         self.cnn = _create_cnn(cnn)
         self.vit = _create_vit(vit, image_size)
         features = self.cnn.num_features + self.vit.num_features
