@@ -2,8 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports it
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # else every worker starts threads for all cores, and they wait
@@ -16,6 +17,7 @@ from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
 
 from stroke_hub import PRESETS, Records, ResNetViT, TrainConfig, fit, read_records, write_sample
+from stroke_hub.cli.main import main
 from stroke_hub.evaluation.evaluate import evaluate_run
 from stroke_hub.runs.report import REPORT_FILE
 
@@ -24,6 +26,30 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 )
+
+
+class Done(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run ``stroke-hub`` in this process: an interpreter that imports torch takes seconds."""
+
+    def run(*words: object) -> Done:
+        capsys.readouterr()
+        status, last = 0, ""
+        try:
+            main([str(word) for word in words])
+        except SystemExit as left:  # a text as its code is printed behind the rest, with status 1
+            status = left.code if isinstance(left.code, int) else int(left.code is not None)
+            last = f"{left.code}\n" if isinstance(left.code, str) else ""
+        said = capsys.readouterr()
+        return Done(status, said.out, said.err + last)
+
+    return run
 
 
 @pytest.fixture(scope="session", autouse=True)

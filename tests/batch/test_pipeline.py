@@ -292,6 +292,7 @@ def test_bad_files_are_rows_and_end_nothing(model: ResNetViT, tmp_path: Path) ->
     assert [word in error for word, error in zip(words, table["error"], strict=True)] == [True] * len(words)
 
 
+@pytest.mark.slow  # tests/io and tests/demo try the same files
 def test_hostile_files_are_rows_in_the_run(model: ResNetViT, tmp_path: Path) -> None:
     files = list_hostile()
     for index, file in enumerate(files):

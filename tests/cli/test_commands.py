@@ -7,43 +7,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import pytest
 
 import stroke_hub
 from stroke_hub import Records, read_records
-from stroke_hub.cli.main import COMMANDS, main
+from stroke_hub.cli.main import COMMANDS
 from stroke_hub.data.records import hash_records
 from stroke_hub.report.command import build_command
 from stroke_hub.runs.report import read_report
+from tests.conftest import Done
 
 ROOT = Path(__file__).parents[2]
-
-
-class Done(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Run ``stroke-hub`` in this process: an interpreter that imports torch takes seconds."""
-
-    def run(*words: object) -> Done:
-        capsys.readouterr()
-        status, last = 0, ""
-        try:
-            main([str(word) for word in words])
-        except SystemExit as left:  # a text as its code is printed behind the rest, with status 1
-            status = left.code if isinstance(left.code, int) else int(left.code is not None)
-            last = f"{left.code}\n" if isinstance(left.code, str) else ""
-        said = capsys.readouterr()
-        return Done(status, said.out, said.err + last)
-
-    return run
 
 
 def test_alone_it_lists_its_commands(run: Callable[..., Done]) -> None:

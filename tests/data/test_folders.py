@@ -1,9 +1,9 @@
 """Claims of data.folders: any folder is read as meant or refused in one sentence, then really evaluated."""
 
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,10 @@ from stroke_hub.cli.evaluate import _read_any
 from stroke_hub.data.folders import has_labels, has_splits, read_folder
 from stroke_hub.data.records import hash_records
 from stroke_hub.io.images import IMAGE_SUFFIXES
+from tests.conftest import Done
 
-EVALUATE = Path(__file__).parents[2] / "scripts" / "evaluate.py"
+Evaluate: TypeAlias = Callable[[Path, Path, Path], Done]
+
 CASE_COLUMNS = ["path", "label", "modality", "group", "split"]
 
 
@@ -228,7 +230,9 @@ def test_a_folder_that_may_mean_either_class(tmp_path: Path, name: str) -> None:
     assert "may mean stroke or normal" in refusal(put(tmp_path, f"{name}/a.png"))
 
 
-def test_an_empty_labelled_file_is_named_and_an_unlabelled_one_left_to_the_prediction(tmp_path: Path) -> None:
+def test_an_empty_labelled_file_is_named_and_an_unlabelled_one_left_to_the_prediction(
+    tmp_path: Path, evaluate: Evaluate
+) -> None:
     put(tmp_path, "a.png")
     (tmp_path / "empty.png").touch()
     assert len(read_folder(tmp_path).table) == 2
@@ -238,9 +242,9 @@ def test_an_empty_labelled_file_is_named_and_an_unlabelled_one_left_to_the_predi
 # --- the command --------------------------------------------------------------------------------------------
 
 
-def evaluate(model: Path, data_dir: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, EVALUATE, "--model", model, "--data-dir", data_dir, "--out", out, *more]
-    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+@pytest.fixture
+def evaluate(run: Callable[..., Done]) -> Evaluate:
+    return lambda model, data, out: run("evaluate", "--model", model, "--data-dir", data, "--out", out)
 
 
 def flatten(sample: Records, folder: Path) -> pd.DataFrame:
@@ -259,33 +263,35 @@ def read_own_results(run_dir: Path, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_a_flat_folder_with_an_index_is_measured_as_the_same_slices_in_folders(
-    run_dir: Path, sample: Records, tmp_path: Path
+    run_dir: Path, sample: Records, tmp_path: Path, evaluate: Evaluate
 ) -> None:
     table = flatten(sample, tmp_path / "flat")
     put(tmp_path / "flat", "unknown.png")
     listed = table.assign(path=table["name"], patient=table["group"])[["path", "label", "modality", "patient"]]
     listed.to_csv(tmp_path / "flat" / "index.csv", index=False)
     done = evaluate(run_dir, tmp_path / "flat", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    assert f"note: 1 of {len(table) + 1} images have no label and are left out" in done.stderr
+    assert done.status == 0, done.err
+    assert f"note: 1 of {len(table) + 1} images have no label and are left out" in done.err
     own = read_own_results(run_dir, table)
     again = pd.read_csv(tmp_path / "out" / "stroke_classification_results.csv").sort_values("image_path")
     assert list(again["image_path"]) == list(own["name"])
     assert list(again["true_label"]) == list(own["label"])
     np.testing.assert_allclose(again["stroke_probability"], own["stroke_probability"], atol=1e-6)
-    assert f"test overall: {len(table)} slices of {table['group'].nunique()} groups" in done.stderr
+    assert f"test overall: {len(table)} slices of {table['group'].nunique()} groups" in done.err
 
 
-def test_an_unlabelled_folder_is_predicted_and_not_measured(run_dir: Path, sample: Records, tmp_path: Path) -> None:
+def test_an_unlabelled_folder_is_predicted_and_not_measured(
+    run_dir: Path, sample: Records, tmp_path: Path, evaluate: Evaluate
+) -> None:
     table = flatten(sample, tmp_path / "flat")
     (tmp_path / "flat" / "bad.png").write_text("text")
     done = evaluate(run_dir, tmp_path / "flat", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.csv"]
-    assert done.stderr.splitlines()[-1] == (
+    assert done.err.splitlines()[-1] == (
         f"predictions only: {tmp_path / 'out' / 'predictions.csv'}, {len(table) + 1} rows, 1 with an error"
     )
-    assert "note: No image has a label" in done.stderr
+    assert "note: No image has a label" in done.err
     predictions = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert list(predictions.columns) == ["path", "index", "label", "stroke_probability", "unusual", "error"]
     assert list(predictions.loc[predictions["error"].notna(), "path"]) == ["bad.png"]
@@ -296,13 +302,15 @@ def test_an_unlabelled_folder_is_predicted_and_not_measured(run_dir: Path, sampl
     np.testing.assert_allclose(good["stroke_probability"], own["stroke_probability"], atol=1e-6)
 
 
-def test_one_class_is_measured_as_far_as_it_goes(run_dir: Path, sample: Records, tmp_path: Path) -> None:
+def test_one_class_is_measured_as_far_as_it_goes(
+    run_dir: Path, sample: Records, tmp_path: Path, evaluate: Evaluate
+) -> None:
     strokes = sample.root / "test" / "strokeBT"
     shutil.copytree(strokes, tmp_path / "external" / "strokeBT")
     done = evaluate(run_dir, tmp_path / "external", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    assert "note: There are no images of normal, so AUROC" in done.stderr
-    assert "AUROC not defined" in done.stderr
+    assert done.status == 0, done.err
+    assert "note: There are no images of normal, so AUROC" in done.err
+    assert "AUROC not defined" in done.err
     assert len(pd.read_csv(tmp_path / "out" / "stroke_classification_results.csv")) == len(list(strokes.iterdir()))
 
 
@@ -313,13 +321,15 @@ def test_there_is_no_train_split_to_ask_for(tmp_path: Path) -> None:
         _read_any(tmp_path, "train")
 
 
-def test_an_unreadable_slice_is_named_and_nothing_is_left(run_dir: Path, sample: Records, tmp_path: Path) -> None:
+def test_an_unreadable_slice_is_named_and_nothing_is_left(
+    run_dir: Path, sample: Records, tmp_path: Path, evaluate: Evaluate
+) -> None:
     for folder in ("strokeBT", "normalBT"):
         shutil.copytree(sample.root / "test" / folder, tmp_path / "data" / folder)
     broken = next((tmp_path / "data" / "strokeBT").iterdir())
     broken.write_bytes(broken.read_bytes()[:200])
     done = evaluate(run_dir, tmp_path / "data", tmp_path / "out")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"error: {broken}: ")
-    assert "Traceback" not in done.stderr
+    assert done.status == 1
+    assert done.err.splitlines()[-1].startswith(f"error: {broken}: ")
+    assert "Traceback" not in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

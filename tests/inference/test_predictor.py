@@ -392,7 +392,9 @@ def test_an_export_of_an_older_format_is_refused(copy: Path) -> None:
     record = copy / "onnx" / "export.json"
     found = json.loads(record.read_text())
     record.write_text(json.dumps(found | {"format_version": 1}))
-    with pytest.raises(ModelFormatError, match=r"export\.json is of format 1, not 2; export it again with scripts"):
+    with pytest.raises(
+        ModelFormatError, match=r"export\.json is of format 1, not 2; export it again with `stroke-hub"
+    ):
         Predictor.from_pretrained(copy, backend="onnx")
     assert Predictor.from_pretrained(copy).backend == "torch"
     record.write_text(json.dumps(found))

@@ -116,7 +116,7 @@ def end(trainer: Trainer, config: TrainConfig, run: Path) -> str:
     return hash_weights(run)
 
 
-@pytest.mark.parametrize("config", [PLAIN, ROBUST], ids=["plain", "robust"])
+@pytest.mark.parametrize("config", [PLAIN, pytest.param(ROBUST, marks=pytest.mark.slow)], ids=["plain", "robust"])
 def test_killed_at_any_change_of_a_file_a_run_ends_with_the_same_bits(
     config: TrainConfig, trainer: Trainer, whole: Whole, tmp_path: Path
 ) -> None:
