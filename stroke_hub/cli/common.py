@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SAMPLE_FOLDER",
-    "count_rows",
     "find_data",
     "name_dataset",
     "note_simulated",
@@ -142,9 +141,3 @@ def tell_export(record: dict[str, Any], folder: Path) -> None:
         words += "" if auroc is None else f", of the AUROC {auroc:+.2g}"
         say(f"{precision}: {size:,} bytes; {words} ({measured['n']} {measured['on']})")
     say(f"export: {folder}")
-
-
-def count_rows(rows: int) -> str:
-    """Say how many rows there are."""
-    # findings.count would bring OpenCV and scikit-learn along, which predict.py does without
-    return f"{rows} row{'' if rows == 1 else 's'}"

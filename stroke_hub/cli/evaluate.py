@@ -8,14 +8,13 @@ import tyro
 from stroke_hub.cli.common import name_dataset, note_simulated, program, tell_figures, tell_notes
 from stroke_hub.data.folders import has_labels, has_splits, read_folder
 from stroke_hub.data.records import Records, hash_records, read_records
-from stroke_hub.errors import RunError
+from stroke_hub.errors import RunError, pluralise
 from stroke_hub.files import atomic_folder, write_text
 from stroke_hub.progress import say
 
 if TYPE_CHECKING:
     from stroke_hub.models.resnet_vit import ResNetViT
     from stroke_hub.runs.report import Report
-from stroke_hub.cli.common import count_rows
 
 __all__ = ["evaluate_model"]
 
@@ -117,4 +116,4 @@ def _predict_only(model: "ResNetViT", records: Records, out: Path) -> None:
         table["path"] = [Path(path).relative_to(records.root).as_posix() for path in table["path"]]
         write_text(folder / PREDICTIONS_FILE, table.to_csv(index=False))
     bad = int((table["error"] != "").sum())
-    say(f"predictions only: {out / PREDICTIONS_FILE}, {count_rows(len(table))}, {bad} with an error")
+    say(f"predictions only: {out / PREDICTIONS_FILE}, {pluralise(len(table), 'row')}, {bad} with an error")

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from stroke_hub.cli.common import count_rows, program
-from stroke_hub.errors import RunError
+from stroke_hub.cli.common import program
+from stroke_hub.errors import RunError, pluralise
 from stroke_hub.io.windowing import Window
 from stroke_hub.progress import say
 
@@ -90,7 +90,7 @@ def predict_files(
     if summary is None:
         say(f"{out}: is there already, of the same files, model and settings")
     else:
-        words = f"{count_rows(summary.rows)}, {summary.errors} with an error, {summary.rate:.1f} slices/s"
+        words = f"{pluralise(summary.rows, 'row')}, {summary.errors} with an error, {summary.rate:.1f} slices/s"
         say(f"{out}: {words}")
         if summary.errors == summary.rows:
             raise RunError(f"{out}: not one slice could be predicted; its column error says why.")

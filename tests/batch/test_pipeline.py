@@ -125,7 +125,7 @@ def test_a_run_killed_twice_gives_the_very_table(model: ResNetViT, model_dir: Pa
     done = interrupt(source, model_dir, tmp_path / "killed.csv", kills=2, chunks=1)
     assert done.returncode == 0, done.stderr
     assert "chunks are there already" in done.stderr
-    assert f"{8 * FILES_PER_CHUNK - 10} rows, 2 with an error" in done.stderr
+    assert f"{8 * FILES_PER_CHUNK - 10:,} rows, 2 with an error" in done.stderr
     assert (tmp_path / "killed.csv").read_bytes() == whole
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["killed.csv", "killed.csv.json", "slices", "whole.csv", "whole.csv.json"]
