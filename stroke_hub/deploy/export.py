@@ -70,8 +70,11 @@ class _Graph(nn.Module):
             features = self.model.features(x)
             found = {"logits": self.model.head(features)}
         away = features - self.model.feature_mean  # as ood.measure_distance
-        scale = self.model.feature_scale
-        found["distance"] = (away if scale is None else away / scale).square().mean(1).sqrt()
+        if self.model.feature_scale is not None:
+            away = away / self.model.feature_scale
+        if self.model.feature_whitening is not None:
+            away = away @ self.model.feature_whitening.T
+        found["distance"] = away.square().mean(1).sqrt()
         return tuple(found[name] for name in _list_outputs(self.explains))
 
 
