@@ -1,10 +1,12 @@
 """Out-of-distribution slices: the distance of a slice's features from the training slices, and a limit on it.
 
-A Mahalanobis distance with a full covariance of the features, after Lee et al. (2018), https://arxiv.org/abs/1807.03888.
-Theirs uses several layers, disturbs the input along its gradient, and takes the least distance to a class mean. Ours uses
-one layer (what the head reads), no gradients and one mean: class means flagged the same pictures. The covariance is
-shrunk after Ledoit and Wolf (2004) and gives both classes the same weight; otherwise strokes, which are few, lie beyond
-the limit 7 times as often as normal slices. Models saved without a whitening matrix use z-scores alone.
+This is a Mahalanobis distance with a full covariance of the features, after Lee et al. (2018), arXiv:1807.03888.
+Theirs uses several layers, disturbs the input along its gradient, and takes the least distance to a class mean.
+Ours uses one layer (what the head reads), no gradients and one mean: class means flagged the same pictures.
+The covariance is shrunk after Ledoit and Wolf (2004) and gives both classes the same weight. Otherwise strokes,
+which are few, lie beyond the limit about ten times as often as normal slices.
+Older models, which have no whitening matrix, use z-scores alone.
+scikit-learn is imported where a model is trained, numpy alone where it is used.
 """
 
 from typing import TYPE_CHECKING
