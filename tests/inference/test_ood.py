@@ -40,6 +40,7 @@ from tests.conftest import randomise
 from tests.inference.other_organs import list_other_organs
 
 Grey = NDArray[np.uint8]
+LEVEL = 0.995  # the quantile that sets the limit
 
 
 def finish(grey: NDArray[np.float64], seed: int) -> Grey:
@@ -137,7 +138,7 @@ def test_other_organs_pass_at_most_half_as_often_as_by_z_scores(
     split, limits = read_split(run_dir), []
     for part in ("train", "val"):
         known = decode_squares(simple, sample.root, split.loc[split["split"] == part, "path"])
-        limits.append(np.quantile(predict(simple, known).distance, 0.99))
+        limits.append(np.quantile(predict(simple, known).distance, LEVEL))
     simple.feature_distance_limit.fill_(max(limits))
     passed_before = ~predict(simple, squares).unusual
     assert passed_before.any()
@@ -164,7 +165,7 @@ def test_the_distance_of_an_older_model_is_the_standardised_euclidean_one(
     np.testing.assert_allclose(predict(trained, test_squares).distance, expected, rtol=1e-6)
 
 
-def test_the_distance_is_mahalanobis_with_a_shrunk_covariance_that_weighs_classes_equally(
+def test_the_distance_is_mahalanobis_with_a_shrunk_covariance_where_strokes_count_twice(
     run_dir: Path, sample: Records, trained: ResNetViT, test_squares: torch.Tensor
 ) -> None:
     split = read_split(run_dir)
@@ -172,8 +173,9 @@ def test_the_distance_is_mahalanobis_with_a_shrunk_covariance_that_weighs_classe
     assert trained.feature_scale is not None
     mean, scale = trained.feature_mean.numpy(), trained.feature_scale.numpy()
     z = (compute_features(trained, decode_squares(trained, sample.root, train["path"])).numpy() - mean) / scale
-    share = train["label"].map(train["label"].value_counts()).to_numpy() / len(train)
-    weighted = z.astype(np.float64) / np.sqrt(2 * share)[:, None]
+    share = train["label"].map({0: 3.0, 1: 1.5}).to_numpy()
+    share *= train["label"].map(train["label"].value_counts()).to_numpy() / len(train)
+    weighted = z.astype(np.float64) / np.sqrt(share)[:, None]
     inverse = np.linalg.inv(ledoit_wolf(weighted, assume_centered=True)[0] + 1e-6 * np.eye(z.shape[1]))
     features = compute_features(trained, test_squares).numpy()
     expected = cdist((features - mean) / scale, np.zeros((1, z.shape[1])), "mahalanobis", VI=inverse)[:, 0]
@@ -187,7 +189,7 @@ def test_the_limit_is_the_greater_quantile_of_train_and_val(
     quantiles = []
     for part in ("train", "val"):
         squares = decode_squares(trained, sample.root, split.loc[split["split"] == part, "path"])
-        quantiles.append(np.quantile(predict(trained, squares).distance, 0.99))
+        quantiles.append(np.quantile(predict(trained, squares).distance, LEVEL))
         if part == "train":
             features = compute_features(trained, squares)
     assert float(trained.feature_distance_limit) == pytest.approx(max(quantiles), rel=1e-6)
