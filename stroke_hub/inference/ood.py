@@ -24,9 +24,7 @@ __all__ = ["describe_unusual", "find_unusual", "measure_distance", "store_limit"
 Floats = NDArray[np.float64]
 
 QUANTILE = 0.995  # of the slices that set the limit; of fresh simulated slices about 2 % lie beyond it
-STROKE_WEIGHT = (
-    2 / 3
-)  # of all slices in the covariance; with 1/2 strokes were flagged 3.5 times as often as normals
+STROKE_WEIGHT = 2 / 3  # of all slices in the covariance; with 1/2 strokes were flagged 3.5 times as often
 SCALE_FLOOR = 0.1  # of its branch's mean deviation: a feature that hardly stirs in training must not shout
 VARIANCE_FLOOR = 1e-6  # of a z-score: no direction counts more than a thousandfold
 BLANK = 16  # grey levels: real slices span 82 and more, and a constant's features may lie anywhere

@@ -173,7 +173,7 @@ def test_the_distance_is_mahalanobis_with_a_shrunk_covariance_where_strokes_coun
     assert trained.feature_scale is not None
     mean, scale = trained.feature_mean.numpy(), trained.feature_scale.numpy()
     z = (compute_features(trained, decode_squares(trained, sample.root, train["path"])).numpy() - mean) / scale
-    share = train["label"].map({0: 3.0, 1: 1.5}).to_numpy()
+    share = train["label"].map({0: 3.0, 1: 1.5}).to_numpy(copy=True)
     share *= train["label"].map(train["label"].value_counts()).to_numpy() / len(train)
     weighted = z.astype(np.float64) / np.sqrt(share)[:, None]
     inverse = np.linalg.inv(ledoit_wolf(weighted, assume_centered=True)[0] + 1e-6 * np.eye(z.shape[1]))
