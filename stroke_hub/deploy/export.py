@@ -70,8 +70,11 @@ class _Graph(nn.Module):
             features = self.model.features(x)
             found = {"logits": self.model.head(features)}
         away = features - self.model.feature_mean  # as ood.measure_distance
-        scale = self.model.feature_scale
-        found["distance"] = (away if scale is None else away / scale).square().mean(1).sqrt()
+        if self.model.feature_scale is not None:
+            away = away / self.model.feature_scale
+        if self.model.feature_whitening is not None:
+            away = away @ self.model.feature_whitening.T
+        found["distance"] = away.square().mean(1).sqrt()
         return tuple(found[name] for name in _list_outputs(self.explains))
 
 
@@ -259,6 +262,7 @@ def _quantise(source: Path, target: Path) -> None:
             source,
             quantised,
             op_types_to_quantize=["MatMul", "Gemm"],
+            nodes_to_exclude=_list_whitening(onnx.load(source)),
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
@@ -278,6 +282,15 @@ def _quantise(source: Path, target: Path) -> None:
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
     _save(graph, target)
+
+
+def _list_whitening(graph: "ModelProto") -> list[str]:
+    """List the node that whitens features: quantised, it changes distances by up to 17 %, otherwise by 1 %."""
+    producers = {output: node for node in graph.graph.node for output in node.output}
+    node = producers["distance"]
+    while node.op_type not in ("MatMul", "Gemm", "Concat"):  # without whitening, the features' concatenation is met
+        node = producers[node.input[0]]
+    return [] if node.op_type == "Concat" else [node.name]
 
 
 def _measure(

@@ -1,7 +1,13 @@
 """Out-of-distribution slices: the distance of a slice's features from the training slices, and a limit on it.
 
-Each feature counts in standard deviations of the training slices, a Mahalanobis distance (Lee et al., 2018) whose
-covariance is diagonal. Only numpy is imported.
+This is a Mahalanobis distance with a full covariance of the features, after Lee et al. (2018), arXiv:1807.03888.
+Theirs uses several layers, disturbs the input along its gradient, and takes the least distance to a class mean.
+Ours uses one layer (what the head reads), no gradients and one mean: with class means two pictures of other organs
+fewer passed, and strokes were flagged 6.4 and 2.7 times as often as normal slices.
+The covariance is shrunk after Ledoit and Wolf (2004) and counts strokes twice as much as normal slices.
+With equal weights strokes, which are few, lay beyond the limit 3.5 times as often as normal slices.
+Older models, which have no whitening matrix, use z-scores alone.
+scikit-learn is imported where a model is trained, numpy alone where it is used.
 """
 
 from typing import TYPE_CHECKING
@@ -18,27 +24,36 @@ __all__ = ["describe_unusual", "find_unusual", "measure_distance", "store_limit"
 
 Floats = NDArray[np.float64]
 
-QUANTILE = 0.99  # of the slices that set the limit: one in a hundred of their like is called unusual
+QUANTILE = 0.995  # of the slices that set the limit; of fresh simulated slices about 2 % lie beyond it
+STROKE_WEIGHT = 2 / 3  # of all slices in the covariance; with 1/2 strokes were flagged 3.5 times as often
 SCALE_FLOOR = 0.1  # of its branch's mean deviation: a feature that hardly stirs in training must not shout
+VARIANCE_FLOOR = 1e-6  # of a z-score: no direction counts more than a thousandfold
 BLANK = 16  # grey levels: real slices span 82 and more, and a constant's features may lie anywhere
 
 
 def measure_distance(
-    features: NDArray[np.floating], mean: NDArray[np.floating], scale: NDArray[np.floating] | None
+    features: NDArray[np.floating],
+    mean: NDArray[np.floating],
+    scale: NDArray[np.floating] | None,
+    whitening: NDArray[np.floating] | None = None,
 ) -> Floats:
-    """Measure how far slices lie from the training slices, (N,) float64, >= 0: the root mean square of z-scores.
+    """Measure how far slices lie from the training slices, (N,) float64, >= 0.
 
-    A training slice is at about 1 (some 0.9 in the median), at 2 a feature is off by two standard deviations.
+    This is the root mean square of whitened z-scores, a Mahalanobis distance divided by sqrt(F): about 1 for a
+    training slice.
 
     Parameters
     ----------
     features : (N, F), both branches' concatenated.
     mean, scale : (F,), `feature_mean` and `feature_scale` of the model; without a scale, of an older model, every
         feature counts as it is.
+    whitening : (F, F), `feature_whitening`; without it, of an older model, the z-scores count as uncorrelated.
     """
     away = np.asarray(features, np.float64) - np.asarray(mean, np.float64)
     if scale is not None:
         away /= np.asarray(scale, np.float64)
+    if whitening is not None:
+        away = away @ np.asarray(whitening, np.float64).T
     distance: Floats = np.sqrt(np.mean(away**2, axis=1))
     return distance
 
@@ -62,27 +77,46 @@ def describe_unusual(distance: float, limit: float) -> str:
     """Describe to a reader what is unusual about a slice."""
     if distance <= limit:
         return "a blank picture: there is nothing in it that could be judged"
-    return f"unlike the training slices (distance {distance:.2f}, limit {limit:.2f}): the answer means little"
+    return (
+        f"unlike the training slices (distance {distance:.2f}, limit {limit:.2f}): how good answers are was not "
+        "measured on slices like it"
+    )
 
 
-def store_limit(model: "ResNetViT", train: "Tensor", val: "Tensor") -> None:
-    """Set `feature_scale` and `feature_distance_limit` of a trained model that has its `feature_mean`, in place.
+def store_limit(model: "ResNetViT", train: "Tensor", labels: "Tensor", val: "Tensor") -> None:
+    """Set scale, whitening and limit of the distances of a trained model that has its `feature_mean`, in place.
 
-    The limit is the greater of two 99 % quantiles of distances: of the training slices, and of the validation
+    The limit is the greater of two 99.5 % quantiles of distances: of the training slices, and of the validation
     slices, which no weight was fitted to. The latter alone hang on few patients: with 13 (250 slices of real CT),
     4.7 % of the test slices were beyond it, and 2.2 % beyond the greater of the two.
 
     Parameters
     ----------
     train, val : (N, F), (M, F) float32 on the CPU, features of slices that are not augmented.
+    labels : (N,), classes of the training slices.
     """
     mean, split = model.feature_mean.float().cpu().numpy(), model.cnn.num_features
     deviation = train.std(0, correction=0)
     parts = (deviation[:split], deviation[split:])
     scale = np.concatenate([part.clamp_min(SCALE_FLOOR * float(part.mean()) + 1e-6).numpy() for part in parts])
+    whitening = _fit_whitening((train.numpy() - mean) / scale, labels.cpu().numpy())
     model.feature_scale = model.feature_mean.new_tensor(scale)
+    model.feature_whitening = model.feature_mean.new_tensor(whitening)
     limits = []
     for features in (train, val):
-        distances = [measure_distance(some.numpy(), mean, scale) for some in features.split(1024)]
+        distances = [measure_distance(some.numpy(), mean, scale, whitening) for some in features.split(1024)]
         limits.append(float(np.quantile(np.concatenate(distances), QUANTILE)))
     model.feature_distance_limit.fill_(max(limits))
+
+
+def _fit_whitening(z: NDArray[np.float32], labels: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Fit the matrix (F, F), lower triangular, that makes z-scores (N, F) uncorrelated with variance 1."""
+    from sklearn.covariance import LedoitWolf
+
+    share = np.mean(labels == 1).clip(1 / len(labels), 1 - 1 / len(labels))
+    weight = np.where(labels == 1, STROKE_WEIGHT / share, (1 - STROKE_WEIGHT) / (1 - share))
+    balanced = np.asarray(z, np.float64) * np.sqrt(weight)[:, None]
+    covariance = LedoitWolf(assume_centered=True).fit(balanced).covariance_
+    # where every slice is the same, shrinking leaves 0 on the diagonal
+    covariance[np.diag_indices_from(covariance)] += VARIANCE_FLOOR
+    return np.linalg.inv(np.linalg.cholesky(covariance)).astype(np.float32)

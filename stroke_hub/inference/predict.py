@@ -125,11 +125,12 @@ def compute_features(model: "ResNetViT", squares: "Tensor", *, name: str = "") -
 
 def compute_distance(model: "ResNetViT", features: "Tensor") -> NDArray[np.float64]:
     """Compute the distance (N,) of features (N, F) from the training slices', by `ood.measure_distance`."""
-    scale = model.feature_scale
+    scale, whitening = model.feature_scale, model.feature_whitening
     return measure_distance(
         features.float().cpu().numpy(),
         model.feature_mean.float().cpu().numpy(),
         None if scale is None else scale.float().cpu().numpy(),
+        None if whitening is None else whitening.float().cpu().numpy(),
     )
 
 

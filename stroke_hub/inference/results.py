@@ -46,7 +46,7 @@ class Prediction:
     label : N class names, by the model's threshold.
     logits : (N, 2) float32, of Normal and Stroke, uncalibrated.
     distance : (N,) float64, >= 0, from the training slices (`ood.measure_distance`); NaN where not measured.
-    unusual : (N,) bool, whether that is beyond the model's limit, or the slice blank: then the rest means little.
+    unusual : (N,) bool, whether that is beyond the model's limit, or the slice blank.
         Always False of a model without a limit.
     contributions : (N, 3) float32, log-odds of Stroke that CNN, ViT and baseline contribute, as in `Explanation`;
         None where they were not asked for.
@@ -78,7 +78,7 @@ class Explanation:
     method : how the maps were computed.
     pixels : uint8 (S, S), the square that the model saw.
     distance : from the training slices, as in `Prediction`, and distance_limit : the model's limit (or infinity).
-    unusual : whether the slice is beyond that, or blank: then all of the above means little.
+    unusual : whether the slice is beyond that, or blank.
     """
 
     target: str

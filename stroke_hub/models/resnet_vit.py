@@ -78,6 +78,8 @@ class ResNetViT(
     feature_mean : (F,), mean features of the training set: the baseline of contributions.
     feature_scale : (F,), standard deviations of the same, by which distances are measured; None before the end of
         a training, and of models saved before there were distances.
+    feature_whitening : (F, F), makes these z-scores uncorrelated, by the covariance of the training slices; None as
+        above. Older models have none.
     feature_distance_limit : (), distance beyond which an input is unlike the training set (infinite until set).
 
     Raises
@@ -93,6 +95,7 @@ class ResNetViT(
     threshold: Tensor
     feature_mean: Tensor
     feature_scale: Tensor | None
+    feature_whitening: Tensor | None
     feature_distance_limit: Tensor
     commit: str | None = None  # of the Hub repository that it was loaded from
 
@@ -127,6 +130,7 @@ class ResNetViT(
         self.register_buffer("threshold", torch.tensor(0.5))
         self.register_buffer("feature_mean", torch.zeros(features))
         self.register_buffer("feature_scale", None)
+        self.register_buffer("feature_whitening", None)
         self.register_buffer("feature_distance_limit", torch.tensor(float("inf")))
 
     def map_cnn(self, x: Tensor) -> Tensor:
@@ -225,13 +229,16 @@ class ResNetViT(
             raise ModelFormatError(f"{name}: {error}") from None
         if "feature_scale" in weights:  # older models have none, and their files stay what they are
             model.feature_scale = torch.ones_like(model.feature_mean)
+        if "feature_whitening" in weights:
+            model.feature_whitening = model.feature_mean.new_ones(2 * model.feature_mean.shape)
         check_weights(model, weights, name)
         expected = dict(model.state_dict())
         extra_buffers = {key for key, _ in model.named_buffers()} - set(expected)
         if extra_buffers:  # rotary tables and the like are computed, not saved: meta would leave them empty
-            scale = model.feature_scale
+            optional = {name: getattr(model, name) for name in ("feature_scale", "feature_whitening")}
             model = cls(**config)
-            model.feature_scale = None if scale is None else torch.ones_like(scale, device="cpu")
+            for name_of, value in optional.items():
+                setattr(model, name_of, None if value is None else torch.ones_like(value, device="cpu"))
             model.to(device).load_state_dict(weights, strict=True)
         else:
             model.load_state_dict(weights, strict=True, assign=True)

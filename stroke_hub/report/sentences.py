@@ -46,7 +46,7 @@ def warn(report: Report) -> list[str]:
     if novelty and novelty.share > STRANGE:
         warnings.append(
             f"{novelty.share:.0%} of the slices are unlike those that the model was trained on: the figures "
-            "here are of another kind of picture, and each answer means little."
+            "here are of another kind of picture."
         )
     for missing, called in (("Normal", ("tn", "fn")), ("Stroke", ("tp", "fp"))):
         if overall.n and not sum(getattr(overall.confusion, cell) for cell in called):

@@ -255,7 +255,7 @@ def _describe_features(model: ResNetViT, parts: Parts) -> None:
     train, val = (compute_features(model, parts[name][0], name=f"{name} slices") for name in ("train", "val"))
     total = sum(batch.double().sum(0) for batch in train.split(32))  # in doubles, but never all of them at once
     model.feature_mean.copy_(total / len(train))
-    store_limit(model, train, val)
+    store_limit(model, train, parts["train"][1], val)
 
 
 def _describe(config: ResolvedConfig) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def train_probe(
     train, val = (compute_features(model, parts[name][0], name=f"{name} slices") for name in ("train", "val"))
     labels, val_labels = parts["train"][1], parts["val"][1]
     model.feature_mean.copy_(train.mean(0))
-    store_limit(model, train, val)
+    store_limit(model, train, labels, val)
     first = cast(nn.Linear, model.head[0])
     heard = first.weight.ne(0).any(0).cpu()  # what a silenced branch says must not reach the gradient
     mean, deviation = train.mean(0), train.std(0, correction=0)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from safetensors.torch import load_file, save_file
 from scipy.spatial.distance import cdist
+from sklearn.covariance import ledoit_wolf
 from sklearn.datasets import load_sample_image
 
 from stroke_hub import (
@@ -38,8 +39,10 @@ from stroke_hub.report.sentences import describe, warn
 from stroke_hub.runs.report import Report
 from stroke_hub.runs.run_folder import read_split
 from tests.conftest import randomise
+from tests.inference.other_organs import list_other_organs
 
 Grey = NDArray[np.uint8]
+LEVEL = 0.995  # the quantile that sets the limit
 
 
 def finish(grey: NDArray[np.float64], seed: int) -> Grey:
@@ -127,11 +130,34 @@ def test_a_slice_of_the_same_dataset_is_seldom_flagged(trained: ResNetViT, test_
     assert not any("unlike" in remark or "blank" in remark for remark in usual.remarks)
 
 
+def test_other_organs_pass_at_most_half_as_often_as_by_z_scores(
+    trained: ResNetViT, sample: Records, test_squares: torch.Tensor, run_dir: Path
+) -> None:
+    squares = to_pixels(trained, list_other_organs())
+    passed = ~predict(trained, squares).unusual
+    simple = ResNetViT.from_pretrained(run_dir)
+    simple.feature_whitening = None
+    split, limits = read_split(run_dir), []
+    for part in ("train", "val"):
+        known = decode_squares(simple, sample.root, split.loc[split["split"] == part, "path"])
+        limits.append(np.quantile(predict(simple, known).distance, LEVEL))
+    simple.feature_distance_limit.fill_(max(limits))
+    passed_before = ~predict(simple, squares).unusual
+    assert passed_before.any()
+    assert passed.sum() <= passed_before.sum() / 2
+    assert passed.mean() <= 0.15
+    assert predict(trained, test_squares).unusual.mean() <= 0.05
+
+
 def test_a_negative_is_flagged(trained: ResNetViT, test_squares: torch.Tensor) -> None:
     assert predict(trained, 255 - test_squares).unusual.mean() > 0.95
 
 
-def test_the_distance_is_the_standardised_euclidean_one(trained: ResNetViT, test_squares: torch.Tensor) -> None:
+def test_the_distance_of_an_older_model_is_the_standardised_euclidean_one(
+    run_dir: Path, test_squares: torch.Tensor
+) -> None:
+    trained = ResNetViT.from_pretrained(run_dir)
+    trained.feature_whitening = None
     features = compute_features(trained, test_squares).numpy()
     assert trained.feature_scale is not None
     mean, scale = trained.feature_mean.numpy(), trained.feature_scale.numpy()
@@ -141,6 +167,23 @@ def test_the_distance_is_the_standardised_euclidean_one(trained: ResNetViT, test
     np.testing.assert_allclose(predict(trained, test_squares).distance, expected, rtol=1e-6)
 
 
+def test_the_distance_is_mahalanobis_with_a_shrunk_covariance_where_strokes_count_twice(
+    run_dir: Path, sample: Records, trained: ResNetViT, test_squares: torch.Tensor
+) -> None:
+    split = read_split(run_dir)
+    train = split[split["split"] == "train"]
+    assert trained.feature_scale is not None
+    mean, scale = trained.feature_mean.numpy(), trained.feature_scale.numpy()
+    z = (compute_features(trained, decode_squares(trained, sample.root, train["path"])).numpy() - mean) / scale
+    share = train["label"].map({0: 3.0, 1: 1.5}).to_numpy(copy=True)
+    share *= train["label"].map(train["label"].value_counts()).to_numpy() / len(train)
+    weighted = z.astype(np.float64) / np.sqrt(share)[:, None]
+    inverse = np.linalg.inv(ledoit_wolf(weighted, assume_centered=True)[0] + 1e-6 * np.eye(z.shape[1]))
+    features = compute_features(trained, test_squares).numpy()
+    expected = cdist((features - mean) / scale, np.zeros((1, z.shape[1])), "mahalanobis", VI=inverse)[:, 0]
+    np.testing.assert_allclose(predict(trained, test_squares).distance * math.sqrt(z.shape[1]), expected, rtol=1e-3)
+
+
 def test_the_limit_is_the_greater_quantile_of_train_and_val(
     run_dir: Path, sample: Records, trained: ResNetViT
 ) -> None:
@@ -148,7 +191,7 @@ def test_the_limit_is_the_greater_quantile_of_train_and_val(
     quantiles = []
     for part in ("train", "val"):
         squares = decode_squares(trained, sample.root, split.loc[split["split"] == part, "path"])
-        quantiles.append(np.quantile(predict(trained, squares).distance, 0.99))
+        quantiles.append(np.quantile(predict(trained, squares).distance, LEVEL))
         if part == "train":
             features = compute_features(trained, squares)
     assert float(trained.feature_distance_limit) == pytest.approx(max(quantiles), rel=1e-6)
@@ -164,7 +207,7 @@ def test_the_limit_is_the_greater_quantile_of_train_and_val(
 def test_the_limit_changes_no_prediction(trained: ResNetViT, test_squares: torch.Tensor, run_dir: Path) -> None:
     unlimited = ResNetViT.from_pretrained(run_dir)
     unlimited.feature_distance_limit.fill_(math.inf)
-    unlimited.feature_scale = None
+    unlimited.feature_scale = unlimited.feature_whitening = None
     with torch.inference_mode():
         logits = torch.cat([trained(to_float_pixels(batch, "cpu")) for batch in test_squares.split(32)])
     for model in (trained, unlimited):
@@ -177,12 +220,13 @@ def test_the_limit_changes_no_prediction(trained: ResNetViT, test_squares: torch
 
 def test_an_older_model_loads_keeps_its_bytes_and_flags_nothing(run_dir: Path, tmp_path: Path) -> None:
     weights = load_file(run_dir / "model.safetensors")
-    del weights["feature_scale"]
+    del weights["feature_scale"], weights["feature_whitening"]
     weights["feature_distance_limit"].fill_(math.inf)
     shutil.copy(run_dir / "config.json", tmp_path)
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     older = ResNetViT.from_pretrained(tmp_path)
     assert older.feature_scale is None
+    assert older.feature_whitening is None
     assert hash_weights(older) == hash_file(tmp_path / "model.safetensors")
     slices = [Slice(draw(0)) for draw in KINDS.values()]
     prediction = predict(older, slices)
@@ -197,6 +241,9 @@ def test_scale_and_limit_are_saved_and_loaded(trained: ResNetViT, run_dir: Path,
     assert trained.feature_scale is not None
     assert again.feature_scale is not None
     assert torch.equal(again.feature_scale, trained.feature_scale)
+    assert trained.feature_whitening is not None
+    assert again.feature_whitening is not None
+    assert torch.equal(again.feature_whitening, trained.feature_whitening)
     assert again.feature_distance_limit == trained.feature_distance_limit < 10
     assert hash_weights(again) == hash_file(run_dir / "model.safetensors")
 
@@ -204,10 +251,13 @@ def test_scale_and_limit_are_saved_and_loaded(trained: ResNetViT, run_dir: Path,
 def test_a_transformer_with_computed_tables_keeps_them_too(tmp_path: Path) -> None:
     model = randomise(ResNetViT(**PRESETS["tiny"] | {"vit": "eva02_tiny_patch14_224", "image_size": 56}))
     model.feature_scale = torch.rand_like(model.feature_mean) + 0.5
+    model.feature_whitening = torch.rand(2 * model.feature_mean.shape)
     model.save_pretrained(tmp_path)
     again = ResNetViT.from_pretrained(tmp_path)
     assert again.feature_scale is not None
+    assert again.feature_whitening is not None
     assert torch.equal(again.feature_scale, model.feature_scale)
+    assert torch.equal(again.feature_whitening, model.feature_whitening)
 
 
 @pytest.mark.parametrize(
@@ -216,10 +266,20 @@ def test_a_transformer_with_computed_tables_keeps_them_too(tmp_path: Path) -> No
         ("feature_scale", torch.zeros),
         ("feature_scale", lambda shape: torch.full(shape, math.inf)),
         ("feature_scale", lambda shape: torch.ones(3)),
+        ("feature_whitening", lambda shape: torch.full(shape, math.inf)),
+        ("feature_whitening", lambda shape: torch.ones(3, 3)),
         ("feature_distance_limit", lambda shape: torch.full(shape, math.nan)),
         ("feature_distance_limit", lambda shape: torch.full(shape, -1.0)),
     ],
-    ids=["no scale", "infinite scale", "short scale", "limit NaN", "limit below 0"],
+    ids=[
+        "no scale",
+        "infinite scale",
+        "short scale",
+        "infinite whitening",
+        "small whitening",
+        "limit NaN",
+        "limit below 0",
+    ],
 )
 def test_impossible_values_are_refused(run_dir: Path, tmp_path: Path, key: str, value: object) -> None:
     weights = load_file(run_dir / "model.safetensors")
@@ -246,6 +306,7 @@ def test_blank_is_nearly_constant_and_not_merely_dark() -> None:
     assert find_unusual(distance, math.inf, squares).tolist() == [False, False, False]
     assert "blank" in describe_unusual(0.5, 1.0)
     assert "(distance 2.50, limit 1.00)" in describe_unusual(2.5, 1.0)
+    assert "little" not in describe_unusual(2.5, 1.0)  # what is flagged is often a stroke that was found
 
 
 def test_nothing_and_one_slice_have_distances_too(trained: ResNetViT) -> None:
