@@ -16,10 +16,6 @@ from stroke_hub.progress import say
 if TYPE_CHECKING:
     from stroke_hub.audit.leaks import Audit
     from stroke_hub.runs.report import Report
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "SAMPLE_FOLDER",

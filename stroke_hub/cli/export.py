@@ -23,7 +23,7 @@ def export_model(
 
     Args:
         model: a run folder.
-        data_dir: a dataset folder in the Kaggle layout, to measure on how far the exports are from the model;
+        data_dir: a dataset folder in the Kaggle layout, on whose slices the exports are compared with the model;
             without it squares of noise are taken.
         split: which part of the dataset.
         precisions: what to write.

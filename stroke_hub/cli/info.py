@@ -56,6 +56,7 @@ def _describe_report(model: str, revision: str | None) -> dict[str, str]:
     overall, own, fitted = report.test["overall"], report.model, report.calibration
     method = fitted.method if fitted else None
     return {
+        "parameters": f"{own.parameters:,}",
         "trained on": _name_data(report.trained_on or report.data),
         "measured on": _name_data(report.data),
         "test slices": f"{overall.n:,} of {overall.groups:,} patients or groups, {overall.n_stroke:,} of strokes",

@@ -52,8 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: there is no command {name!a}; {hint}", file=sys.stderr)
         sys.exit(2)
     module, function, _ = COMMANDS[name]
-    command = getattr(import_module(f"stroke_hub.cli.{module}"), function)
-    command(words[1:], prog=f"stroke-hub {name}")
+    try:
+        command = getattr(import_module(f"stroke_hub.cli.{module}"), function)
+        command(words[1:], prog=f"stroke-hub {name}")
+    except KeyboardInterrupt:  # while the command is imported; a command has words of its own
+        sys.exit(130)
 
 
 def _list_commands() -> str:

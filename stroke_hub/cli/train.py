@@ -18,9 +18,7 @@ from stroke_hub.data.records import Records
 from stroke_hub.data.splits import apply_split
 from stroke_hub.errors import RunError
 from stroke_hub.progress import is_first, say
-from stroke_hub.runs.train_config import AdvancedConfig, CommonConfig, TrainConfig, describe_variant
-from stroke_hub.training.distributed import Tracker, first_goes_first
-from stroke_hub.training.fit import fit
+from stroke_hub.runs.train_config import AdvancedConfig, CommonConfig, Tracker, TrainConfig, describe_variant
 
 __all__ = ["train_and_push"]
 
@@ -50,9 +48,9 @@ def train_and_push(
     push_to: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None,
     folds: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
     training: CommonConfig = CommonConfig(),  # noqa: B008  frozen
-    publishing: PublishOptions = PublishOptions(),  # noqa: B008
     advanced: RunOptions = RunOptions(),
     advanced_training: AdvancedConfig = AdvancedConfig(),  # noqa: B008
+    advanced_publishing: PublishOptions = PublishOptions(),  # noqa: B008
 ) -> None:
     """Train on a dataset: audit it, train, measure on the test slices once, explain, and publish if asked to.
 
@@ -67,9 +65,9 @@ def train_and_push(
         folds: grouped cross-validation on the training slices instead: a run a fold, out-of-fold predictions, the
             test slices left alone.
         training: what most trainings set.
-        publishing: how --push-to publishes the run.
         advanced: what few runs set.
         advanced_training: what few trainings set.
+        advanced_publishing: how --push-to publishes the run.
     """
     config = TrainConfig(**vars(training), **vars(advanced_training))
     drop_leaks, split_file = advanced.drop_leaks, advanced.split_file
@@ -81,6 +79,8 @@ def train_and_push(
     from stroke_hub.audit.leaks import assign_groups, audit, read_audit, write_audit
     from stroke_hub.audit.leaks import drop_leaks as leave_out
     from stroke_hub.runs.run_folder import AUDIT_FILE
+    from stroke_hub.training.distributed import first_goes_first
+    from stroke_hub.training.fit import fit
 
     if push_to:
         from stroke_hub.deploy.publish import check_access, check_name
@@ -88,8 +88,8 @@ def train_and_push(
         if folds:
             raise RunError("Cross-validation makes no one model to publish; leave --push-to or --folds out.")
         check_name(push_to)
-        if not publishing.dry_run:
-            check_access(push_to, create_pr=publishing.create_pr)
+        if not advanced_publishing.dry_run:
+            check_access(push_to, create_pr=advanced_publishing.create_pr)
     with first_goes_first():
         records, name, note = find_data(data, data_dir, advanced.data_note)
     tell_notes(records)
@@ -112,7 +112,7 @@ def train_and_push(
     options = ["--drop-leaks"] * drop_leaks + (["--split-file", split_file.name] if split_file else [])
     _evaluate_once(run_dir, kept, name, "; ".join(filter(None, (note, variant))), options)
     if push_to:
-        publish_run(run_dir, push_to, publishing, records=kept, name=name)
+        publish_run(run_dir, push_to, advanced_publishing, records=kept, name=name)
 
 
 def _cross_validate(config: TrainConfig, records: Records, run_dir: Path, folds: int) -> None:

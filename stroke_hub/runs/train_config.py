@@ -1,21 +1,24 @@
 """The configuration of a training: as it is asked for, and with every default of its recipe filled in."""
 
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-import torch
 import tyro
 
 from stroke_hub.errors import RunError
 from stroke_hub.metrics.calibration import Calibration, OperatingPoint
 from stroke_hub.models.presets import PRESETS
 
-__all__ = ["AdvancedConfig", "CommonConfig", "ResolvedConfig", "TrainConfig", "describe_variant"]
+__all__ = ["AdvancedConfig", "CommonConfig", "ResolvedConfig", "Tracker", "TrainConfig", "describe_variant"]
 
 GIVEN = "init-from"  # what cnn_weights and vit_weights say of weights that another run gave
 FLOAT = tyro.conf.arg(metavar="FLOAT")
 SWITCH = tyro.conf.arg(metavar="True|False")
 WEIGHTS = tyro.conf.arg(metavar="imagenet|random|FILE")
+
+
+Tracker: TypeAlias = Literal["trackio", "tensorboard", "wandb"]
+"""A package that the figures of every epoch are passed on to."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,8 @@ def _describe_recipe(config: TrainConfig, *, cnn: bool, vit: bool) -> dict[str, 
     }
     if config.recipe != "robust" or config.probe:
         return plain
+    import torch  # takes a second, and most of what reads a configuration does without it
+
     cuda = torch.cuda.is_available()
     return plain | {
         "weight_decay": 0.05,

@@ -5,16 +5,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stroke_hub.errors import RunError
+from stroke_hub.runs.train_config import Tracker
 
-__all__ = ["Tracker", "first_goes_first", "gather_rows", "share_buffers", "start_accelerator"]
-
-Tracker: TypeAlias = Literal["trackio", "tensorboard", "wandb"]
+__all__ = ["first_goes_first", "gather_rows", "share_buffers", "start_accelerator"]
 
 
 @contextmanager

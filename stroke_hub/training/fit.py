@@ -33,9 +33,9 @@ from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.models.weights import WEIGHTS_FILE
 from stroke_hub.progress import is_first, say
 from stroke_hub.runs.run_folder import CALIBRATION_FILE, TRAIN_CONFIG_FILE, find_best_epoch, is_trained
-from stroke_hub.runs.train_config import ResolvedConfig, TrainConfig, describe_variant
+from stroke_hub.runs.train_config import ResolvedConfig, Tracker, TrainConfig, describe_variant
 from stroke_hub.training.checkpoint import save_model, tidy, warm_start
-from stroke_hub.training.distributed import Tracker, start_accelerator
+from stroke_hub.training.distributed import start_accelerator
 from stroke_hub.training.loop import Parts, measure_epoch, train_epochs
 from stroke_hub.training.probe import train_probe
 

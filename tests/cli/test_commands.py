@@ -44,7 +44,7 @@ def test_an_unknown_command_is_one_sentence(run: Callable[..., Done]) -> None:
 
 
 def test_the_help_of_training_shows_first_what_people_set(run: Callable[..., Done]) -> None:
-    before, *_ = run("train", "--help").out.partition("publishing options")
+    before, *_ = run("train", "--help").out.partition("advanced options")
     shown = set(re.findall(r"^[│| ]+(--[a-z][a-z-]*)", before, re.MULTILINE))
     assert {"--data", "--data-dir", "--preset", "--epochs", "--run-dir", "--push-to", "--seed"} <= shown
     assert len(shown) <= 14

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stroke_hub import Records, ResNetViT, load_slices, predict
+from stroke_hub.cli.main import main
 from stroke_hub.deploy.publish import check_access, publish
 from stroke_hub.report.card import render_card
 from stroke_hub.runs.report import read_report
@@ -94,6 +95,9 @@ def test_one_commit_holds_all_that_reproduces_the_run(hub: Hub, client: Client, 
     }
     asked = len(hub.requests)
     assert client.call(publish, run, "owner/all") == address
+    client.call(main, ["push", str(run), "owner/pushed", "--private"])
+    assert "published: " in client.said
+    assert hub.files("owner/pushed").keys() == files.keys()
     assert "has all of this already" in client.said
     assert titles(hub, "owner/all") == TITLES
     assert not [path for method, path in hub.requests[asked:] if method == "PUT" or "/commit/" in path]
