@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,6 +55,9 @@ def program(function: Callable[..., None]) -> Command:
             tyro.cli(function, args=arguments, prog=prog, config=config)
         except StrokeHubError as error:
             sys.exit(f"error: {error}")
+        except BrokenPipeError:  # the reader, such as head, has seen enough
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  else closing it fails once more
+            sys.exit(141)
         except OSError as error:
             sys.exit(
                 f"error: {error.filename or 'a file'}: {error.strerror or error}; check the path and the room."
