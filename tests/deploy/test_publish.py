@@ -95,13 +95,13 @@ def test_one_commit_holds_all_that_reproduces_the_run(hub: Hub, client: Client, 
     }
     asked = len(hub.requests)
     assert client.call(publish, run, "owner/all") == address
-    client.call(main, ["push", str(run), "owner/pushed", "--private"])
-    assert "published: " in client.said
-    assert hub.files("owner/pushed").keys() == files.keys()
     assert "has all of this already" in client.said
     assert titles(hub, "owner/all") == TITLES
     assert not [path for method, path in hub.requests[asked:] if method == "PUT" or "/commit/" in path]
     assert fingerprint(run) == before
+    client.call(main, ["push", str(run), "owner/pushed", "--private"])
+    assert "published: " in client.said
+    assert hub.files("owner/pushed").keys() == files.keys()
     card = client.call(load_card, "owner/all")
     assert card["data"]["model-index"][0]["results"]
     assert all(card["data"][key] for key in ("license", "library_name", "pipeline_tag", "tags"))
