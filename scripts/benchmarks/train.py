@@ -154,7 +154,7 @@ def measure_pipeline(root: Path, table: pd.DataFrame) -> list[Row]:
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
-        squares = decode_squares(model, root, table["path"])
+        squares = decode_squares(model, root, table)
         seconds.append(time.perf_counter() - start)
     ours = AugmentedSlices(squares.to(DEVICE), labels)
     files = [root / path for path in table["path"]]
@@ -198,7 +198,7 @@ def measure_step(root: Path, table: pd.DataFrame) -> Row:
     """A training step of the compact preset on one batch, CPU time (a GPU: wall time)."""
     table, contest = table.iloc[:BATCH], Contest("compact", batch_size=BATCH)
     labels = torch.tensor(table["label"].to_numpy())
-    squares = decode_squares(contest.ours, root, table["path"])
+    squares = decode_squares(contest.ours, root, table)
     x, y = ((to_float_pixels(squares, DEVICE) - 0.5) / 0.5).contiguous(), labels.to(DEVICE)
     contest.check(squares, x)
     dataset = AugmentedSlices(squares.to(DEVICE), labels, augmentation="none")
@@ -216,7 +216,7 @@ def measure_epoch(
     """Training on four fifths of a table and validation on the rest, wall time; fast: with what a switch gives."""
     contest, cut = Contest(preset, batch_size=batch_size, fast=fast), len(table) * 4 // 5
     size, labels = contest.ours.image_size, torch.tensor(table["label"].to_numpy())
-    squares = decode_squares(contest.ours, root, table["path"]).to(DEVICE)
+    squares = decode_squares(contest.ours, root, table).to(DEVICE)
     ours = AugmentedSlices(squares[:cut], labels[:cut])
     files = [root / path for path in table["path"]]
     their_training = NotebookSlices(files[:cut], labels[:cut].tolist(), size, augmented=True)
@@ -254,7 +254,7 @@ def find_floor(
 def find_peak(files: list[Path], copies: int) -> dict[str, float]:
     """Peak memory, in MiB, of a process that takes so many slices and goes through as many batches in any case."""
     model = build_model("compact")
-    squares = decode_squares(model, Path("/"), [str(file) for file in files * copies])
+    squares = decode_squares(model, Path("/"), pd.DataFrame({"path": [str(file) for file in files * copies]}))
     dataset, anonymous = AugmentedSlices(squares, torch.zeros(len(squares), dtype=torch.long)), 0.0
     for epoch in range(COPIES // copies):
         for batch, _ in build_loader(dataset, batch_size=32, seed=epoch):

@@ -6,9 +6,20 @@ relevance.py has the mathematics; here it becomes maps and numbers for a reader.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
-from stroke_hub.inference.predict import compute_distance, to_float_pixels, to_pixels
+import numpy as np
+
+from stroke_hub.inference.predict import compute_distance, to_float_pixels
 from stroke_hub.inference.predictor import Predictor, _as_predictor
-from stroke_hub.inference.results import METHODS, Explanation, Method, Target, check_target, make_explanations
+from stroke_hub.inference.results import (
+    METHODS,
+    Explanation,
+    Method,
+    Target,
+    check_target,
+    frame_slices,
+    make_explanations,
+)
+from stroke_hub.io.sight import FramedSlice, frame_square
 from stroke_hub.io.slices import Slice
 from stroke_hub.progress import track
 
@@ -36,7 +47,7 @@ def explain(
 @overload
 def explain(
     model: "ResNetViT | ExportedModel | Predictor",
-    slices: "Sequence[Slice] | Tensor",
+    slices: "Sequence[Slice | FramedSlice] | Tensor",
     *,
     target: Target = ...,
     depth: int = ...,
@@ -47,7 +58,7 @@ def explain(
 
 def explain(
     model: "ResNetViT | ExportedModel | Predictor",
-    slices: "Slice | Sequence[Slice] | Tensor",
+    slices: "Slice | Sequence[Slice | FramedSlice] | Tensor",
     *,
     target: Target = "Stroke",
     depth: int = 1,
@@ -60,7 +71,8 @@ def explain(
     ----------
     model : a `ResNetViT` in any mode and on any device, an `ExportedModel`, or a `Predictor` of either. It is not
         changed, and threads may share it.
-    slices : a slice, a sequence of them, or uint8 squares (N, S, S).
+    slices : a slice, a sequence of them, also framed by `frame_slice` already, or uint8 squares (N, S, S). Each
+        slice is rendered and framed as the model was trained, whatever its `pixels` show.
     target : the class explained; "predicted" takes each slice's own.
     depth : transformer blocks that the ViT map looks through; above 1 by autograd, at a higher price.
     method : of the two display maps. "relevance" is the closed form; "attention" takes rollout (Abnar and Zuidema,
@@ -85,7 +97,7 @@ def explain(
 
 def explain_with_torch(
     model: "ResNetViT",
-    slices: "Sequence[Slice] | Tensor",
+    slices: "Sequence[Slice | FramedSlice] | Tensor",
     *,
     target: Target,
     depth: int,
@@ -93,7 +105,7 @@ def explain_with_torch(
     batch_size: int,
 ) -> list[Explanation]:
     """Explain several slices with a model in PyTorch: `explain` without the choice of a backend."""
-    from torch import Tensor
+    import torch
 
     check_target(target)
     if depth < 1:
@@ -104,13 +116,18 @@ def explain_with_torch(
         raise ValueError(f"method is {method!r}, but must be one of {list(METHODS)}.")
     if not len(slices):
         return []
-    pixels = slices if isinstance(slices, Tensor) else to_pixels(model, slices)
-    batches = track(pixels.split(batch_size), "explaining")
-    return [e for batch in batches for e in _explain_batch(model, batch, target, depth, method)]
+    if isinstance(slices, torch.Tensor):
+        framed = [frame_square(square) for square in slices.cpu().numpy()]
+    else:
+        framed = list(frame_slices(model, slices))
+    explained = []
+    for start in track(range(0, len(framed), batch_size), "explaining"):
+        explained += _explain_batch(model, framed[start : start + batch_size], target, depth, method)
+    return explained
 
 
 def _explain_batch(
-    model: "ResNetViT", pixels: "Tensor", target: Target, depth: int, method: Method
+    model: "ResNetViT", framed: list[FramedSlice], target: Target, depth: int, method: Method
 ) -> list[Explanation]:
     import torch
 
@@ -119,9 +136,9 @@ def _explain_batch(
 
     device = model.temperature.device
     closed = depth == 1 and has_closed_form(model.vit)
-    sign = None if target == "predicted" else torch.full((len(pixels),), 1.0 if target == "Stroke" else -1.0)
+    sign = None if target == "predicted" else torch.full((len(framed),), 1.0 if target == "Stroke" else -1.0)
     with torch.inference_mode(closed and method == "relevance"):
-        x = to_float_pixels(pixels.clone() if pixels.is_inference() else pixels, device)
+        x = to_float_pixels(torch.from_numpy(np.stack([one.square for one in framed])), device)
         relevance = compute_relevance(model, x, None if sign is None else sign.to(device), depth=depth)
         words = "closed form" if closed else f"autograd, depth {depth}"
         if method == "attention":
@@ -134,7 +151,7 @@ def _explain_batch(
     found = {name: values.cpu().numpy() for name, values in relevance._asdict().items()}
     return make_explanations(
         found | {"distance": compute_distance(model, relevance.features)},
-        pixels.cpu().numpy(),
+        framed,
         temperature=float(model.temperature),
         threshold=float(model.threshold),
         limit=float(model.feature_distance_limit),

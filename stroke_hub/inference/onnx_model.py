@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,15 @@ from stroke_hub.inference.results import (
     Prediction,
     Target,
     check_target,
+    frame_slices,
     make_explanations,
     make_prediction,
     to_squares,
 )
+from stroke_hub.io.rendering import Rendering
+from stroke_hub.io.sight import FramedSlice, Framing, frame_square
 from stroke_hub.io.slices import Slice
+from stroke_hub.io.windowing import Modality, Window
 from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.models.weights import WEIGHTS_FILE, is_stored_halved
@@ -57,7 +61,7 @@ Precision = Literal["fp32", "int8"]
 FOLDER = "onnx"
 EXPORT_FILE = "export.json"
 FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
-EXPORT_VERSION = 2
+EXPORT_VERSION = 3
 EXPORT_LIMIT = 100_000  # bytes; ours are of some hundred
 AGAIN = "export it again with `stroke-hub export`, or use backend='torch'"
 PREDICTS_ONLY = "This export predicts only, as its model has no closed form; explain with backend='torch'."
@@ -84,6 +88,10 @@ class ExportSettings:
     weights_sha256: str
     image_size: int
     resize: Literal["pad", "stretch"]
+    rendering: Rendering
+    window: Window
+    framing: Framing
+    modalities: list[Modality]
     temperature: float
     threshold: float
     distance_limit: float | None
@@ -97,6 +105,11 @@ class ExportSettings:
             and type(self.image_size) is int
             and 32 <= self.image_size <= 1024
             and self.resize in ("pad", "stretch")
+            and self.rendering in get_args(Rendering)
+            and self.window in get_args(Window)
+            and self.framing in get_args(Framing)
+            and isinstance(self.modalities, list)
+            and all(modality in get_args(Modality) for modality in self.modalities)
             and all(type(number) is float and np.isfinite(number) for number in numbers)
             and self.temperature > 0
             and type(self.distance_limit) in (float, type(None))
@@ -110,7 +123,7 @@ class ExportedModel:
 
     Attributes
     ----------
-    image_size, resize, temperature, threshold : as of `ResNetViT`.
+    image_size, resize, rendering, window, framing, modalities, temperature, threshold : as of `ResNetViT`.
     distance_limit : its `feature_distance_limit`.
     precision : "fp32" or "int8".
     explains : whether the graph has the explanation; otherwise it predicts only.
@@ -137,7 +150,12 @@ class ExportedModel:
         """
         self._session = _start(file, name, threads or count_cores())
         settings = _read_settings(self._session, name, file.name)
-        self.image_size, self.resize = settings.image_size, settings.resize
+        self.image_size, self.resize, self.framing = settings.image_size, settings.resize, settings.framing
+        self.rendering, self.window, self.modalities = (
+            settings.rendering,
+            settings.window,
+            tuple(settings.modalities),
+        )
         self.temperature, self.threshold = settings.temperature, settings.threshold
         self.distance_limit = np.inf if settings.distance_limit is None else settings.distance_limit
         self.explains, self.weights_sha256 = settings.explains, settings.weights_sha256
@@ -196,7 +214,11 @@ class ExportedModel:
         return exported
 
     def predict(
-        self, slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int = 32, contributions: bool = False
+        self,
+        slices: "Slice | Sequence[Slice | FramedSlice] | Tensor",
+        *,
+        batch_size: int = 32,
+        contributions: bool = False,
     ) -> Prediction:
         """Predict as `predict.predict` does.
 
@@ -206,7 +228,8 @@ class ExportedModel:
         """
         if contributions and not self.explains:
             raise RunError(PREDICTS_ONLY)
-        squares = self._to_squares(slices)
+        slices = [slices] if isinstance(slices, Slice) else slices
+        squares, remarks = (np.asarray(slices), None) if hasattr(slices, "shape") else to_squares(self, slices)
         if not len(squares):
             return make_prediction(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
         names = (*PREDICTED, "contributions") if contributions else PREDICTED
@@ -220,10 +243,11 @@ class ExportedModel:
             limit=self.distance_limit,
             squares=squares,
             contributions=parts[0] if contributions else None,
+            remarks=remarks,
         )
 
     def explain(
-        self, slices: "Sequence[Slice] | Tensor", *, target: Target = "Stroke", batch_size: int = 16
+        self, slices: "Sequence[Slice | FramedSlice] | Tensor", *, target: Target = "Stroke", batch_size: int = 16
     ) -> list[Explanation]:
         """Explain several slices as `explain.explain` does, by the closed form.
 
@@ -236,10 +260,12 @@ class ExportedModel:
             raise RunError(PREDICTS_ONLY)
         sign = {"Stroke": 1.0, "Normal": -1.0, "predicted": 0.0}[target]
         explained: list[Explanation] = []
-        for batch in _split(self._to_squares(slices), batch_size, "explaining"):
+        is_square = hasattr(slices, "shape")
+        framed = [*map(frame_square, np.asarray(slices))] if is_square else [*frame_slices(self, slices)]
+        for part in _split(framed, batch_size, "explaining"):
             explained += make_explanations(
-                self.run(batch, sign, EXPLAINED),
-                batch,
+                self.run(np.stack([one.square for one in part]), sign, EXPLAINED),
+                part,
                 temperature=self.temperature,
                 threshold=self.threshold,
                 limit=self.distance_limit,
@@ -247,13 +273,6 @@ class ExportedModel:
                 method="closed form",
             )
         return explained
-
-    def _to_squares(self, slices: Any) -> NDArray[np.uint8]:
-        if isinstance(slices, Slice):
-            slices = [slices]
-        if not len(slices):
-            return np.zeros((0, self.image_size, self.image_size), np.uint8)
-        return to_squares(self, slices) if isinstance(slices[0], Slice) else np.asarray(slices)
 
     def run(self, squares: NDArray[np.uint8], sign: float, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Run the graph on squares uint8 (N, S, S) for outputs by name; `sign` is that of `compute_relevance`."""
@@ -392,6 +411,6 @@ def _check_origin(weights_sha256: str, name: str, commit: str | None) -> None:
         raise ModelFormatError(f"{name}: {FOLDER}/ is of other weights than its {told}; {AGAIN}.")
 
 
-def _split(squares: NDArray[np.uint8], batch_size: int, words: str) -> Any:
-    starts = range(0, len(squares), batch_size)
-    return (squares[start : start + batch_size] for start in track(starts, words))
+def _split(values: Any, batch_size: int, words: str) -> Any:
+    starts = range(0, len(values), batch_size)
+    return (values[start : start + batch_size] for start in track(starts, words))

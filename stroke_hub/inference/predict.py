@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from stroke_hub.inference.ood import measure_distance
 from stroke_hub.inference.predictor import Predictor, _as_predictor
 from stroke_hub.inference.results import Prediction, make_prediction, to_squares
-from stroke_hub.io.slices import Sight, Slice
+from stroke_hub.io.sight import FramedSlice, Sight
+from stroke_hub.io.slices import Slice
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.progress import track
 
@@ -35,7 +36,7 @@ def to_pixels(model: Sight, slices: Sequence[Slice]) -> "Tensor":
     """Turn slices into the model's squares, uint8 (N, S, S)."""
     import torch
 
-    return torch.from_numpy(to_squares(model, slices))
+    return torch.from_numpy(to_squares(model, slices)[0])
 
 
 def to_float_pixels(pixels: "Tensor", device: "torch.device | str") -> "Tensor":
@@ -46,7 +47,7 @@ def to_float_pixels(pixels: "Tensor", device: "torch.device | str") -> "Tensor":
 
 def predict(
     model: "ResNetViT | ExportedModel | Predictor",
-    slices: "Slice | Sequence[Slice] | Tensor",
+    slices: "Slice | Sequence[Slice | FramedSlice] | Tensor",
     *,
     batch_size: int = 32,
     contributions: bool = False,
@@ -56,7 +57,8 @@ def predict(
     Parameters
     ----------
     model : a `ResNetViT` on any device, an `ExportedModel`, or a `Predictor` of either.
-    slices : one slice, several, or uint8 squares (N, S, S) as `to_pixels` gives them.
+    slices : one slice, several, also framed by `frame_slice` already, or uint8 squares (N, S, S) as `to_pixels`
+        gives them. Each slice is rendered and framed as the model was trained, whatever its `pixels` show.
     batch_size : how many go through the model at once.
     contributions : tell what each branch contributed, too: of a standard transformer for the same price, of others
         for that of a backward pass. Logits may differ by rounding from those without.
@@ -70,7 +72,11 @@ def predict(
 
 
 def predict_with_torch(
-    model: "ResNetViT", slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int, contributions: bool
+    model: "ResNetViT",
+    slices: "Slice | Sequence[Slice | FramedSlice] | Tensor",
+    *,
+    batch_size: int,
+    contributions: bool,
 ) -> Prediction:
     """Predict with a model in PyTorch: `predict` without the choice of a backend."""
     import torch
@@ -82,7 +88,12 @@ def predict_with_torch(
         slices = [slices]
     if not len(slices):
         return make_prediction(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
-    pixels = slices if isinstance(slices, torch.Tensor) else to_pixels(model, slices)
+    remarks = None
+    if isinstance(slices, torch.Tensor):
+        pixels = slices
+    else:
+        squares, remarks = to_squares(model, slices)
+        pixels = torch.from_numpy(squares)
     device = model.temperature.device
     evaluable = get_evaluable(model)
     logits, distance, parts = [], [], []
@@ -108,6 +119,7 @@ def predict_with_torch(
         limit=float(model.feature_distance_limit),
         squares=pixels.cpu().numpy(),
         contributions=torch.cat(parts).numpy() if contributions else None,
+        remarks=remarks,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from stroke_hub.errors import HubError, ModelFormatError, RunError
 from stroke_hub.inference.onnx_model import ExportedModel, Precision, read_export
 from stroke_hub.inference.results import Explanation, Method, Prediction, Target
+from stroke_hub.io.sight import FramedSlice
 from stroke_hub.io.slices import Slice
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from stroke_hub.models.resnet_vit import ResNetViT
 
-    Slices = Sequence[Slice] | Tensor
+    Slices = Sequence[Slice | FramedSlice] | Tensor
 
 __all__ = ["Backend", "Predictor"]
 
@@ -33,8 +34,7 @@ class Predictor:
     model : the `ResNetViT` or `ExportedModel` behind it.
     backend : "torch" or "onnx".
     precision : "fp32" or "int8".
-    image_size : side of the square that the model sees, in pixels.
-    resize : how a slice becomes that square.
+    image_size, resize, rendering, window, framing, modalities : what the model sees of a slice, as of `Sight`.
     threshold : probability from which a slice is called Stroke.
     distance_limit : distance from the training slices beyond which a slice is unusual; infinite where unknown.
     commit : of the Hub repository that it was loaded from, otherwise None.
@@ -61,7 +61,8 @@ class Predictor:
                 f"The model is loaded for {self.backend} in {self.precision}, not for {backend} in {precision}; "
                 "load one with Predictor.from_pretrained."
             )
-        self.image_size, self.resize = model.image_size, model.resize
+        self.image_size, self.resize, self.framing = model.image_size, model.resize, model.framing
+        self.rendering, self.window, self.modalities = model.rendering, model.window, model.modalities
         self.threshold = float(model.threshold)
         limit = model.distance_limit if isinstance(model, ExportedModel) else model.feature_distance_limit
         self.distance_limit = float(limit)

@@ -1,6 +1,6 @@
 """Predictions and explanations, and how they are made of the arrays that a backend gives: numpy alone, no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stroke_hub.inference.ood import describe_unusual, find_unusual
-from stroke_hub.io.slices import Sight, Slice, make_square
+from stroke_hub.io.framing import Box
+from stroke_hub.io.sight import FramedSlice, Sight, frame_slice
+from stroke_hub.io.slices import Slice
 from stroke_hub.models.presets import CLASSES
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Prediction",
     "Target",
     "check_target",
+    "frame_slices",
     "make_explanations",
     "make_prediction",
     "to_squares",
@@ -48,6 +51,7 @@ class Prediction:
     distance : (N,) float64, >= 0, from the training slices (`ood.measure_distance`); NaN where not measured.
     unusual : (N,) bool, whether that is beyond the model's limit, or the slice blank.
         Always False of a model without a limit.
+    remarks : N tuples, what the reader of each answer must know of the picture, one plain sentence each.
     contributions : (N, 3) float32, log-odds of Stroke that CNN, ViT and baseline contribute, as in `Explanation`;
         None where they were not asked for.
     """
@@ -57,6 +61,7 @@ class Prediction:
     logits: NDArray[np.float32]
     distance: NDArray[np.float64]
     unusual: NDArray[np.bool_]
+    remarks: list[tuple[str, ...]]
     contributions: NDArray[np.float32] | None = None
 
 
@@ -76,7 +81,9 @@ class Explanation:
     contributions : log-odds of "cnn", "vit" and "baseline" (the training-mean features), summing to log_odds.
     norms : Euclidean norms of the branches' features: a diagnostic, not a contribution.
     method : how the maps were computed.
+    framed : what the model saw of the slice, and where in the slice that lies.
     pixels : uint8 (S, S), the square that the model saw.
+    picture : uint8 (H, W), the whole slice in the model's rendering. box : the part of it that is in the square.
     distance : from the training slices, as in `Prediction`, and distance_limit : the model's limit (or infinity).
     unusual : whether the slice is beyond that, or blank.
     """
@@ -93,10 +100,25 @@ class Explanation:
     contributions: dict[str, float]
     norms: dict[str, float]
     method: str
-    pixels: NDArray[np.uint8]
+    framed: FramedSlice
     distance: float
     distance_limit: float
     unusual: bool
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The square that the model saw, uint8 (S, S)."""
+        return self.framed.square
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """The whole slice in the model's rendering, uint8 (H, W)."""
+        return self.framed.picture
+
+    @property
+    def box(self) -> Box:
+        """The part of the picture that the model saw."""
+        return self.framed.box
 
     def get_map(self, layer: Layer) -> FloatMap:
         """Get the float32 (S, S) map that `layer` names: "cnn", "vit" (>= 0) or "fused" (signed)."""
@@ -107,24 +129,24 @@ class Explanation:
 
     @property
     def remarks(self) -> list[str]:
-        """List what a reader must not miss: a slice unlike the training slices, maps without positive evidence."""
+        """List what a reader must not miss: of the picture, then a slice unlike the training slices, empty maps."""
         warning = [describe_unusual(self.distance, self.distance_limit)] if self.unusual else []
         names: dict[Layer, str] = {
             "cnn": "Grad-CAM of the CNN",
             "vit": "relevance of the ViT",
             "fused": "fused map",
         }
-        return warning + [
+        return [*self.framed.remarks, *warning] + [
             f"{name}: no positive evidence for {self.target}"
             for layer, name in names.items()
             if not (self.get_map(layer) > 0).any()
         ]
 
     def overlay(self, layer: Layer = "cnn", *, opacity: float = 0.5, colormap: str | None = None) -> Image.Image:
-        """Draw one map over the slice, an RGB picture (S, S).
+        """Draw one map over the slice, an RGB picture (H, W) in the slice's own proportions.
 
         Colour and opacity grow with strength, each map scaled by its own largest absolute value; a map without
-        evidence leaves the slice as it is.
+        evidence leaves the slice as it is. Outside the box that the model saw nothing is drawn.
 
         Parameters
         ----------
@@ -135,9 +157,9 @@ class Explanation:
         """
         import matplotlib
 
-        values = self.get_map(layer)
+        values = self.framed.lift(self.get_map(layer))
         strength = np.abs(values).max()
-        grey = np.repeat(self.pixels[..., None], 3, axis=2).astype(np.float32)
+        grey = np.repeat(self.picture[..., None], 3, axis=2).astype(np.float32)
         if strength > 0:
             scaled = values / strength
             # a diverging map is near white around zero: beginning half way out leaves no veil where nothing is
@@ -150,17 +172,34 @@ class Explanation:
         return Image.fromarray(grey.round().astype(np.uint8))
 
 
-def to_squares(model: Sight, slices: Sequence[Slice]) -> NDArray[np.uint8]:
-    """Turn slices into the model's squares, uint8 (N, S, S).
+def frame_slices(model: Sight, slices: Iterable[Slice | FramedSlice]) -> Iterator[FramedSlice]:
+    """Frame slices as the model sees them; those that are framed already stay as they are.
 
     Raises
     ------
     TypeError : something else was given.
     """
-    if strange := [type(one).__name__ for one in slices if not isinstance(one, Slice)]:
-        raise TypeError(f"slices are expected, not {strange[0]}; load_slices(...) makes them of files and images.")
-    squares = [make_square(one, model.image_size, resize=model.resize) for one in slices]
-    return np.stack(squares)
+    for one in slices:
+        if not isinstance(one, Slice | FramedSlice):
+            raise TypeError(
+                f"slices are expected, not {type(one).__name__}; load_slices(...) makes them of files and images."
+            )
+        yield frame_slice(model, one) if isinstance(one, Slice) else one
+
+
+def to_squares(
+    model: Sight, slices: Iterable[Slice | FramedSlice]
+) -> tuple[NDArray[np.uint8], list[tuple[str, ...]]]:
+    """Turn N slices into the model's squares, uint8 (N, S, S), and their remarks; N may be 0.
+
+    Raises
+    ------
+    TypeError : something else was given.
+    """
+    seen = [(one.square, one.remarks) for one in frame_slices(model, slices)]  # pictures are let go at once
+    if not seen:
+        return np.zeros((0, model.image_size, model.image_size), np.uint8), []
+    return np.stack([square for square, _ in seen]), [remarks for _, remarks in seen]
 
 
 def check_target(target: str) -> None:
@@ -183,6 +222,7 @@ def make_prediction(
     limit: float = np.inf,
     squares: NDArray[np.uint8] | None = None,
     contributions: NDArray[np.float32] | None = None,
+    remarks: Sequence[tuple[str, ...]] | None = None,
 ) -> Prediction:
     """Turn logits (N, 2) into calibrated probabilities and labels, and tell which slices are unusual.
 
@@ -193,6 +233,7 @@ def make_prediction(
     limit : the model's, for `distance`.
     squares : uint8 (N, S, S), what the model saw; goes with `distance`.
     contributions : (N, 3), passed on.
+    remarks : of each slice; none where only squares are known.
     """
     values = logits.astype(np.float64)
     probability = 1 / (1 + np.exp((values[:, 0] - values[:, 1]) / temperature))
@@ -201,12 +242,13 @@ def make_prediction(
     if distance is not None and squares is not None:
         measured = distance.astype(np.float64)
         unusual = find_unusual(measured, limit, squares)
-    return Prediction(probability, label, logits, measured, unusual, contributions)
+    told: list[tuple[str, ...]] = [()] * len(logits) if remarks is None else list(remarks)
+    return Prediction(probability, label, logits, measured, unusual, told, contributions)
 
 
 def make_explanations(
     found: Mapping[str, NDArray[Any]],
-    squares: NDArray[np.uint8],
+    framed: Sequence[FramedSlice],
     *,
     temperature: float,
     threshold: float,
@@ -220,11 +262,12 @@ def make_explanations(
     ----------
     found : arrays by the names of its fields, and `distance` (N,), from the training slices. `cnn_map` and
         `vit_map` may be other grids, or maps of full size.
-    squares : uint8 (N, S, S), what the model saw.
+    framed : what the model saw of N slices.
     temperature, threshold, limit : the model's own, the last for the distance.
     target : the class that `found` is of.
     method : how the maps were computed.
     """
+    squares = np.stack([one.square for one in framed])
     size = squares.shape[-1]
     cnn_maps, vit_maps = upsample(found["cnn_map"], size), upsample(np.maximum(found["vit_map"], 0), size)
     cnn_evidence, vit_evidence = spread_sums(found["cnn_evidence"], size), spread_sums(found["vit_evidence"], size)
@@ -255,7 +298,7 @@ def make_explanations(
             contributions=dict(zip(("cnn", "vit", "baseline"), contributions[i], strict=True)),
             norms=dict(zip(("cnn", "vit"), norms[i], strict=True)),
             method=method,
-            pixels=squares[i],
+            framed=framed[i],
             distance=float(prediction.distance[i]),
             distance_limit=limit,
             unusual=bool(prediction.unusual[i]),

@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, get_args
+from typing import Any, BinaryIO, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from stroke_hub.errors import UnreadableImage, printable
 from stroke_hub.io.dicom import decode_dicom, is_dicom
+from stroke_hub.io.framing import Box
 from stroke_hub.io.geometry import Plane
 from stroke_hub.io.images import decode_array, decode_image, decode_tiff, find_decoder
 from stroke_hub.io.limits import MAX_PIXELS
@@ -27,12 +28,12 @@ from stroke_hub.io.rendering import Measured, Rendering, render
 from stroke_hub.io.windowing import Grey, Modality, Window
 
 __all__ = [
-    "Sight",
     "Slice",
+    "fill_square",
+    "find_place",
     "fit_square",
     "is_image",
     "load_slices",
-    "make_square",
     "name_source",
     "read_whole",
     "render_slice",
@@ -79,13 +80,6 @@ class Slice:
     def spacing(self) -> float | None:
         """The side of a pixel in mm; None where the file does not say. All pixels are squares."""
         return self.measured.spacing if self.measured else None
-
-
-class Sight(Protocol):
-    """What a model wants a slice to look like; models and their exports have these attributes."""
-
-    image_size: int
-    resize: Literal["pad", "stretch"]
 
 
 def load_slices(
@@ -144,7 +138,11 @@ def load_slices(
             f"{name}: cannot be decoded, it is damaged or of a rare kind ({reason}); "
             "export the slice again as an 8-bit PNG."
         ) from error
-    return [_show(page, modality, window, "canonical", name, index) for index, page in enumerate(pages)]
+    slices = []
+    for index, page in enumerate(pages):
+        pixels, remarks = render(page, modality=modality, window=window)
+        slices.append(Slice(pixels, modality, name, index, (*page.remarks, *remarks), page, window))
+    return slices
 
 
 def render_slice(
@@ -153,6 +151,7 @@ def render_slice(
     rendering: Rendering = "canonical",
     modality: Modality | None = None,
     window: Window | None = None,
+    default: Window = "brain",
 ) -> Slice:
     """Show a slice with another rendering, modality or window, without reading its file again.
 
@@ -162,19 +161,13 @@ def render_slice(
     rendering : "canonical", or "legacy" for models of config format 1.
     modality : used where the slice has none.
     window : as in `load_slices`.
+    default : the window of CT in HU where none is asked for.
     """
-    measured = one.measured or Measured(one.pixels, one.pixels, is_picture=True)
-    return _show(measured, one.modality or modality, window, rendering, one.source, one.index)
-
-
-def make_square(one: Slice, size: int, *, resize: Literal["pad", "stretch"]) -> Grey:
-    """Make the square that a model sees of a slice, (size, size) uint8.
-
-    Models of config format 1 were trained with the rendering "legacy": they see a slice so, in the window that was
-    asked for, whatever its `pixels` show. Training, prediction and export all come here.
-    """
-    seen = render_slice(one, rendering="legacy", window=one.window).pixels
-    return fit_square(seen, size, resize=resize)
+    measured = one.measured or Measured(one.pixels, one.pixels, is_picture=True, remarks=one.remarks)
+    modality = one.modality or modality
+    pixels, remarks = render(measured, modality=modality, window=window, default=default, rendering=rendering)
+    remarks = tuple(dict.fromkeys((*measured.remarks, *remarks)))
+    return Slice(pixels, modality, one.source, one.index, remarks, measured, window)
 
 
 def fit_square(
@@ -202,20 +195,26 @@ def fit_square(
         raise ValueError(f"size is {size}; pass 1 or more.")
     if resize not in ("pad", "stretch"):
         raise ValueError(f"there is no resize {resize!r}; pass pad or stretch.")
-    height, width = pixels.shape
+    return fill_square(pixels, size, find_place(pixels.shape[0], pixels.shape[1], size, resize=resize))
+
+
+def find_place(height: int, width: int, size: int, *, resize: Literal["pad", "stretch"]) -> Box:
+    """Find where in a square a picture of this height and width lies when `fit_square` resizes it."""
     if resize == "stretch":
-        height, width = size, size
-    else:
-        longest = max(height, width)
-        height, width = (max(1, round(side * size / longest)) for side in (height, width))
-    if (height, width) == pixels.shape:
-        fitted = pixels
-    else:
+        return Box(0, 0, size, size)
+    longest = max(height, width)
+    height, width = (max(1, round(side * size / longest)) for side in (height, width))
+    return Box((size - height) // 2, (size - width) // 2, height, width)
+
+
+def fill_square(pixels: Grey, size: int, place: Box) -> Grey:
+    """Resize pixels (H, W) to their place in a square (size, size), black around it."""
+    fitted = pixels
+    if pixels.shape != (place.height, place.width):
         image = Image.fromarray(np.ascontiguousarray(pixels))
-        fitted = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+        fitted = np.asarray(image.resize((place.width, place.height), Image.Resampling.BILINEAR))
     square = np.zeros((size, size), np.uint8)
-    top, left = (size - height) // 2, (size - width) // 2
-    square[top : top + height, left : left + width] = fitted
+    square[place.top : place.top + place.height, place.left : place.left + place.width] = fitted
     return square
 
 
@@ -245,18 +244,6 @@ def _decode(source: Source, modality: Modality | None, max_pixels: int) -> Decod
     if hasattr(source, "read"):
         return _from_stream(io.BytesIO(read_whole(source)), modality, max_pixels)
     raise UnreadableImage(f"a {type(source).__name__} is no image; pass a file, its bytes or an array.")
-
-
-def _show(
-    measured: Measured,
-    modality: Modality | None,
-    window: Window | None,
-    rendering: Rendering,
-    source: str,
-    index: int,
-) -> Slice:
-    pixels, remarks = render(measured, modality=modality, window=window, rendering=rendering)
-    return Slice(pixels, modality, source, index, (*measured.remarks, *remarks), measured, window)
 
 
 # --- files: bytes -> PIL images -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import copy
 import hashlib
 import re
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import timm
 import torch
@@ -23,9 +23,25 @@ from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.models.weights import CONFIG_FILE, WEIGHTS_FILE, check_weights, read_config, read_weights
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stroke_hub.io.rendering import Rendering
+    from stroke_hub.io.sight import Framing
+    from stroke_hub.io.windowing import Modality, Window
+
 __all__ = ["ResNetViT", "copy_for_evaluation", "get_evaluable", "hash_weights"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# what configurations of format 1 do not say
+FORMAT_1: dict[str, Any] = {"rendering": "legacy", "window": "brain", "framing": "whole", "modalities": []}
+SIGHT: dict[str, tuple[str, ...]] = {
+    "resize": ("pad", "stretch"),
+    "rendering": ("canonical", "legacy"),
+    "window": ("brain", "stroke", "subdural"),
+    "framing": ("head", "whole"),
+}
+MODALITIES = ("BT", "MR")
 CARD = """---
 {{ card_data }}
 ---
@@ -64,8 +80,12 @@ class ResNetViT(
     dropout : probability behind the hidden layer, 0 <= dropout < 1.
     classes : the two class names, fixed.
     resize : how a slice becomes a square, by black margins ("pad") or distortion ("stretch").
-    interpolation : fixed, of older descriptions.
-    format_version : version of this description.
+    rendering : how measured values become grey levels (`io.rendering`); "legacy" is of models of format 1.
+    window : in which the model sees CT in Hounsfield units.
+    framing : "head" crops a slice to the head before it becomes a square; "whole" does not.
+    modalities : that the model was trained on, of "BT" and "MR"; empty where unknown.
+    format_version : version of this description. Those of format 1 say nothing of the four above: they are read as
+        "legacy", "brain", "whole" and unknown.
 
     All are plain JSON and become `config.json`. Nothing is ever downloaded here: weights are random until
     they are trained or loaded.
@@ -109,13 +129,18 @@ class ResNetViT(
         dropout: float = 0.3,
         classes: list[str] | tuple[str, ...] = CLASSES,
         resize: Literal["pad", "stretch"] = "pad",
-        interpolation: Literal["bilinear"] = "bilinear",
+        rendering: "Rendering" = "canonical",
+        window: "Window" = "brain",
+        framing: "Framing" = "head",
+        modalities: "Sequence[Modality]" = (),
         format_version: int = FORMAT_VERSION,
     ) -> None:
         super().__init__()
-        _check_config(cnn, vit, image_size, hidden, dropout, classes, resize, interpolation, format_version)
+        _check_config(cnn, vit, image_size, hidden, dropout, classes, format_version)
+        _check_sight({"resize": resize, "rendering": rendering, "window": window, "framing": framing}, modalities)
         self.image_size = image_size
         self.resize: Literal["pad", "stretch"] = resize
+        self.rendering, self.window, self.framing, self.modalities = rendering, window, framing, tuple(modalities)
         self.cnn = _create_cnn(cnn)
         self.vit = _create_vit(vit, image_size)
         features = self.cnn.num_features + self.vit.num_features
@@ -221,6 +246,7 @@ class ResNetViT(
         """Build without initialising, then take the loaded tensors as the parameters themselves."""
         try:
             with torch.device("meta"):
+                config = _upgrade(config)
                 model = cls(**config)
         except TypeError as error:
             unknown = ascii(str(error).split("__init__() ")[-1][:100])[1:-1]  # a stranger's words
@@ -293,31 +319,48 @@ def _check_config(
     hidden: Any,
     dropout: Any,
     classes: Any,
-    resize: Any,
-    interpolation: Any,
     format_version: Any,
 ) -> None:
     """Refuse every value that a hostile or damaged config.json could hold, before anything is built."""
-
-    def require(fine: bool, name: str, value: Any, wanted: str) -> None:
-        if not fine:
-            raise ModelFormatError(f"{name} is {str(value)[:60]!r}, but must be {wanted}.")
-
-    require(format_version == FORMAT_VERSION, "format_version", format_version, f"{FORMAT_VERSION}")
+    _require(format_version == FORMAT_VERSION, "format_version", format_version, f"{FORMAT_VERSION}")
     for key, name in (("cnn", cnn), ("vit", vit)):
         # a plain name: "hf-hub:", "local-dir:" and paths would make timm fetch or open something
         plain = isinstance(name, str) and re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)?", name) is not None
-        require(plain and timm.is_model(name), key, name, "the name of a timm model")
+        _require(plain and timm.is_model(name), key, name, "the name of a timm model")
     size_fits = type(image_size) is int and 32 <= image_size <= 1024
-    require(size_fits, "image_size", image_size, "a whole number from 32 to 1024")
+    _require(size_fits, "image_size", image_size, "a whole number from 32 to 1024")
     hidden_fits = type(hidden) is int and 1 <= hidden <= 8192
-    require(hidden_fits, "hidden", hidden, "one whole number from 1 to 8192, for one hidden layer")
-    require(type(dropout) in (int, float) and 0 <= dropout < 1, "dropout", dropout, "from 0 to below 1")
-    require(
+    _require(hidden_fits, "hidden", hidden, "one whole number from 1 to 8192, for one hidden layer")
+    _require(type(dropout) in (int, float) and 0 <= dropout < 1, "dropout", dropout, "from 0 to below 1")
+    _require(
         isinstance(classes, (list, tuple)) and tuple(classes) == CLASSES,
         "classes",
         classes,
         f"{list(CLASSES)}",
     )
-    require(resize in ("pad", "stretch"), "resize", resize, "pad or stretch")
-    require(interpolation == "bilinear", "interpolation", interpolation, "bilinear")
+
+
+def _check_sight(chosen: dict[str, Any], modalities: Any) -> None:
+    """Refuse a rendering, window, framing or modality that there is none of."""
+    for name, value in chosen.items():
+        known = SIGHT[name]
+        _require(value in known, name, value, f"{', '.join(known[:-1])} or {known[-1]}")
+    fine = isinstance(modalities, list | tuple) and all(one in MODALITIES for one in modalities)
+    _require(fine and len(set(modalities)) == len(modalities), "modalities", modalities, "a list of BT and MR")
+
+
+def _require(fine: bool, name: str, value: Any, wanted: str) -> None:
+    if not fine:
+        raise ModelFormatError(f"{name} is {str(value)[:60]!r}, but must be {wanted}.")
+
+
+def _upgrade(config: dict[str, Any]) -> dict[str, Any]:
+    """Turn a configuration of format 1 into one of today's that answers the same; others stay as they are."""
+    if config["format_version"] != 1:
+        return config
+    interpolation = config.get("interpolation", "bilinear")  # could be nothing else
+    _require(interpolation == "bilinear", "interpolation", interpolation, "bilinear")
+    for name in FORMAT_1:
+        _require(name not in config, name, config.get(name), "left out of a config.json of format 1")
+    rest = {name: value for name, value in config.items() if name != "interpolation"}
+    return rest | FORMAT_1 | {"format_version": FORMAT_VERSION}
