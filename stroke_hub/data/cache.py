@@ -3,8 +3,8 @@
 The files stand in the folder that `find_cache` names. Each is N squares and then N entries of 64 bytes: the
 identity of the square (a SHA-256 of the image file's bytes and its modality), and the SHA-256 of that and the
 square. The name is the SHA-256 of all the former, so another order, another selection or a changed image is another
-file; it takes the squares that it shares with its neighbours from them. What does not read back as it was written is
-written again. All may be deleted at any time.
+file; it takes the squares that it shares with its neighbours from them. What does not read back as it was written
+is written again. All may be deleted at any time.
 """
 
 import contextlib

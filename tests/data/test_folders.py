@@ -293,7 +293,9 @@ def test_an_unlabelled_folder_is_predicted_and_not_measured(
     )
     assert "note: No image has a label" in done.err
     predictions = pd.read_csv(tmp_path / "out" / "predictions.csv")
-    assert list(predictions.columns) == ["path", "index", "label", "stroke_probability", "unusual", "error"]
+    assert list(predictions.columns) == [
+        *("path", "index", "label", "stroke_probability", "unusual", "error", "remarks")
+    ]
     assert list(predictions.loc[predictions["error"].notna(), "path"]) == ["bad.png"]
     good = predictions[predictions["error"].isna()]
     own = read_own_results(run_dir, table)
