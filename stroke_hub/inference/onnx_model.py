@@ -17,19 +17,18 @@ from numpy.typing import NDArray
 
 from stroke_hub.errors import ModelFormatError, RunError
 from stroke_hub.files import hash_file
+from stroke_hub.inference.inputs import Taken
 from stroke_hub.inference.results import (
     Explanation,
     Prediction,
     Target,
-    check_target,
     frame_slices,
     make_explanations,
     make_prediction,
     to_squares,
 )
 from stroke_hub.io.rendering import Rendering
-from stroke_hub.io.sight import FramedSlice, Framing, frame_square
-from stroke_hub.io.slices import Slice
+from stroke_hub.io.sight import Framing
 from stroke_hub.io.windowing import Modality, Window
 from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES
@@ -39,7 +38,6 @@ from stroke_hub.runs.report import REPORT_FILE, find_report
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-    from torch import Tensor
 
 __all__ = [
     "EXPLAINED",
@@ -215,12 +213,12 @@ class ExportedModel:
 
     def predict(
         self,
-        slices: "Slice | Sequence[Slice | FramedSlice] | Tensor",
+        slices: Taken,
         *,
         batch_size: int = 32,
         contributions: bool = False,
     ) -> Prediction:
-        """Predict as `predict.predict` does.
+        """Predict of slices or squares as `predict.predict` does.
 
         Raises
         ------
@@ -228,8 +226,7 @@ class ExportedModel:
         """
         if contributions and not self.explains:
             raise RunError(PREDICTS_ONLY)
-        slices = [slices] if isinstance(slices, Slice) else slices
-        squares, remarks = (np.asarray(slices), None) if hasattr(slices, "shape") else to_squares(self, slices)
+        squares, remarks = (slices, None) if isinstance(slices, np.ndarray) else to_squares(self, slices)
         if not len(squares):
             return make_prediction(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
         names = (*PREDICTED, "contributions") if contributions else PREDICTED
@@ -246,22 +243,18 @@ class ExportedModel:
             remarks=remarks,
         )
 
-    def explain(
-        self, slices: "Sequence[Slice | FramedSlice] | Tensor", *, target: Target = "Stroke", batch_size: int = 16
-    ) -> list[Explanation]:
-        """Explain several slices as `explain.explain` does, by the closed form.
+    def explain(self, slices: Taken, *, target: Target = "Stroke", batch_size: int = 16) -> list[Explanation]:
+        """Explain slices or squares as `explain.explain` does, by the closed form.
 
         Raises
         ------
         RunError : the export has no explanation.
         """
-        check_target(target)
         if not self.explains:
             raise RunError(PREDICTS_ONLY)
         sign = {"Stroke": 1.0, "Normal": -1.0, "predicted": 0.0}[target]
         explained: list[Explanation] = []
-        is_square = hasattr(slices, "shape")
-        framed = [*map(frame_square, np.asarray(slices))] if is_square else [*frame_slices(self, slices)]
+        framed = list(frame_slices(self, slices))
         for part in _split(framed, batch_size, "explaining"):
             explained += make_explanations(
                 self.run(np.stack([one.square for one in part]), sign, EXPLAINED),

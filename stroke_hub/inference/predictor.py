@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stroke_hub.errors import HubError, ModelFormatError, RunError
+from stroke_hub.inference.inputs import Given, One, Taken, find_squares, is_one, to_slices
 from stroke_hub.inference.onnx_model import ExportedModel, Precision, read_export
-from stroke_hub.inference.results import Explanation, Method, Prediction, Target
-from stroke_hub.io.sight import FramedSlice
-from stroke_hub.io.slices import Slice
+from stroke_hub.inference.results import Explanation, Method, Prediction, Target, find_method, find_target
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from stroke_hub.models.resnet_vit import ResNetViT
-
-    Slices = Sequence[Slice | FramedSlice] | Tensor
 
 __all__ = ["Backend", "Predictor"]
 
@@ -116,13 +113,15 @@ class Predictor:
         device = device or ("cuda" if _has_cuda() else "cpu")
         return cls(ResNetViT.from_pretrained(name, revision=revision, device=device, **options))
 
-    def predict(self, slices: "Slice | Slices", *, batch_size: int = 32, contributions: bool = False) -> Prediction:
+    def predict(self, slices: Given, *, batch_size: int = 32, contributions: bool = False) -> Prediction:
         """Predict as `predict.predict` does."""
+        _check_batch_size(batch_size)
+        taken = self._take(slices)
         if isinstance(self.model, ExportedModel):
-            return self.model.predict(slices, batch_size=batch_size, contributions=contributions)
+            return self.model.predict(taken, batch_size=batch_size, contributions=contributions)
         from stroke_hub.inference.predict import predict_with_torch
 
-        return predict_with_torch(self.model, slices, batch_size=batch_size, contributions=contributions)
+        return predict_with_torch(self.model, taken, batch_size=batch_size, contributions=contributions)
 
     def hash_weights(self) -> str:
         """Give the SHA-256 of the weights: that of model.safetensors as it was trained, whatever computes."""
@@ -135,7 +134,7 @@ class Predictor:
     @overload
     def explain(
         self,
-        slices: Slice,
+        slices: One,
         *,
         target: Target = ...,
         depth: int = ...,
@@ -145,16 +144,26 @@ class Predictor:
     @overload
     def explain(
         self,
-        slices: "Slices",
+        slices: "Sequence[One] | Tensor",
         *,
         target: Target = ...,
         depth: int = ...,
         method: Method = ...,
         batch_size: int = ...,
     ) -> list[Explanation]: ...
+    @overload
     def explain(
         self,
-        slices: "Slice | Slices",
+        slices: Given,
+        *,
+        target: Target = ...,
+        depth: int = ...,
+        method: Method = ...,
+        batch_size: int = ...,
+    ) -> Explanation | list[Explanation]: ...
+    def explain(
+        self,
+        slices: Given,
         *,
         target: Target = "Stroke",
         depth: int = 1,
@@ -167,21 +176,32 @@ class Predictor:
         ------
         RunError : the ONNX backend is asked for another method or depth, or its export predicts only.
         """
-        many = [slices] if isinstance(slices, Slice) else slices
+        _check_batch_size(batch_size)
+        target, method = find_target(target), find_method(method)
+        taken = self._take(slices)
         if isinstance(self.model, ExportedModel):
             if depth != 1 or method != "relevance":
                 raise RunError(
                     "The ONNX backend explains with depth=1 and method='relevance' only; "
                     "load the model with backend='torch' for others."
                 )
-            explained = self.model.explain(many, target=target, batch_size=batch_size)
+            explained = self.model.explain(taken, target=target, batch_size=batch_size)
         else:
             from stroke_hub.inference.explain import explain_with_torch
 
             explained = explain_with_torch(
-                self.model, many, target=target, depth=depth, method=method, batch_size=batch_size
+                self.model, taken, target=target, depth=depth, method=method, batch_size=batch_size
             )
-        return explained[0] if isinstance(slices, Slice) else explained
+        return explained[0] if len(explained) == 1 and is_one(slices) else explained
+
+    def _take(self, given: Given) -> Taken:
+        squares = find_squares(given, self.image_size)
+        return to_slices(given) if squares is None else squares
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, but must be at least 1.")
 
 
 def _as_predictor(model: "ResNetViT | ExportedModel | Predictor") -> Predictor:
@@ -197,9 +217,12 @@ def _as_predictor(model: "ResNetViT | ExportedModel | Predictor") -> Predictor:
         from stroke_hub.models.resnet_vit import ResNetViT
 
         if not isinstance(model, ResNetViT):
+            advice = "load one with Predictor.from_pretrained"
+            if isinstance(getattr(model, "module", None), ResNetViT):  # torch's DataParallel and the like
+                advice = "pass its module"
             raise TypeError(
-                f"model is a {type(model).__name__}, but must be a ResNetViT, an ExportedModel or a Predictor; "
-                "load one with Predictor.from_pretrained."
+                f"model is a {type(model).__name__}, but must be a ResNetViT, an ExportedModel or a Predictor, and "
+                f"comes before the slices; {advice}."
             )
     return Predictor(model, precision=model.precision if isinstance(model, ExportedModel) else "fp32")
 

@@ -1,5 +1,6 @@
 """Predictions and explanations, and how they are made of the arrays that a backend gives: numpy alone, no torch."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -8,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stroke_hub.inference.inputs import Taken
 from stroke_hub.inference.ood import describe_unusual, find_unusual
 from stroke_hub.io.framing import Box
-from stroke_hub.io.sight import FramedSlice, Sight, frame_slice
+from stroke_hub.io.sight import FramedSlice, Sight, frame_slice, frame_square
 from stroke_hub.io.slices import Slice
 from stroke_hub.models.presets import CLASSES
 
@@ -24,7 +26,8 @@ __all__ = [
     "Method",
     "Prediction",
     "Target",
-    "check_target",
+    "find_method",
+    "find_target",
     "frame_slices",
     "make_explanations",
     "make_prediction",
@@ -123,9 +126,9 @@ class Explanation:
     def get_map(self, layer: Layer) -> FloatMap:
         """Get the float32 (S, S) map that `layer` names: "cnn", "vit" (>= 0) or "fused" (signed)."""
         maps = {"cnn": self.cnn_map, "vit": self.vit_map, "fused": self.fused_map}
-        if layer not in maps:
+        if str(layer).lower() not in maps:
             raise ValueError(f"layer is {layer!r}, but must be one of {list(maps)}.")
-        return maps[layer]
+        return maps[layer.lower()]
 
     @property
     def remarks(self) -> list[str]:
@@ -164,53 +167,61 @@ class Explanation:
             scaled = values / strength
             # a diverging map is near white around zero: beginning half way out leaves no veil where nothing is
             signed = 0.5 + np.sign(scaled) * (0.25 + 0.25 * np.abs(scaled))
-            position = signed if layer == "fused" else scaled
-            cmap = matplotlib.colormaps[colormap or ("RdBu_r" if layer == "fused" else "inferno")]
+            is_signed = layer.lower() == "fused"
+            position = signed if is_signed else scaled
+            cmap = matplotlib.colormaps[colormap or ("RdBu_r" if is_signed else "inferno")]
             colour = cmap(position)[..., :3].astype(np.float32) * 255
             cover = opacity * np.abs(scaled)[..., None] ** 0.7  # below 1, so that weaker regions stay visible
             grey = grey * (1 - cover) + colour * cover
         return Image.fromarray(grey.round().astype(np.uint8))
 
 
-def frame_slices(model: Sight, slices: Iterable[Slice | FramedSlice]) -> Iterator[FramedSlice]:
-    """Frame slices as the model sees them; those that are framed already stay as they are.
-
-    Raises
-    ------
-    TypeError : something else was given.
-    """
+def frame_slices(model: Sight, slices: Taken) -> Iterator[FramedSlice]:
+    """Frame slices as the model sees them; squares, and slices that are framed already, stay as they are."""
+    if isinstance(slices, np.ndarray):
+        yield from map(frame_square, slices)
+        return
     for one in slices:
-        if not isinstance(one, Slice | FramedSlice):
-            raise TypeError(
-                f"slices are expected, not {type(one).__name__}; load_slices(...) makes them of files and images."
-            )
         yield frame_slice(model, one) if isinstance(one, Slice) else one
 
 
 def to_squares(
     model: Sight, slices: Iterable[Slice | FramedSlice]
 ) -> tuple[NDArray[np.uint8], list[tuple[str, ...]]]:
-    """Turn N slices into the model's squares, uint8 (N, S, S), and their remarks; N may be 0.
-
-    Raises
-    ------
-    TypeError : something else was given.
-    """
+    """Turn N slices into the model's squares, uint8 (N, S, S), and their remarks; N may be 0."""
     seen = [(one.square, one.remarks) for one in frame_slices(model, slices)]  # pictures are let go at once
     if not seen:
         return np.zeros((0, model.image_size, model.image_size), np.uint8), []
     return np.stack([square for square, _ in seen]), [remarks for _, remarks in seen]
 
 
-def check_target(target: str) -> None:
-    """Refuse a target that is no class to explain.
+def find_target(name: str) -> Target:
+    """Find the target of a name in any case.
 
     Raises
     ------
     ValueError : it is neither "Stroke" nor "Normal" nor "predicted".
     """
-    if target not in TARGETS:
-        raise ValueError(f"target is {target!r}, but must be 'Stroke', 'Normal' or 'predicted'.")
+    if found := [target for target in TARGETS if target.lower() == str(name).lower()]:
+        return found[0]
+    raise ValueError(f"target is {name!r}, but must be 'Stroke', 'Normal' or 'predicted'.")
+
+
+def find_method(name: str) -> Method:
+    """Find the method of a name in any case, with or without hyphens, spaces and underscores.
+
+    "Grad-CAM" is "relevance", whose map of the CNN is Grad-CAM.
+
+    Raises
+    ------
+    ValueError : there is no such method.
+    """
+    plain = re.sub(r"[\s_-]", "", str(name).lower())
+    if plain == "gradcam":
+        return "relevance"
+    if found := [method for method in METHODS if method == plain]:
+        return found[0]
+    raise ValueError(f"method is {name!r}, but must be one of {list(METHODS)}.")
 
 
 def make_prediction(

@@ -22,7 +22,15 @@ from stroke_hub.io.nifti import HEADER_SIZE
 from stroke_hub.io.slices import Slice, is_image, load_slices, name_source, read_whole
 from stroke_hub.io.windowing import Modality, Window
 
-__all__ = ["LoadedFile", "is_archive", "is_litter", "load_files", "may_hold_slices", "walk_folders"]
+__all__ = [
+    "LoadedFile",
+    "holds_many",
+    "is_archive",
+    "is_litter",
+    "load_files",
+    "may_hold_slices",
+    "walk_folders",
+]
 
 FileSource: TypeAlias = str | Path | bytes | BinaryIO
 
@@ -107,6 +115,18 @@ def load_files(
 def is_archive(start: bytes) -> bool:
     """Whether a file that starts with these (at least 4) bytes is a zip archive."""
     return start[:4] in (b"PK\3\4", b"PK\5\6")
+
+
+def holds_many(source: Any) -> bool:
+    """Tell whether a source of `load_files` is a folder or a zip archive, which hold several files or may."""
+    if isinstance(source, str | os.PathLike):
+        return Path(source).is_dir() or is_archive(_read_start(Path(source)))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return is_archive(bytes(source[:4]))
+    if not source.seekable():
+        return False
+    source.seek(0)
+    return is_archive(source.read(4))  # load_files rewinds it
 
 
 def may_hold_slices(name: str) -> bool:

@@ -195,7 +195,9 @@ def test_remarks_begin_with_those_of_the_picture(trained: ResNetViT, slices: lis
 
 def test_wrong_options_are_named(untrained: ResNetViT, slices: list[Slice]) -> None:
     with pytest.raises(ValueError, match="target"):
-        explain(untrained, slices, target="stroke")
+        explain(untrained, slices, target="infarct")  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match=r"method is 'hirescam', but must be one of \['relevance'"):
+        explain(untrained, slices, method="hirescam")  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="depth"):
         explain(untrained, slices, depth=0)
 

@@ -285,7 +285,7 @@ def test_what_it_cannot_do_is_said_with_the_way_out(
         with pytest.raises(RunError, match="backend='torch'"):
             explain(predictor, slices[0], **options)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="target"):
-        predictor.explain(slices[0], target="stroke")  # type: ignore[call-overload]
+        predictor.explain(slices[0], target="infarct")  # type: ignore[call-overload]
     with pytest.raises(RunError, match="fp32 only"):
         Predictor.from_pretrained(run, backend="torch", precision="int8")
     with pytest.raises(RunError, match="loaded for torch in fp32, not for onnx"):
