@@ -4,6 +4,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,6 @@ import pandas as pd
 from stroke_hub.data.layout import (
     CLASSES,
     COLUMNS,
-    MODALITIES,
     NOT_NAMED,
     PATIENT,
     Row,
@@ -28,6 +28,7 @@ from stroke_hub.data.layout import (
 from stroke_hub.data.records import Records
 from stroke_hub.errors import DatasetError
 from stroke_hub.io.images import IMAGE_SUFFIXES
+from stroke_hub.io.windowing import Modality
 from stroke_hub.progress import track
 
 __all__ = ["has_labels", "has_splits", "read_folder"]
@@ -203,7 +204,7 @@ def _describe(table: pd.DataFrame) -> Iterator[str]:
             f"{unknown:,} of {len(table):,} images have no modality: no folder's name ends in BT or MR, "
             "and no index.csv gives it."
         )
-    for modality in dict.fromkeys(MODALITIES.values()):
+    for modality in get_args(Modality):
         missing = [name for label, name in CLASSES.items() if not counts[modality, label]]
         if len(missing) == len(CLASSES) and unknown < len(table):
             yield f"There are no {modality} images, so nothing can be said about that modality."

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,6 @@ from stroke_hub.data.layout import (
     CELLS,
     CLASSES,
     COLUMNS,
-    MODALITIES,
     NOT_NAMED,
     PATIENT,
     SPLITS,
@@ -33,6 +33,7 @@ from stroke_hub.data.layout import (
 )
 from stroke_hub.errors import DatasetError
 from stroke_hub.io.images import IMAGE_SUFFIXES
+from stroke_hub.io.windowing import Modality
 
 __all__ = ["Records", "hash_records", "hash_slices", "read_records"]
 
@@ -223,7 +224,7 @@ def _describe_modalities(table: pd.DataFrame) -> Iterator[str]:
     if unknown := int(table["modality"].isna().sum()):
         yield f"{unknown:,} of {len(table):,} images have no modality: no folder's name ends in BT or MR."
     counts = Counter(zip(table["modality"], table["split"], table["label"], strict=True))
-    for modality in dict.fromkeys(MODALITIES.values()):
+    for modality in get_args(Modality):
         missing = [f"{CLASSES[label]} in {split}" for split, label in CELLS if not counts[modality, split, label]]
         if len(missing) == len(CELLS):
             yield f"There are no {modality} images, so nothing can be said about that modality."

@@ -25,7 +25,7 @@ from stroke_hub.io.limits import MAX_PIXELS
 from stroke_hub.io.nifti import HEADER_SIZE, decode_volume, is_volume
 from stroke_hub.io.quiet import silence
 from stroke_hub.io.rendering import Measured, Rendering, render
-from stroke_hub.io.windowing import Grey, Modality, Window
+from stroke_hub.io.windowing import Grey, Modality, Window, find_modality
 
 __all__ = [
     "Slice",
@@ -85,7 +85,7 @@ class Slice:
 def load_slices(
     source: Source,
     *,
-    modality: Modality | None = None,
+    modality: Modality | Literal["CT"] | None = None,
     window: Window | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> list[Slice]:
@@ -99,7 +99,8 @@ def load_slices(
         (its current frame) or an array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), boolean or real.
         PNG, JPEG, TIFF, WebP, BMP, DICOM and NIfTI (.nii, .nii.gz) files are read; their content decides,
         not their suffix. Of an animation the first frame is taken.
-    modality : passed on to every slice; where it is None, a DICOM header may tell.
+    modality : "BT" or "MR", or another name of these as "CT", in any case; where it is None, a DICOM header may
+        tell.
     window : how CT in Hounsfield units (HU) is shown, of any kind of file: "brain" (width 80, centre 40; None
         too), "stroke" (40, 40) or "subdural" (200, 75). Where one is asked for and cannot be applied, a remark of
         the slice says so.
@@ -122,14 +123,15 @@ def load_slices(
     UnreadableImage : for whatever cannot be decoded; the message names the source and says what to do.
     ValueError : when `modality` or `window` is not one of the above.
     """
-    if modality not in (None, *get_args(Modality)):
-        raise ValueError(f'modality is {modality!r}; pass "BT", "MR" or None.')
+    known = None if modality is None else find_modality(str(modality))
+    if modality is not None and known is None:
+        raise ValueError(f'modality is {modality!r}; pass "BT" (or "CT"), "MR" or None.')
     if window not in (None, *get_args(Window)):
         raise ValueError(f'window is {window!r}; pass "brain", "stroke", "subdural" or None.')
     name = name_source(source)
     try:
         with silence():
-            pages, modality = _decode(source, modality, max_pixels)
+            pages, known = _decode(source, known, max_pixels)
     except UnreadableImage as refusal:
         raise UnreadableImage(f"{name}: {refusal}") from refusal.__cause__
     except Exception as error:  # on damaged bytes a decoder may raise anything
@@ -140,8 +142,8 @@ def load_slices(
         ) from error
     slices = []
     for index, page in enumerate(pages):
-        pixels, remarks = render(page, modality=modality, window=window)
-        slices.append(Slice(pixels, modality, name, index, (*page.remarks, *remarks), page, window))
+        pixels, remarks = render(page, modality=known, window=window)
+        slices.append(Slice(pixels, known, name, index, (*page.remarks, *remarks), page, window))
     return slices
 
 

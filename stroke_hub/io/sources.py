@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
 
 from stroke_hub.errors import UnreadableImage, printable
 from stroke_hub.files import name_bytes
@@ -77,7 +77,7 @@ class _File(NamedTuple):
 def load_files(
     sources: FileSource | Iterable[FileSource],
     *,
-    modality: Modality | None = None,
+    modality: Modality | Literal["CT"] | None = None,
     window: Window | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[LoadedFile]:

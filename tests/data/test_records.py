@@ -328,6 +328,9 @@ def test_index_that_contradicts_folders(tmp_path: Path, column: str, value: str)
         (b"file,label\na,b\n", "needs a column path"),
         (b"path,x,x\na,b,c\n", "no column twice"),
         (b"path\n\xff\xfe\n", "cannot be read as a table"),
+        ("path,patient\nä.png,Jürgen\n".encode("cp1252"), "(it is not in UTF-8); save it as CSV in UTF-8."),
+        (b"path,modality\ntest/normalBT/p012_s00.png,PET\n", "has the modality PET in index.csv; use BT (for CT)"),
+        (b"path,Path\na,b\n", "no column twice"),
         (b"path\n" + b"x" * 200_000, "cannot be read as a table"),
         (b"path\n" + b"test/normalBT/p012_s00.png\n" * 2, "stands twice"),
         (b"path,label\ntest/normalBT/p012_s00.png,tumour\n", "has the label tumour"),
@@ -339,6 +342,40 @@ def test_index_that_cannot_be_used(tmp_path: Path, content: bytes, words: str) -
     build(tmp_path)
     (tmp_path / "index.csv").write_bytes(content)
     assert words in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_index_as_spreadsheets_of_all_countries_write_it(
+    tmp_path: Path, delimiter: str, encoding: str, end: str
+) -> None:
+    build(tmp_path, ("train/stroke", "train/normal", "test/stroke", "test/normal"), each=1, prefix="ä {},;")
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png"))
+    lines = [["PATH", "Modality", "Patient", "Site"]]
+    lines += [[f'"{name}"', "NCCT", f"J\u00fc{number}", "A"] for number, name in enumerate(names)]
+    text = end.join(delimiter.join(line) for line in lines) + end
+    mark = "\ufeff" if encoding == "utf-16-le" else ""  # Python writes no mark of its own here
+    (tmp_path / "index.csv").write_bytes((mark + text).encode(encoding))
+    table = read_records(tmp_path).table
+    assert list(table["group"]) == ["J\u00fc0", "J\u00fc1", "J\u00fc2", "J\u00fc3"]
+    assert set(table["modality"]) == {"BT"}
+    assert set(table["Site"]) == {"A"}
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"),
+    [
+        *[(name, "BT") for name in ("BT", "ct", "NCCT")],
+        *[(name, "MR") for name in ("mri", "FLAIR", "dwi", "ADC", "T1", "T2", "t2w")],
+        *[(name, None) for name in ("", "nan", "Unknown", "N/A")],
+    ],
+)
+def test_index_names_sequences_too(tmp_path: Path, name: str, modality: str | None) -> None:
+    build(tmp_path, ("train/stroke", "train/normal", "test/stroke", "test/normal"), each=1)
+    index(tmp_path / "index.csv", "path,modality", f"train/stroke/p000_s00.png,{name}")
+    rows = read_records(tmp_path).table.set_index("path")
+    assert rows.loc["train/stroke/p000_s00.png", "modality"] == modality
 
 
 def test_index_above_the_folder_given_is_not_ours(tmp_path: Path) -> None:

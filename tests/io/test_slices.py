@@ -6,6 +6,7 @@ import struct
 import threading
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image, PngImagePlugin
 
 from stroke_hub.errors import UnreadableImage, printable
 from stroke_hub.io.slices import fit_square, load_slices, render_slice
+from stroke_hub.io.sources import load_files
 
 RAMP = (np.arange(23 * 31) % 256).astype(np.uint8).reshape(23, 31)
 COLOUR = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], axis=-1)
@@ -291,8 +293,17 @@ def test_result_is_a_copy_that_can_be_written() -> None:
 
 
 def test_modality_is_checked() -> None:
-    with pytest.raises(ValueError, match='pass "BT", "MR" or None'):
-        load_slices(RAMP, modality="CT")
+    with pytest.raises(ValueError, match=r"""modality is 'PET'; pass "BT" \(or "CT"\), "MR" or None"""):
+        load_slices(RAMP, modality="PET")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "modality"), [("CT", "BT"), ("ct", "BT"), ("Mri", "MR"), ("FLAIR", "MR")])
+def test_modalities_have_other_names_and_any_case(name: Any, modality: Any) -> None:
+    (ours,), (theirs,) = load_slices(RAMP, modality=name), load_slices(RAMP, modality=modality)
+    assert ours.modality == theirs.modality == modality
+    np.testing.assert_array_equal(ours.pixels, theirs.pixels)
+    (file,) = load_files(SAMPLES["png"], modality=name)
+    assert file.slices[0].modality == modality
 
 
 # --- what is refused ----------------------------------------------------------------------------------------
