@@ -31,7 +31,8 @@ from stroke_hub.inference.predict import predict
 from stroke_hub.inference.predictor import Backend, Predictor
 from stroke_hub.io.sight import FramedSlice, frame_slice, frame_square
 from stroke_hub.io.slices import Slice
-from stroke_hub.io.windowing import Window
+from stroke_hub.io.sources import load_files
+from stroke_hub.io.windowing import Modality, Window
 from stroke_hub.progress import say, track
 
 if TYPE_CHECKING:  # an exported model needs no torch
@@ -65,11 +66,12 @@ class PredictSettings:
     batch_size : slices that go through the model at once; above 16, a CPU spends its time on fresh memory.
     contributions : columns with what CNN, ViT and baseline contribute to Stroke, in log-odds: at no extra cost for
         a standard transformer, at the price of a backward pass for others.
-    window : as `load_slices` takes it.
+    modality, window : as `load_slices` takes them.
     """
 
     batch_size: int = 16
     contributions: bool = True
+    modality: Modality | None = None
     window: Window | None = None
 
     @property
@@ -162,10 +164,12 @@ def predict_chunks(
         framed = frame_slice(model, one)
         return replace(frame_square(framed.square), remarks=framed.remarks)  # the picture is let go at once
 
+    load = partial(load_files, modality=settings.modality, window=settings.window)
+
     def list_jobs() -> Iterator[Callable[[], tuple[Chunk, FramedFile | None]]]:
         for chunk in chunks:
             for entry in chunk.entries:
-                yield from (partial(_keep, chunk, job) for job in open_entry(entry, frame, window=settings.window))
+                yield from (partial(_keep, chunk, job) for job in open_entry(entry, frame, load))
             yield partial(_keep, chunk, None)
 
     try:

@@ -34,9 +34,6 @@ class CommonConfig:
     robust: plain, and every ingredient below, each of which has its own switch."""
     image_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Side of the square input in pixels, instead of the preset's."""
-    framing: Annotated[Framing | None, tyro.conf.arg(metavar="head|whole")] = None
-    """head: every slice is cropped to the head before it becomes a square; whole: the whole picture, with what is
-    black around the head. plain, robust: head; seed: whole."""
     epochs: int = 35
     """Times that every training slice is seen."""
     batch_size: int = 32
@@ -62,6 +59,9 @@ class AdvancedConfig:
     """timm name of the vision transformer, instead of the preset's."""
     init_from: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
     """Start from the weights of this run folder, head included, instead: same backbones, any image size."""
+    framing: Annotated[Framing | None, tyro.conf.arg(metavar="head|whole")] = None
+    """head: every slice is cropped to the head before it becomes a square; whole: the whole picture, with what is
+    black around the head. plain, robust: head; seed: whole."""
     window: Window = "brain"
     """In which CT in Hounsfield units is seen, in training and in use: brain, stroke or subdural."""
     weight_decay: Annotated[float | None, FLOAT] = None

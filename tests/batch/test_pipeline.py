@@ -366,7 +366,7 @@ def test_parquet_holds_what_csv_does(model: ResNetViT, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(csv, parquet, check_dtype=False, rtol=1e-6)
     about = json.loads((tmp_path / "p.parquet.json").read_text())
     assert about["inputs"]["count"] == FILES_PER_CHUNK + 5
-    assert about["settings"] == {"batch_size": 16, "contributions": True, "window": None}
+    assert about["settings"] == {"batch_size": 16, "contributions": True, "modality": None, "window": None}
 
 
 def test_a_work_list_is_cut_the_same_way_from_disk(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_run_is_scored_the_same_in_any_order(run_dir: Path, trained: ResNetViT
         assert words == again[name].words == turned[name].words
         assert words.endswith(".")
         assert (one == again[name].probability).all()
-        by_path = dict(zip(table[table["split"] == "test"], one, strict=True))
+        by_path = dict(zip(table.loc[table["split"] == "test", "path"], one, strict=True))
         assert [by_path[path] for path in order] == turned[name].probability.tolist()
     assert (found["probe"].control.shuffled == turned["probe"].control.shuffled).all()
     assert len(found["probe"].control.shuffled) == 20
