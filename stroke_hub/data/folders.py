@@ -2,7 +2,7 @@
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -18,6 +18,7 @@ from stroke_hub.data.layout import (
     check_entry,
     describe_passed_over,
     find_base,
+    find_split,
     name_modality,
     read_index,
     read_label,
@@ -97,7 +98,7 @@ def read_folder(root: str | Path) -> Records:
     if labelled:
         table = table.astype({"label": np.int64})
     described = _describe(table) if labelled else ()
-    notes = (*_describe_labels(labelled, unlabelled), *described, *index_notes)
+    notes = (*_describe_labels(labelled, unlabelled), *described, *_describe_splits(chosen), *index_notes)
     return Records(root, table, (*notes, *describe_passed_over(table, passed_over)))
 
 
@@ -179,6 +180,15 @@ def _describe_index(rows: dict[str, Row], entries: list[dict[str, str]]) -> Iter
     if set(splits) - {"", "test"}:
         parts = [f"{count:,} to {show_path(split)}" for split, count in sorted(splits.items()) if split]
         yield f"index.csv assigns {', '.join(parts)}, but all images count as test here."
+
+
+def _describe_splits(paths: Iterable[str]) -> Iterator[str]:
+    """Say what folders that name splits would have meant elsewhere."""
+    named = (next(filter(None, map(find_split, path.split("/")[-2::-1])), None) for path in paths)
+    splits = Counter(filter(None, named))
+    if set(splits) - {"test"}:
+        parts = [f"{count:,} to {split}" for split, count in sorted(splits.items())]
+        yield f"Folder names assign {', '.join(parts)}, but all images count as test here."
 
 
 def _describe_labels(labelled: dict[str, Row], unlabelled: list[str]) -> Iterator[str]:

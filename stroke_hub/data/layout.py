@@ -27,6 +27,7 @@ __all__ = [
     "check_entry",
     "describe_passed_over",
     "find_base",
+    "find_split",
     "name_modality",
     "read_index",
     "read_label",
@@ -41,7 +42,12 @@ COLUMNS = ("path", "label", "modality", "group", "split")
 KNOWN_COLUMNS = (*COLUMNS, "patient", "mask")  # of index.csv
 DELIMITERS = (",", ";", "\t")
 CLASSES = {1: "stroke", 0: "normal"}
-SPLITS = ("train", "test")
+SPLITS = ("train", "test")  # that every dataset to train on has
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 CELLS = [(split, label) for split in SPLITS for label in CLASSES]
 
 STROKE = re.compile(r"stroke", re.IGNORECASE)
@@ -57,27 +63,53 @@ PATIENT = re.compile(r"(p\d+)_", re.IGNORECASE)
 
 
 def find_base(given: Path) -> tuple[Path, dict[str, list[Path]]]:
-    """The folder that holds train and test, and these: `given`, its "deep", or so in its only folder."""
-    bases = [given, *_subfolders(given, "deep")]
+    """Find the folder that holds train and test: `given`, its "deep", or so in its only folder.
+
+    Returns
+    -------
+    The folder, and the folders of each split: "train", "test" and, where there are some, "val".
+
+    Raises
+    ------
+    DatasetError : there is none, or a folder cannot be read.
+    """
+    bases = [given, *_find_deep(given)]
     if len(visible := _subfolders(given)) == 1:
-        bases += [*visible, *_subfolders(visible[0], "deep")]
-    found = [(base, {split: _subfolders(base, split) for split in SPLITS}) for base in bases]
+        bases += [*visible, *_find_deep(visible[0])]
+    found = [(base, _find_splits(base)) for base in bases]
     for base, splits in found:
-        if all(splits.values()):
+        if splits.keys() >= set(SPLITS):
             return base, splits
-    missing = [split for split in SPLITS if not any(splits[split] for _, splits in found)] or SPLITS
+    missing = [split for split in SPLITS if not any(split in splits for _, splits in found)] or SPLITS
     raise DatasetError(
         f"{show_path(given)}: has no {' and no '.join(missing)} folder; pass the one that holds train and test."
     )
 
 
-def _subfolders(folder: Path, name: str | None = None) -> list[Path]:
-    """The visible folders of a folder, sorted, or those with this name in any case."""
+def _find_splits(base: Path) -> dict[str, list[Path]]:
+    """Find the folders below one that name a split, by split."""
+    splits: dict[str, list[Path]] = {}
+    for folder in _subfolders(base):
+        if split := find_split(folder.name):
+            splits.setdefault(split, []).append(folder)
+    return splits
+
+
+def find_split(name: str) -> str | None:
+    """Find the split that a name says in any case: "Validation" is "val"; None of other names."""
+    return SPLIT_NAMES.get(name.strip().lower())
+
+
+def _find_deep(folder: Path) -> list[Path]:
+    return [path for path in _subfolders(folder) if path.name.lower() == "deep"]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """List the visible folders of a folder, sorted."""
     try:
-        paths = [path for path in folder.iterdir() if not is_litter(path.name) and path.is_dir()]
+        return sorted(path for path in folder.iterdir() if not is_litter(path.name) and path.is_dir())
     except OSError as error:
         _refuse(error)
-    return sorted(path for path in paths if name is None or path.name.lower() == name)
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
@@ -148,7 +180,7 @@ def check_entry(row: Row, said: dict[str, str]) -> None:
     claims: Row = {
         "label": {"1": 1, "0": 0}.get(label, read_label(label)),
         "modality": read_modality(said),
-        "split": said.get("split", "").lower() or None,
+        "split": ((split := said.get("split", "").lower()) and (find_split(split) or split)) or None,
     }
     if label and claims["label"] is None:
         raise DatasetError(f"{path}: has the label {show_path(label)} in index.csv; use Stroke or Normal.")

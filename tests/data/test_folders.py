@@ -193,6 +193,19 @@ def test_a_table_written_by_pandas_is_read_as_it_was_meant(
     assert dict(rows(read_folder(root), "path", "label")) == names
 
 
+def test_folders_of_a_training_set_are_noted(tmp_path: Path) -> None:
+    put(tmp_path, "train/Stroke/a.png", "train/Normal/b.png", "Validation/Normal/c.png", "Normal/d.png")
+    assert (
+        "Folder names assign 2 to train, 1 to val, but all images count as test here."
+        in read_folder(tmp_path).notes
+    )
+    put(tmp_path / "test", "Stroke/a.png", "Normal/b.png")
+    assert not any("Folder names" in note for note in read_folder(tmp_path / "test").notes)
+    (tmp_path / "flat").mkdir()
+    put(tmp_path / "flat", "test/Stroke/a.png", "test/Normal/b.png")
+    assert not any("Folder names" in note for note in read_folder(tmp_path / "flat").notes)
+
+
 # --- refusals -----------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stroke_hub.data.records import Records, hash_records, hash_slices, read_records
-from stroke_hub.data.splits import assign_validation
+from stroke_hub.data.splits import assign_folds, assign_validation
 from stroke_hub.errors import DatasetError
 
 TRAIN = (
@@ -114,6 +114,34 @@ def test_names_in_any_case_and_every_suffix(tmp_path: Path) -> None:
     assert len(table) == 28
 
 
+@pytest.mark.parametrize("name", ["Validation", "val", "VALID"])
+def test_a_validation_folder_is_used_as_such(tmp_path: Path, name: str) -> None:
+    folders = [f"{split}/{label}CT" for split in ("Train", name, "Test") for label in ("Stroke", "Normal")]
+    build(tmp_path, folders, each=3)
+    index(tmp_path / "index.csv", "path,split", f"{name}/StrokeCT/p006_s00.png,{name}")
+    records = read_records(tmp_path)
+    assert records.table.groupby("split")["label"].value_counts().to_dict() == {
+        (split, label): 3 for split in ("train", "val", "test") for label in (0, 1)
+    }
+    assert all((row.split == "val") == row.path.startswith(name) for row in records.table.itertuples())
+    assert (
+        "The 6 images of the validation folder are used as validation; none is taken from train." in records.notes
+    )
+    folded = assign_folds(records.table, folds=2)
+    assert set(folded.loc[folded["split"] == "train", "fold"]) == {0, 1}
+    assert folded["split"].value_counts().to_dict() == {"train": 12, "test": 6}
+
+
+def test_a_validation_folder_of_one_class_or_of_known_patients(tmp_path: Path) -> None:
+    build(tmp_path)
+    put(tmp_path / "val" / "StrokeBT" / "p000_s09.png")
+    assert "has no images of normal in val; each split needs both classes." in refusal(tmp_path)
+    put(tmp_path / "val" / "NormalBT" / "p012_s09.png")
+    notes = read_records(tmp_path).notes
+    assert "1 groups stand in both validation and test, so test figures may be optimistic." in notes
+    assert "1 groups stand in both train and validation, so validation figures may be optimistic." in notes
+
+
 def test_nearest_folder_decides(tmp_path: Path) -> None:
     build(tmp_path, ("train/Stroke MR/second BT", "train/ControlBT/a/b", "test/strokeBT/Normal/MR", "test/stroke"))
     table = read_records(tmp_path).table.drop_duplicates(["split", "label"])
@@ -164,7 +192,7 @@ def test_litter_is_ignored_and_other_files_are_noted(tmp_path: Path) -> None:
     (folder / "more.pdf").write_text("x")
     (folder / "new\nline.png").write_text("x")
     put(tmp_path / "train" / "loose.png")
-    put(tmp_path / "val" / "stroke" / "p1_x.png")
+    put(tmp_path / "other" / "stroke" / "p1_x.png")
     records = read_records(tmp_path)
     pd.testing.assert_frame_equal(records.table, expected.table)
     assert sorted(records.notes) == [
