@@ -29,6 +29,7 @@ from stroke_hub.errors import RunError
 from stroke_hub.inference.onnx_model import Precision, count_cores
 from stroke_hub.inference.predict import predict
 from stroke_hub.inference.predictor import Backend, Predictor
+from stroke_hub.inference.results import CONTRIBUTIONS
 from stroke_hub.io.sight import FramedSlice, frame_slice, frame_square
 from stroke_hub.io.slices import Slice
 from stroke_hub.io.sources import load_files
@@ -53,7 +54,6 @@ __all__ = [
 
 Model: TypeAlias = Union["ResNetViT", Predictor]
 
-CONTRIBUTIONS = ("cnn", "vit", "baseline")
 LIST_FILE = "inputs.jsonl"
 
 Result = TypeVar("Result")

@@ -160,6 +160,9 @@ class ExportedModel:
         self.precision: Precision = precision
         self.commit: str | None = None
 
+    def __repr__(self) -> str:
+        return f"ExportedModel({self.image_size} x {self.image_size}, {self.precision}, explains={self.explains})"
+
     @classmethod
     def from_pretrained(
         cls,

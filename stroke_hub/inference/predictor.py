@@ -65,6 +65,9 @@ class Predictor:
         self.distance_limit = float(limit)
         self.commit = model.commit
 
+    def __repr__(self) -> str:
+        return f"Predictor({self.model!r}, backend={self.backend!r}, precision={self.precision!r})"
+
     @classmethod
     def from_pretrained(
         cls,
@@ -89,19 +92,25 @@ class Predictor:
             where it finds a CUDA device, otherwise onnx where onnxruntime and the files are there.
         precision : "int8" is of the ONNX backend: a third of the bytes, about half the time, and rounded.
         threads : of the ONNX backend, by default as many as cores are available; torch has its own setting.
-        device : of the torch backend, by default the CUDA device where there is one.
+        device : of the torch backend, by default the CUDA device where there is one; another than "cpu" asks for
+            that backend.
         token, cache_dir, local_files_only : as in `huggingface_hub.hf_hub_download`.
 
         Raises
         ------
         ModelFormatError : the files do not describe one of our models exactly, or the export is of other weights.
         HubError : the repository cannot be reached or read.
-        RunError : backend and precision do not go together, or onnxruntime is not installed.
+        RunError : backend, precision and device do not go together, or onnxruntime is not installed.
+        ValueError : there is no such backend, precision or device.
         """
         if backend not in ("auto", "torch", "onnx") or precision not in ("fp32", "int8"):
             raise ValueError(f"there is no backend {backend!r} with precision {precision!r}.")
         if backend == "torch" and precision != "fp32":
             raise RunError("The backend torch computes in fp32 only; int8 is of the backend onnx.")
+        if device not in (None, "cpu"):
+            if backend == "onnx" or precision == "int8":
+                raise RunError("The backend onnx computes on the CPU only; leave device out, or use torch.")
+            backend = "torch"
         options: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         if backend == "onnx" or (backend == "auto" and _prefers_export(name, revision, precision, options)):
             exported = ExportedModel.from_pretrained(
@@ -110,7 +119,8 @@ class Predictor:
             return cls(exported, precision=precision)
         from stroke_hub.models.resnet_vit import ResNetViT
 
-        device = device or ("cuda" if _has_cuda() else "cpu")
+        if device is None:
+            device = "cuda" if _has_cuda() else "cpu"
         return cls(ResNetViT.from_pretrained(name, revision=revision, device=device, **options))
 
     def predict(self, slices: Given, *, batch_size: int = 32, contributions: bool = False) -> Prediction:

@@ -1,14 +1,16 @@
 """Predictions and explanations, and how they are made of the arrays that a backend gives: numpy alone, no torch."""
 
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stroke_hub.errors import pluralise
 from stroke_hub.inference.inputs import Taken
 from stroke_hub.inference.ood import describe_unusual, find_unusual
 from stroke_hub.io.framing import Box
@@ -16,8 +18,12 @@ from stroke_hub.io.sight import FramedSlice, Sight, frame_slice, frame_square
 from stroke_hub.io.slices import Slice
 from stroke_hub.models.presets import CLASSES
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
     "CAMS",
+    "CONTRIBUTIONS",
     "METHODS",
     "TARGETS",
     "Cam",
@@ -41,10 +47,12 @@ Method = Literal["relevance", "attention", Cam]
 TARGETS: tuple[Target, ...] = get_args(Target)
 CAMS: tuple[Cam, ...] = get_args(Cam)
 METHODS: tuple[Method, ...] = get_args(Method)
+CONTRIBUTIONS = ("cnn", "vit", "baseline")
+SHOWN_ROWS = 20  # of a table in a notebook
 FloatMap = NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """Hold what the model says of N slices.
 
@@ -67,8 +75,33 @@ class Prediction:
     remarks: list[tuple[str, ...]]
     contributions: NDArray[np.float32] | None = None
 
+    def __repr__(self) -> str:
+        counts = [f"{self.label.count(name)} {name}" for name in reversed(CLASSES)]
+        words = [pluralise(len(self.label), "slice"), *counts, f"{int(self.unusual.sum())} unusual"]
+        return f"Prediction({', '.join(words)})"
 
-@dataclass(frozen=True, eq=False)
+    def _repr_html_(self) -> str:
+        table: str = self.to_frame().to_html(max_rows=SHOWN_ROWS, float_format="{:.3f}".format, border=0)
+        return table
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Make a table with a row for each slice.
+
+        Returns
+        -------
+        Columns label, stroke_probability, contribution_cnn, contribution_vit, contribution_baseline (where they
+        were asked for), unusual, distance and remarks (one text), named as in the table of ``stroke-hub predict``.
+        """
+        import pandas as pd
+
+        columns: dict[str, Any] = {"label": self.label, "stroke_probability": self.probability}
+        if self.contributions is not None:
+            columns |= {f"contribution_{name}": self.contributions[:, i] for i, name in enumerate(CONTRIBUTIONS)}
+        columns |= {"unusual": self.unusual, "distance": self.distance}
+        return pd.DataFrame(columns | {"remarks": [" ".join(remarks) for remarks in self.remarks]})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """Hold why the model says what it says of one slice; S is the model's image size.
 
@@ -107,6 +140,22 @@ class Explanation:
     distance: float
     distance_limit: float
     unusual: bool
+
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{name} {share:+.2f}" for name, share in self.contributions.items())
+        words = f"{self.target} {self.probability:.3f}, {shares}, label={self.label!r}"
+        return f"Explanation({words}, remarks={len(self.remarks)})"
+
+    def _repr_png_(self) -> bytes:
+        """Draw the overlays side by side as a PNG: CNN, ViT, fused."""
+        overlays = [self.overlay(layer) for layer in get_args(Layer)]
+        width, height = overlays[0].size
+        row = Image.new("RGB", (width * len(overlays), height))
+        for place, one in enumerate(overlays):
+            row.paste(one, (place * width, 0))
+        stream = io.BytesIO()
+        row.save(stream, "PNG")
+        return stream.getvalue()
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -306,7 +355,7 @@ def make_explanations(
             cnn_evidence=cnn_evidence[i],
             vit_evidence=vit_evidence[i],
             fused_map=fused[i],
-            contributions=dict(zip(("cnn", "vit", "baseline"), contributions[i], strict=True)),
+            contributions=dict(zip(CONTRIBUTIONS, contributions[i], strict=True)),
             norms=dict(zip(("cnn", "vit"), norms[i], strict=True)),
             method=method,
             framed=framed[i],

@@ -158,6 +158,13 @@ class ResNetViT(
         self.register_buffer("feature_whitening", None)
         self.register_buffer("feature_distance_limit", torch.tensor(float("inf")))
 
+    def __repr__(self) -> str:  # in a line; `print(model.cnn)` shows layers
+        cnn, vit = (getattr(self, branch).pretrained_cfg["architecture"] for branch in ("cnn", "vit"))
+        count = sum(parameter.numel() for parameter in self.parameters()) / 1e6
+        kind = str(self.temperature.dtype).removeprefix("torch.")
+        size = f"{self.image_size} x {self.image_size}"
+        return f"ResNetViT({cnn} + {vit}, {size}, {count:.1f} M parameters, {kind} on {self.temperature.device})"
+
     def map_cnn(self, x: Tensor) -> Tensor:
         """Compute the CNN's last map, (N, C, H, W), of float pixels (N, 3, S, S) in [0, 1]."""
         features = self.cnn.forward_features((x - self.cnn_mean) / self.cnn_std)
@@ -182,6 +189,12 @@ class ResNetViT(
         return cast(Tensor, self.head(self.features(x)))
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        for value in self.state_dict().values():
+            if value.is_floating_point() and value.dtype != torch.float32:
+                kind = str(value.dtype).removeprefix("torch.")
+                raise ModelFormatError(
+                    f"The model is in {kind}, but saved in float32 only; call model.float() first."
+                )
         weights = {name: value.contiguous() for name, value in self.state_dict().items()}
         with atomic_write(save_directory / WEIGHTS_FILE) as partial:
             save_file(weights, partial, metadata={"format": "pt"})
@@ -209,13 +222,15 @@ class ResNetViT(
         pretrained_model_name_or_path : ``"owner/name"``, or a folder with config.json and model.safetensors.
         revision : commit, tag or branch on the Hub.
         token, cache_dir, force_download, local_files_only : as in `huggingface_hub.hf_hub_download`.
-        device : where the weights go.
+        device : where the weights go, as "cpu" or "cuda".
 
         Raises
         ------
+        ValueError : there is no such device here.
         ModelFormatError : the files do not describe one of our models exactly.
         HubError : the repository cannot be reached or read.
         """
+        _check_device(device)
         name = str(pretrained_model_name_or_path)
         commit = None
         if Path(name).is_dir():
@@ -287,6 +302,15 @@ def copy_for_evaluation(model: ResNetViT) -> ResNetViT:
 def get_evaluable(model: ResNetViT) -> ResNetViT:
     """Give `model` itself if it is in evaluation mode, else a private copy: other threads may use its mode."""
     return copy_for_evaluation(model) if any(part.training for part in model.modules()) else model
+
+
+def _check_device(device: str | torch.device) -> None:
+    """Refuse a device that torch does not know, or that is not there."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError, NotImplementedError, TypeError):
+        advice = "pass 'cpu' or 'cuda'" if torch.cuda.is_available() else "pass 'cpu', as torch finds no CUDA here"
+        raise ValueError(f"device is {str(device)!r}, but there is no such device; {advice}.") from None
 
 
 def _create_cnn(name: str) -> Any:

@@ -11,7 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stroke_hub import PRESETS, HubError, ModelFormatError, ResNetViT, Slice, load_slices, predict
+from stroke_hub import (
+    PRESETS,
+    HubError,
+    ModelFormatError,
+    Predictor,
+    ResNetViT,
+    RunError,
+    Slice,
+    load_slices,
+    predict,
+)
 from stroke_hub.io.rendering import Rendering
 from stroke_hub.io.sight import Framing
 from stroke_hub.io.slices import fit_square
@@ -231,6 +241,34 @@ def test_weights_must_match_exactly(saved: Path) -> None:
         with pytest.raises(ModelFormatError, match=word) as caught:
             ResNetViT.from_pretrained(saved)
         assert str(caught.value).isprintable(), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precision_is_not_saved(untrained: ResNetViT, tmp_path: Path, dtype: torch.dtype) -> None:
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(ModelFormatError, match=rf"is in {name}, but saved in float32 only; call"):
+        untrained.to(dtype).save_pretrained(tmp_path / "saved")
+    assert not any((tmp_path / "saved").iterdir())
+    untrained.float().save_pretrained(tmp_path / "saved")
+    ResNetViT.from_pretrained(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "xpu", 7.5])
+def test_a_device_that_is_not_there_is_named(saved: Path, device: Any) -> None:
+    with pytest.raises(
+        ValueError, match=rf"device is '{device}', but there is no such device; pass 'cpu'"
+    ) as caught:
+        ResNetViT.from_pretrained(saved, device=device)
+    assert caught.value.__suppress_context__
+    with pytest.raises(ValueError, match="there is no such device"):
+        Predictor.from_pretrained(saved, device=device)
+    with pytest.raises(RunError, match="computes on the CPU only"):
+        Predictor.from_pretrained(saved, device=device, backend="onnx")
+
+
+def test_a_model_is_shown_in_a_line(untrained: ResNetViT) -> None:
+    assert repr(untrained) == ("ResNetViT(test_resnet + test_vit, 128 x 128, 0.8 M parameters, float32 on cpu)")
+    assert repr(Predictor(untrained)) == f"Predictor({untrained!r}, backend='torch', precision='fp32')"
 
 
 def test_files_that_are_not_safetensors_are_refused(saved: Path) -> None:
