@@ -6,6 +6,7 @@ operating point, baseline of the explanation) travels in its buffers.
 """
 
 import copy
+import errno
 import hashlib
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 import timm
 import torch
 from huggingface_hub import PyTorchModelHubMixin
+from safetensors import SafetensorError
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
@@ -197,7 +199,10 @@ class ResNetViT(
                 )
         weights = {name: value.contiguous() for name, value in self.state_dict().items()}
         with atomic_write(save_directory / WEIGHTS_FILE) as partial:
-            save_file(weights, partial, metadata={"format": "pt"})
+            try:
+                save_file(weights, partial, metadata={"format": "pt"})
+            except SafetensorError as error:  # of a full disk, and the like
+                raise OSError(errno.EIO, str(error)) from error
             partial.chmod(0o644)  # safetensors makes it private; weights are read by others like any file
 
     @classmethod
