@@ -28,6 +28,7 @@ from stroke_hub import (
 )
 from stroke_hub.deploy.export import export
 from stroke_hub.inference.predict import to_pixels
+from stroke_hub.inference.results import find_method
 from tests.hostile import VOLUME, nifti, pack
 
 
@@ -256,10 +257,18 @@ def test_targets_are_known_in_any_case(model: Predictor, paths: list[Path], name
         ("Eigen CAM", "eigencam"),
     ],
 )
-def test_methods_are_known_in_any_spelling(trained: ResNetViT, paths: list[Path], name: Any, method: Any) -> None:
-    (ours,), (theirs,) = explain(trained, paths[:1], method=name), explain(trained, paths[:1], method=method)
-    assert ours.method == theirs.method
-    np.testing.assert_array_equal(ours.cnn_map, theirs.cnn_map)
+def test_methods_are_known_in_any_spelling(name: str, method: str) -> None:
+    assert find_method(name) == method
+
+
+def test_the_method_that_is_meant_is_taken(trained: ResNetViT, paths: list[Path]) -> None:
+    other: Any = "Attention"
+    (ours,), (theirs,) = explain(trained, paths[:1], method=other), explain(trained, paths[:1], method="attention")
+    assert ours.method == theirs.method == "attention rollout, not class-specific"
+    np.testing.assert_array_equal(ours.vit_map, theirs.vit_map)
+    other = "grad-cam"
+    (named,), (default,) = explain(trained, paths[:1], method=other), explain(trained, paths[:1])
+    np.testing.assert_array_equal(named.cnn_map, default.cnn_map)
 
 
 def test_layers_are_known_in_any_case(trained: ResNetViT, paths: list[Path]) -> None:
