@@ -9,7 +9,7 @@ import base64
 import io
 import json
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from render import render
 from result import Result, list_facts
 from viewer import CELL
@@ -53,9 +53,9 @@ def link_png(image: Image.Image) -> str:
 
 
 def draw_layer(explanation: stroke_hub.Explanation, layer: str) -> Image.Image:
-    """Draw one picture of the panel, as large as the model saw it."""
+    """Draw one picture of the panel, the whole slice in its own proportions."""
     if layer == "original":
-        return Image.fromarray(explanation.pixels).convert("RGB")
+        return Image.fromarray(explanation.picture).convert("RGB")
     return explanation.overlay(layer)  # type: ignore[arg-type]
 
 
@@ -99,7 +99,7 @@ def make_panel(result: Result) -> dict[str, str]:
         empty = layer != "original" and not (e.get_map(layer) > 0).any()  # type: ignore[arg-type]
         words = f"{title}: no positive evidence" if empty else title
         draw.text((x, 92), words, INK, ImageFont.load_default(20))
-        panel.paste(draw_layer(e, layer).resize((SIDE, SIDE)), (x, TOP))
+        panel.paste(ImageOps.pad(draw_layer(e, layer), (SIDE, SIDE)), (x, TOP))
     facts = list_provenance(result)
     warning = "Unlike the training slices: be careful with the answer. " if e.unusual else ""
     lines = [warning + _say_scale(result), *(f"{key}: {facts[key]}" for key in ("Input", "Model"))]

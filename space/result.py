@@ -71,8 +71,8 @@ class Result(NamedTuple):
 
     @property
     def notices(self) -> list[str]:
-        """The library's remarks as sentences: an unusual slice, maps without positive evidence."""
-        return [f"{remark[0].upper()}{remark[1:]}." for remark in self.explanation.remarks]
+        """The library's remarks as sentences: of the picture, an unusual slice, maps without positive evidence."""
+        return [f"{remark[0].upper()}{remark[1:].removesuffix('.')}." for remark in self.explanation.remarks]
 
     @property
     def bars(self) -> list[Bar]:

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from result import Result, describe_place
 
 __all__ = ["CELL", "build_payload", "build_viewer"]
@@ -14,6 +15,7 @@ __all__ = ["CELL", "build_payload", "build_viewer"]
 STATIC = Path(__file__).parent / "static"
 CELL = 16  # px: side of the square that the scale of the fused map refers to; one pixel holds next to nothing
 LAYERS = {"cnn": "ResNet (CNN)", "vit": "ViT", "fused": "Fused"}
+LARGEST = 768  # px: the longer side of what is sent; a slice of 16 million pixels would take minutes
 ZERO = 128  # of the signed map's bytes
 
 
@@ -32,13 +34,14 @@ def build_viewer() -> gr.HTML:
 
 
 def build_payload(result: Result) -> dict[str, Any]:
-    """Pack the grey square and the maps as bytes, each scaled to its own maximum, with words for each."""
+    """Pack the slice and its maps as bytes, each scaled to its own maximum, with words for each."""
     e = result.explanation
-    maps = {}
+    original, maps = _shrink(Image.fromarray(e.picture)), {}
     for layer in LAYERS:
-        values = e.get_map(layer)  # type: ignore[arg-type]
+        seen = e.get_map(layer)  # type: ignore[arg-type]
+        values = np.asarray(_shrink(Image.fromarray(e.framed.lift(seen))))
         strength = float(np.abs(values).max())
-        empty = not (values > 0).any()
+        empty = not (seen > 0).any()
         maps[layer] = {
             "data": _encode(values, strength, signed=layer == "fused"),
             "alt": _describe(layer, values, e.target, empty=empty),
@@ -46,8 +49,9 @@ def build_payload(result: Result) -> dict[str, Any]:
         }
     per_cell = float(np.abs(e.fused_map).max()) * CELL**2
     return {
-        "size": len(e.pixels),
-        "original": base64.b64encode(e.pixels.tobytes()).decode(),
+        "width": original.width,
+        "height": original.height,
+        "original": base64.b64encode(original.tobytes()).decode(),
         "maps": maps,
         "target": e.target,
         "study": result.study.example or result.study.sha256,
@@ -55,6 +59,14 @@ def build_payload(result: Result) -> dict[str, Any]:
         "cell": f"log-odds per {CELL} × {CELL} pixels",
         "carried": f"{e.contributions['cnn'] + e.contributions['vit']:+.2f} log-odds in total",
     }
+
+
+def _shrink(image: Image.Image) -> Image.Image:
+    """Shrink a picture whose longer side is above `LARGEST`, in its own proportions."""
+    factor = LARGEST / max(image.size)
+    if factor >= 1:
+        return image
+    return image.resize([max(1, round(side * factor)) for side in image.size], Image.Resampling.BILINEAR)
 
 
 def _encode(values: NDArray[np.float32], strength: float, *, signed: bool) -> str:

@@ -16,11 +16,17 @@ __all__ = ["atomic_folder", "atomic_write", "hash_file", "name_bytes", "write_te
 
 @contextmanager
 def atomic_write(file: Path) -> Iterator[Path]:
-    """Give a path to write to; on success it takes `file`'s place, on failure it is removed."""
+    """Give a path to write to; on success it takes `file`'s place, on failure it is removed.
+
+    Raises
+    ------
+    OSError : it cannot be written; `filename` says which, as a full disk does not.
+    """
     partial = file.with_name(f".{file.name}.partial")
     try:
-        yield partial
-        os.replace(partial, file)
+        with _naming(file):
+            yield partial
+            os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -32,6 +38,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     Raises
     ------
     RunError : `folder` is there already and not an empty folder.
+    OSError : it cannot be written; `filename` says what.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder}: is there already and not empty; give a new folder.")
@@ -39,12 +46,24 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        yield partial
-        if folder.exists():
-            folder.rmdir()
-        os.replace(partial, folder)
+        with _naming(folder):
+            yield partial
+            if folder.exists():
+                folder.rmdir()
+            os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name a path in an error that names none: of a full disk the system does not say where."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def hash_file(file: Path) -> str:

@@ -11,13 +11,25 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # else every worker starts thread
     SHARE = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
     os.environ.setdefault("OMP_NUM_THREADS", str(SHARE))
 
+import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
 
-from stroke_hub import PRESETS, Records, ResNetViT, TrainConfig, fit, read_records, write_sample
+from stroke_hub import (
+    PRESETS,
+    Records,
+    ResNetViT,
+    Slice,
+    TrainConfig,
+    fit,
+    load_slices,
+    read_records,
+    write_sample,
+)
 from stroke_hub.cli.main import main
+from stroke_hub.data.loader import list_modalities
 from stroke_hub.evaluation.evaluate import evaluate_run
 from stroke_hub.runs.report import REPORT_FILE
 
@@ -108,6 +120,12 @@ def trained(run_dir: Path) -> ResNetViT:
 def untrained() -> ResNetViT:
     """A tiny model with random weights, larger than usual so that every term of a formula counts."""
     return randomise(ResNetViT(**PRESETS["tiny"]))
+
+
+def load_rows(root: Path, table: pd.DataFrame) -> list[Slice]:
+    """The slices of a table, each as the modality that the table names: as training reads them."""
+    rows = zip(table["path"], list_modalities(table), strict=True)
+    return [load_slices(root / path, modality=modality)[0] for path, modality in rows]
 
 
 def randomise(model: ResNetViT, *, seed: int = 0) -> ResNetViT:

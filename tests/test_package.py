@@ -29,6 +29,10 @@ def test_all_names_load() -> None:
         stroke_hub.nonsense  # noqa: B018
 
 
+def test_what_is_public_is_what_dir_shows() -> None:
+    assert dir(stroke_hub) == sorted(stroke_hub.__all__)
+
+
 def test_no_room_bears_the_name_of_a_public_one() -> None:
     rooms = {info.name for info in pkgutil.iter_modules(stroke_hub.__path__) if info.ispkg}
     assert rooms & set(stroke_hub.__all__) == set()

@@ -122,7 +122,7 @@ def train_run(config: TrainConfig, records: Records, run_dir: Path) -> None:
         return
     model, table = ResNetViT.from_pretrained(run_dir), read_split(run_dir)
     table = table[table["split"] != "train"]
-    probability = predict(model, decode_squares(model, records.root, table["path"])).probability
+    probability = predict(model, decode_squares(model, records.root, table)).probability
     write_text(run_dir / PREDICTIONS_FILE, table.assign(probability=probability).to_csv(index=False))
 
 

@@ -1,6 +1,7 @@
 """Training, against what a notebook does with the same model: PIL, torchvision, eager fp32, two loader workers."""
 
 import gc
+import io
 import multiprocessing
 import os
 import statistics
@@ -12,20 +13,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 import timm
 import torch
 import tyro
 from benchmarks.machine import count_flops, measure_torch_rate
 from benchmarks.timing import DEVICE, Call, Clock, Row, describe_ratios, read_memory, time_in_turns
+from numpy.typing import NDArray
 from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from stroke_hub import PRESETS, ResNetViT, predict, read_records, write_sample
+from stroke_hub import PRESETS, ResNetViT, load_slices, predict, read_records, write_sample
 from stroke_hub.data.loader import AugmentedSlices, build_loader, decode_squares
+from stroke_hub.data.simulated import simulate_patient
 from stroke_hub.inference.predict import to_float_pixels
+from stroke_hub.io.sight import frame_slice
+from stroke_hub.io.windowing import Modality
 from stroke_hub.progress import say
 from stroke_hub.runs.train_config import TrainConfig
 from stroke_hub.training.distributed import start_accelerator
@@ -36,6 +44,7 @@ BATCH = 32 if GPU else 8  # a step of the compact preset takes a second on two c
 SLICES = 640  # at most
 EPOCH = SLICES if GPU else 40  # of the compact preset's epochs
 COPIES = 20
+DECODED = 40  # slices of the rows of framing
 FAST: dict[str, Any] = {"precision": "bf16", "channels_last": True}
 
 
@@ -110,7 +119,7 @@ class Contest:
 
     def __init__(self, preset: str, *, batch_size: int, fast: bool = False) -> None:
         torch.manual_seed(0)
-        config = TrainConfig(preset=preset, batch_size=batch_size, epochs=1)  # type: ignore[arg-type]
+        config = TrainConfig(preset=preset, batch_size=batch_size, epochs=1)
         self.config = replace(config, **(FAST if fast else {})).resolve()
         self.ours, self.theirs = build_model(preset).to(DEVICE), NotebookModel(**PRESETS[preset]).to(DEVICE)
         for part in ("cnn", "vit", "head"):
@@ -138,8 +147,8 @@ class Contest:
 
 
 def build_model(preset: str) -> ResNetViT:
-    """Random weights, and the notebook's preprocessing: stretched squares, every mean and deviation 0.5."""
-    model = ResNetViT(**PRESETS[preset], resize="stretch")
+    """Random weights, and the notebook's preprocessing: whole stretched pictures, every mean and deviation 0.5."""
+    model = ResNetViT(**PRESETS[preset], resize="stretch", framing="whole")
     for name in ("cnn_mean", "cnn_std", "vit_mean", "vit_std"):
         getattr(model, name).fill_(0.5)
     return model
@@ -154,7 +163,7 @@ def measure_pipeline(root: Path, table: pd.DataFrame) -> list[Row]:
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
-        squares = decode_squares(model, root, table["path"])
+        squares = decode_squares(model, root, table)
         seconds.append(time.perf_counter() - start)
     ours = AugmentedSlices(squares.to(DEVICE), labels)
     files = [root / path for path in table["path"]]
@@ -198,7 +207,7 @@ def measure_step(root: Path, table: pd.DataFrame) -> Row:
     """A training step of the compact preset on one batch, CPU time (a GPU: wall time)."""
     table, contest = table.iloc[:BATCH], Contest("compact", batch_size=BATCH)
     labels = torch.tensor(table["label"].to_numpy())
-    squares = decode_squares(contest.ours, root, table["path"])
+    squares = decode_squares(contest.ours, root, table)
     x, y = ((to_float_pixels(squares, DEVICE) - 0.5) / 0.5).contiguous(), labels.to(DEVICE)
     contest.check(squares, x)
     dataset = AugmentedSlices(squares.to(DEVICE), labels, augmentation="none")
@@ -216,7 +225,7 @@ def measure_epoch(
     """Training on four fifths of a table and validation on the rest, wall time; fast: with what a switch gives."""
     contest, cut = Contest(preset, batch_size=batch_size, fast=fast), len(table) * 4 // 5
     size, labels = contest.ours.image_size, torch.tensor(table["label"].to_numpy())
-    squares = decode_squares(contest.ours, root, table["path"]).to(DEVICE)
+    squares = decode_squares(contest.ours, root, table).to(DEVICE)
     ours = AugmentedSlices(squares[:cut], labels[:cut])
     files = [root / path for path in table["path"]]
     their_training = NotebookSlices(files[:cut], labels[:cut].tolist(), size, augmented=True)
@@ -254,7 +263,7 @@ def find_floor(
 def find_peak(files: list[Path], copies: int) -> dict[str, float]:
     """Peak memory, in MiB, of a process that takes so many slices and goes through as many batches in any case."""
     model = build_model("compact")
-    squares = decode_squares(model, Path("/"), [str(file) for file in files * copies])
+    squares = decode_squares(model, Path("/"), pd.DataFrame({"path": [str(file) for file in files * copies]}))
     dataset, anonymous = AugmentedSlices(squares, torch.zeros(len(squares), dtype=torch.long)), 0.0
     for epoch in range(COPIES // copies):
         for batch, _ in build_loader(dataset, batch_size=32, seed=epoch):
@@ -280,6 +289,54 @@ def measure_memory(root: Path, table: pd.DataFrame) -> Row:
     return {"row": "memory_growth_over_squares", "value": share, "bar": "<= 0.05", "mib_1x": once, "mib_20x": often}
 
 
+def write_slices(kind: Literal["JPEG", "DICOM"]) -> list[tuple[bytes, Modality]]:
+    """Files as hospitals and datasets have them, half of them CT and half MR: 650 x 650 pixels, DICOM 512 x 512."""
+    side, written = (650 if kind == "JPEG" else 512), list[tuple[bytes, Modality]]()
+    for number in range(DECODED // 4):
+        for scan, modality, scale, shift in (("CT", "BT", 1, 1024), ("FLAIR", "MR", 1500, 0)):
+            for one in simulate_patient(number, scan, slices=2, size=side):
+                buffer = io.BytesIO()
+                if kind == "JPEG":
+                    Image.fromarray(one.pixels).save(buffer, "JPEG", quality=90)
+                else:
+                    stored = (one.clean * scale + shift).clip(0, 4095).astype(np.uint16)
+                    make_dicom(stored, "CT" if modality == "BT" else "MR", -shift).save_as(
+                        buffer, enforce_file_format=True
+                    )
+                written.append((buffer.getvalue(), modality))
+    return written
+
+
+def make_dicom(stored: NDArray[np.uint16], modality: str, intercept: int) -> FileDataset:
+    """The least that a DICOM file of one slice holds."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = CTImageStorage if modality == "CT" else MRImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    file = FileDataset("", {}, file_meta=meta)
+    file.SOPClassUID, file.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    file.Modality, file.PhotometricInterpretation, file.SamplesPerPixel = modality, "MONOCHROME2", 1
+    file.Rows, file.Columns = stored.shape
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 12, 11, 0
+    file.RescaleSlope, file.RescaleIntercept = 1, intercept
+    file.PixelData = stored.tobytes()
+    return file
+
+
+def measure_framing(kind: Literal["JPEG", "DICOM"], bar: str) -> Row:
+    """Files to squares with a crop to the head over the same without, both in the canonical rendering: CPU time."""
+    files = write_slices(kind)
+    head, whole = (ResNetViT(**PRESETS["tiny"], framing=framing) for framing in ("head", "whole"))
+
+    def decode(model: ResNetViT) -> None:
+        for content, modality in files:
+            frame_slice(model, load_slices(content, modality=modality)[0])
+
+    pairs = time_in_turns(lambda: decode(head), lambda: decode(whole), rounds=7, clock=time.process_time)
+    rate = len(files) / statistics.median(ours for ours, _ in pairs)
+    return describe_ratios(f"framing_{kind.lower()}", pairs, bar, slices=len(files), per_second=rate)
+
+
 def benchmark_train(*, data_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None) -> list[Row]:
     """Measure training against a plain notebook: input, step, epoch, memory. About 3 minutes on two calm cores.
 
@@ -297,6 +354,8 @@ def benchmark_train(*, data_dir: Annotated[Path | None, tyro.conf.arg(metavar="F
             ">= 5" if GPU else ">= 1.1",
         )
         return [
+            measure_framing("JPEG", "<= 1.3"),
+            measure_framing("DICOM", "none"),
             *measure_pipeline(records.root, table),
             measure_step(records.root, table),
             measure_epoch(records.root, epoch, "compact", bar, batch_size=BATCH, rounds=3),

@@ -11,11 +11,10 @@ let shown = null, study = "";
 
 // As in Explanation.overlay: colour and opacity grow with strength; a signed map starts halfway to each end.
 function paint(canvas, layer, opacity) {
-  const size = shown.size;
-  const image = new ImageData(size, size);
+  const image = new ImageData(shown.width, shown.height);
   const table = tables[layer === "fused" ? "RdBu_r" : find(".colours").value];
   const levels = shown.maps[layer]?.data;
-  for (let i = 0; i < size * size; i++) {
+  for (let i = 0; i < shown.width * shown.height; i++) {
     const grey = shown.original[i];
     let strength = 0, place = 0;
     if (levels && layer === "fused") {
@@ -31,7 +30,8 @@ function paint(canvas, layer, opacity) {
       image.data[4 * i + band] = Math.round(grey * (1 - cover) + table[colour + band] * cover);
     image.data[4 * i + 3] = 255;
   }
-  canvas.width = canvas.height = size;
+  canvas.width = shown.width;
+  canvas.height = shown.height;
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
@@ -73,7 +73,7 @@ function cut() {
 
 function take() {
   const value = props.value;
-  if (!value || !value.size) { shown = null; return; }
+  if (!value || !value.width) { shown = null; return; }
   const maps = Object.fromEntries(Object.entries(value.maps).map(([layer, map]) => [layer, { ...map, data: decode(map.data) }]));
   shown = { ...value, original: decode(value.original), maps };
   find("[data-layer=original]").setAttribute("aria-label", "The slice as the model saw it");

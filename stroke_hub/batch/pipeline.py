@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, Union
@@ -16,14 +16,24 @@ import pandas as pd
 
 from stroke_hub import __version__
 from stroke_hub.batch.table import ResumableTable
-from stroke_hub.batch.worklist import Chunk, find_entries, form_chunks, open_entry, read_chunks, write_chunks
+from stroke_hub.batch.worklist import (
+    Chunk,
+    FramedFile,
+    find_entries,
+    form_chunks,
+    open_entry,
+    read_chunks,
+    write_chunks,
+)
 from stroke_hub.errors import RunError
 from stroke_hub.inference.onnx_model import Precision, count_cores
 from stroke_hub.inference.predict import predict
 from stroke_hub.inference.predictor import Backend, Predictor
-from stroke_hub.io.slices import Slice, make_square
-from stroke_hub.io.sources import LoadedFile
-from stroke_hub.io.windowing import Window
+from stroke_hub.inference.results import CONTRIBUTIONS
+from stroke_hub.io.sight import FramedSlice, frame_slice, frame_square
+from stroke_hub.io.slices import Slice
+from stroke_hub.io.sources import load_files
+from stroke_hub.io.windowing import Modality, Window
 from stroke_hub.progress import say, track
 
 if TYPE_CHECKING:  # an exported model needs no torch
@@ -44,7 +54,6 @@ __all__ = [
 
 Model: TypeAlias = Union["ResNetViT", Predictor]
 
-CONTRIBUTIONS = ("cnn", "vit", "baseline")
 LIST_FILE = "inputs.jsonl"
 
 Result = TypeVar("Result")
@@ -57,11 +66,12 @@ class PredictSettings:
     batch_size : slices that go through the model at once; above 16, a CPU spends its time on fresh memory.
     contributions : columns with what CNN, ViT and baseline contribute to Stroke, in log-odds: at no extra cost for
         a standard transformer, at the price of a backward pass for others.
-    window : as `load_slices` takes it.
+    modality, window : as `load_slices` takes them.
     """
 
     batch_size: int = 16
     contributions: bool = True
+    modality: Modality | None = None
     window: Window | None = None
 
     @property
@@ -74,7 +84,7 @@ class PredictSettings:
     @property
     def columns(self) -> dict[str, str]:
         """All columns of the table, and their kinds."""
-        return {"path": "string", "index": "int64", **self.answers, "error": "string"}
+        return {"path": "string", "index": "int64", **self.answers, "error": "string", "remarks": "string"}
 
 
 class Step(NamedTuple):
@@ -112,7 +122,7 @@ def load_model(
     return Predictor.from_pretrained(model, revision=revision, backend=backend, precision=precision, threads=1)
 
 
-def predict_slices(model: Model, slices: Sequence[Slice], settings: PredictSettings) -> dict[str, Any]:
+def predict_slices(model: Model, slices: Sequence[FramedSlice], settings: PredictSettings) -> dict[str, Any]:
     """The columns that the model fills, for one slice or more: nothing else asks it."""
     found = predict(model, slices, batch_size=len(slices), contributions=settings.contributions)
     answers: dict[str, Any] = {"label": found.label, "stroke_probability": found.probability}
@@ -130,8 +140,8 @@ class _Batch:
 
     chunk: Chunk
     last: bool = False
-    rows: list[tuple[str, int, str]] = field(default_factory=list)  # path, index, error
-    slices: list[Slice] = field(default_factory=list)
+    rows: list[tuple[str, int, str, str]] = field(default_factory=list)  # path, index, error, remarks
+    slices: list[FramedSlice] = field(default_factory=list)
     answers: dict[str, Any] = field(default_factory=dict)
 
 
@@ -150,14 +160,16 @@ def predict_chunks(
     """
     threads, pool = _start_threads(model, threads)
 
-    def fit(one: Slice) -> Slice:
-        square = make_square(one, model.image_size, resize=model.resize)
-        return Slice(square, one.modality, one.source, one.index)
+    def frame(one: Slice) -> FramedSlice:
+        framed = frame_slice(model, one)
+        return replace(frame_square(framed.square), remarks=framed.remarks)  # the picture is let go at once
 
-    def list_jobs() -> Iterator[Callable[[], tuple[Chunk, LoadedFile | None]]]:
+    load = partial(load_files, modality=settings.modality, window=settings.window)
+
+    def list_jobs() -> Iterator[Callable[[], tuple[Chunk, FramedFile | None]]]:
         for chunk in chunks:
             for entry in chunk.entries:
-                yield from (partial(_keep, chunk, job) for job in open_entry(entry, fit, window=settings.window))
+                yield from (partial(_keep, chunk, job) for job in open_entry(entry, frame, load))
             yield partial(_keep, chunk, None)
 
     try:
@@ -192,7 +204,7 @@ def _start_threads(model: Model, threads: int | None) -> tuple[int, ThreadPoolEx
     return threads, ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
 
-def _keep(chunk: Chunk, job: Callable[[], LoadedFile] | None) -> tuple[Chunk, LoadedFile | None]:
+def _keep(chunk: Chunk, job: Callable[[], FramedFile] | None) -> tuple[Chunk, FramedFile | None]:
     return chunk, job() if job else None
 
 
@@ -207,7 +219,7 @@ def _do_in_order(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], Result]],
         yield waiting.popleft().result()
 
 
-def _form_batches(loaded: Iterable[tuple[Chunk, LoadedFile | None]], size: int) -> Iterator[_Batch]:
+def _form_batches(loaded: Iterable[tuple[Chunk, FramedFile | None]], size: int) -> Iterator[_Batch]:
     """Batches of at most `size` slices, none of two chunks; each chunk ends with a batch that says so."""
     batch = None
     for chunk, file in loaded:
@@ -219,12 +231,12 @@ def _form_batches(loaded: Iterable[tuple[Chunk, LoadedFile | None]], size: int) 
             continue
         name = os.fsencode(file.name).decode(errors="backslashreplace")  # names on disk need not be UTF-8
         if file.error:
-            batch.rows.append((name, 0, file.error))
-        for one in file.slices:
+            batch.rows.append((name, 0, file.error, ""))
+        for index, one in enumerate(file.slices):
             if len(batch.slices) == size:
                 yield batch
                 batch = _Batch(chunk)
-            batch.rows.append((name, one.index, ""))
+            batch.rows.append((name, index, "", " ".join(one.remarks)))
             batch.slices.append(one)
 
 
@@ -237,7 +249,7 @@ def _answer(model: Model, batch: _Batch, settings: PredictSettings) -> _Batch:
 
 def _tabulate(batches: Sequence[_Batch], settings: PredictSettings) -> pd.DataFrame:
     rows = [row for batch in batches for row in batch.rows]
-    table = pd.DataFrame(rows, columns=["path", "index", "error"]).astype({"index": "int64"})
+    table = pd.DataFrame(rows, columns=["path", "index", "error", "remarks"]).astype({"index": "int64"})
     fine = (table["error"] == "").to_numpy(bool)
     for name, kind in settings.answers.items():
         real = kind.startswith("float")
@@ -260,7 +272,8 @@ def predict_paths(
     -------
     A row a slice, in the order of the work list: path, index (page or slice of the file), label,
     stroke_probability, where asked for contribution_cnn, _vit and _baseline (log-odds of Stroke), unusual (unlike
-    the training slices), error (one sentence, "" where fine; then all between are missing).
+    the training slices), error (one sentence, "" where fine; then all between are missing), remarks (sentences on
+    the picture, "" where there are none).
     """
     settings = PredictSettings(batch_size, contributions)
     chunks = list(form_chunks(find_entries(sources)))

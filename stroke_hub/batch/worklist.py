@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from stroke_hub.errors import DatasetError, RunError, printable
 from stroke_hub.files import atomic_write, name_bytes
+from stroke_hub.io.sight import FramedSlice
 from stroke_hub.io.slices import Slice, is_image
-from stroke_hub.io.sources import LoadedFile, is_archive, load_files, may_hold_slices, walk_folders
-from stroke_hub.io.windowing import Window
+from stroke_hub.io.sources import LoadedFile, is_archive, may_hold_slices, walk_folders
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -26,6 +26,7 @@ __all__ = [
     "FILES_PER_CHUNK",
     "Chunk",
     "Entry",
+    "FramedFile",
     "Job",
     "find_entries",
     "form_chunks",
@@ -60,8 +61,17 @@ class Chunk(NamedTuple):
     entries: list[Entry]
 
 
-Job: TypeAlias = Callable[[], LoadedFile]
-Fit: TypeAlias = Callable[[Slice], Slice]
+class FramedFile(NamedTuple):
+    """One file of the work list, as the model sees it: its name, its slices, and an error or ""."""
+
+    name: str
+    slices: list[FramedSlice]
+    error: str
+
+
+Job: TypeAlias = Callable[[], FramedFile]
+Frame: TypeAlias = Callable[[Slice], FramedSlice]
+Load: TypeAlias = Callable[[Any], Iterator[LoadedFile]]
 
 
 def find_entries(sources: Iterable[str | Path], *, stdin: Iterable[str] | None = None) -> Iterator[Entry]:
@@ -170,7 +180,7 @@ def _find_column(table: "pq.ParquetFile") -> str:
     return column
 
 
-def _open_rows(entry: Entry, fit: Fit, window: Window | None) -> Iterator[Job]:
+def _open_rows(entry: Entry, frame: Frame, load: Load) -> Iterator[Job]:
     """A job for every row of a row group."""
     import pyarrow as pa
 
@@ -180,7 +190,7 @@ def _open_rows(entry: Entry, fit: Fit, window: Window | None) -> Iterator[Job]:
             column = _find_column(table)
             for batch in table.iter_batches(ROWS_AHEAD, row_groups=[group], columns=[column]):
                 for cell in batch.column(0).to_pylist():
-                    yield partial(_load_cell, entry.path, row, cell, fit, window)
+                    yield partial(_load_cell, entry.path, row, cell, frame, load)
                     row += 1
     except (pa.ArrowException, OSError, DatasetError) as error:
         known = isinstance(error, DatasetError)
@@ -188,52 +198,52 @@ def _open_rows(entry: Entry, fit: Fit, window: Window | None) -> Iterator[Job]:
         yield partial(_refuse, entry.path, reason)
 
 
-def _load_cell(path: str, row: int, cell: Any, fit: Fit, window: Window | None) -> LoadedFile:
+def _load_cell(path: str, row: int, cell: Any, frame: Frame, load: Load) -> FramedFile:
     content, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     shown = f"{path}/{row}" + (f"/{printable(str(name), limit=200)}" if name else "")
     if isinstance(content, bytes):
         stream = name_bytes(content, os.path.basename(str(name)) if name else f"row {row}")
-        return _load(stream, shown, fit, window)
+        return _load(stream, shown, frame, load)
     if isinstance(name, str):
-        return _load(os.path.join(os.path.dirname(path), name), shown, fit, window)
+        return _load(os.path.join(os.path.dirname(path), name), shown, frame, load)
     return _refuse(shown, "holds neither bytes nor a path.")
 
 
-def _refuse(name: str, reason: str) -> LoadedFile:
-    return LoadedFile(name, [], f"{printable(os.path.basename(name))}: {reason}")
+def _refuse(name: str, reason: str) -> FramedFile:
+    return FramedFile(name, [], f"{printable(os.path.basename(name))}: {reason}")
 
 
 # --- entries -> slices ----------------------------------------------------------------------------------------
 
 
-def open_entry(entry: Entry, fit: Fit, *, window: Window | None = None) -> Iterator[Job]:
+def open_entry(entry: Entry, frame: Frame, load: Load) -> Iterator[Job]:
     """Jobs that load an entry's files: one for most, many for archives and tables; any thread may do them.
 
     Parameters
     ----------
-    fit : what is kept of a slice, at once, so that no more than a job's own file is held in full.
-    window : as `load_slices` takes it.
+    frame : makes of a slice what the model sees, at once, so that no more than a job's own file is held in full.
+    load : `load_files` with the modality and the window that were asked for.
 
     A job never raises, whatever the file. Members of a zip are loaded while this is iterated, one at a time; a
     parquet file is read 16 rows at a time.
     """
     if entry.rows is not None:
-        yield from _open_rows(entry, fit, window)
+        yield from _open_rows(entry, frame, load)
     elif not may_hold_slices(entry.path) and is_archive(_read_start(entry.path)):
         folder = os.path.dirname(entry.path)
-        for file in load_files(entry.path, window=window):
+        for file in load(entry.path):
             yield partial(
-                LoadedFile, os.path.join(folder, file.name), [fit(one) for one in file.slices], file.error
+                FramedFile, os.path.join(folder, file.name), [frame(one) for one in file.slices], file.error
             )
     else:
-        yield partial(_load, entry.path, entry.path, fit, window)
+        yield partial(_load, entry.path, entry.path, frame, load)
 
 
-def _load(source: Any, name: str, fit: Fit, window: Window | None) -> LoadedFile:
+def _load(source: Any, name: str, frame: Frame, load: Load) -> FramedFile:
     try:
-        files = list(load_files(source, window=window))
+        files = list(load(source))
         if len(files) == 1:
-            return LoadedFile(name, [fit(one) for one in files[0].slices], files[0].error)
+            return FramedFile(name, [frame(one) for one in files[0].slices], files[0].error)
     except Exception as error:  # whatever a decoder does to a thread, the run goes on
         return _refuse(name, f"cannot be read ({type(error).__name__}); export the slice again as an 8-bit PNG.")
     return _refuse(name, "is a folder or an archive where one image was expected; pass it by itself.")

@@ -7,7 +7,7 @@ import tyro
 
 from stroke_hub.cli.common import program
 from stroke_hub.errors import RunError, pluralise
-from stroke_hub.io.windowing import Window
+from stroke_hub.io.windowing import Modality, Window
 from stroke_hub.progress import say
 
 __all__ = ["predict_files"]
@@ -25,6 +25,7 @@ def predict_files(
     list: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     batch_size: int = 16,
     contributions: bool = True,
+    modality: Modality | None = None,
     window: Window | None = None,
     resume: bool = False,
     engine: Literal["threads", "ray"] = "threads",
@@ -43,13 +44,15 @@ def predict_files(
         model: a run folder, or a model on the Hub.
         out: the table, CSV or parquet by its suffix: path, index (page or slice of the file), label,
             stroke_probability, contribution_cnn, contribution_vit, contribution_baseline (log-odds of Stroke,
-            summing to the probability's), unusual (unlike the training slices), error. OUT.json beside it says what
-            was predicted with what.
+            summing to the probability's), unusual (unlike the training slices), error, remarks (on the picture).
+            OUT.json beside it says what was predicted with what.
         revision: commit, tag or branch of a Hub model.
         list: a text file with a path on every line.
         batch_size: slices that go through the model at once, in every thread.
         contributions: the three columns; False leaves them out.
-        window: of CT in Hounsfield units: brain (the default), stroke or subdural.
+        modality: of all files, BT (CT) or MR. Without it a DICOM header may tell, or a model that knows one only.
+        window: of CT in Hounsfield units: brain, stroke or subdural. The model sees the one that it was trained
+            with; where that is another, the column remarks says so.
         resume: go on where an interrupted run stopped, of the same files, unchanged since.
         engine: threads on all cores of this machine, or a Ray cluster: the one that RAY_ADDRESS names, or else
             one on this machine. Its workers must see model and files under the same paths.
@@ -71,7 +74,7 @@ def predict_files(
 
         import_ray()  # before an archive is searched through for nothing
     loaded = load_model(model, revision, backend=backend, precision=precision)
-    settings = PredictSettings(batch_size, contributions, window)
+    settings = PredictSettings(batch_size, contributions, modality, window)
     if engine == "ray":
         same = partial(
             load_model, model, loaded.commit or revision, backend=loaded.backend, precision=loaded.precision

@@ -1,9 +1,10 @@
 """Slices are decoded once: their squares lie in a memory-mapped file, found again by what the image files hold.
 
 The files stand in the folder that `find_cache` names. Each is N squares and then N entries of 64 bytes: the
-SHA-256 of the image file, and the SHA-256 of that and the square. The name is the SHA-256 of all the former, so
-another order, another selection or a changed image is another file; it takes the squares that it shares with its
-neighbours from them. What does not read back as it was written is written again. All may be deleted at any time.
+identity of the square (a SHA-256 of the image file's bytes and its modality), and the SHA-256 of that and the
+square. The name is the SHA-256 of all the former, so another order, another selection or a changed image is another
+file; it takes the squares that it shares with its neighbours from them. What does not read back as it was written
+is written again. All may be deleted at any time.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ from stroke_hub import io as io_room
 from stroke_hub.data.contents import hash_content, load_first
 from stroke_hub.errors import DatasetError
 from stroke_hub.files import atomic_write
-from stroke_hub.io.slices import make_square
+from stroke_hub.io.sight import Sight, frame_slice, get_own_modality
+from stroke_hub.io.windowing import Modality
 from stroke_hub.progress import say, track
 
 __all__ = ["find_cache", "read_squares"]
@@ -41,7 +43,15 @@ MAP_NORESERVE = 0x4000  # Linux; a name in Python's mmap from 3.13
 
 DECODERS = Path(io_room.__file__ or "").parent  # the room whose modules make the pixels of a file
 
-Decode: TypeAlias = Callable[[Path], tuple[bytes, bytes]]
+
+class Wanted(NamedTuple):
+    """A file whose square is wanted, and its modality where somebody named it."""
+
+    file: Path
+    modality: Modality | None
+
+
+Decode: TypeAlias = Callable[[Wanted], tuple[bytes, bytes]]
 
 
 def find_cache() -> Path:
@@ -52,20 +62,17 @@ def find_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "stroke_hub" / "squares"
 
 
-def read_squares(
-    files: Sequence[Path],
-    *,
-    size: int,
-    resize: Literal["pad", "stretch"],
-) -> Tensor:
-    """The first slice of every file as a square, decoded only where that was never done before.
+def read_squares(sight: Sight, files: Sequence[Path], modalities: Sequence[Modality | None]) -> Tensor:
+    """Read the first slice of every file as a model's square; decode only what never was before.
 
-    Files are known by the hash of their bytes, which a process computes once (2 % of the time that decoding takes).
+    Files are known by the hash of their bytes, which a process computes once (2 % of the time that decoding takes),
+    and by the modality that the dataset names.
 
     Parameters
     ----------
+    sight : the model, or what else says how a slice becomes a square.
     files : image files, in the order wanted.
-    size, resize : as in `fit_square`.
+    modalities : of each file; None where nobody says it.
 
     Returns
     -------
@@ -77,20 +84,32 @@ def read_squares(
     ------
     DatasetError : a file cannot be read or decoded; it is named.
     """
-    decode = functools.partial(_decode, size=size, resize=resize)
-    hashes = [bytes.fromhex(hash_content(file)) for file in track(files, "hashing slices")]
+    size, decode = sight.image_size, functools.partial(_decode, sight)
+    wanted = [Wanted(file, modality) for file, modality in zip(files, modalities, strict=True)]
+    hashes = [_identify(one, hash_content(one.file)) for one in track(wanted, "hashing slices")]
     if not files:
         return torch.empty((0, size, size), dtype=torch.uint8)
     try:
-        folder = find_cache() / f"{size}-{resize}-{_identify_decoder()}"
-        return _find_or_write(folder, files, hashes, decode, size)
+        folder = find_cache() / f"{_describe(sight)}-{_identify_decoder()}"
+        return _find_or_write(folder, wanted, hashes, decode, size)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder, or no way to lock
         reason = getattr(error, "strerror", None) or error
         say(f"note: decoded slices stay in memory ({reason}); set STROKE_HUB_CACHE to a folder that takes them.")
     squares = np.empty((len(files), size * size), np.uint8)
-    for row, square in enumerate(_produce(files, hashes, decode, {})):
+    for row, square in enumerate(_produce(wanted, hashes, decode, {})):
         squares[row] = np.frombuffer(square, np.uint8)
     return torch.from_numpy(squares).reshape(-1, size, size)
+
+
+def _describe(sight: Sight) -> str:
+    """Describe whatever of a sight could change a square."""
+    own = get_own_modality(sight) or "any"
+    return f"{sight.image_size}-{sight.resize}-{sight.rendering}-{sight.window}-{sight.framing}-{own}"
+
+
+def _identify(one: Wanted, content: str) -> bytes:
+    """Identify a square by the SHA-256 of its file, 64 hexadecimal digits, and the modality that was named."""
+    return hashlib.sha256(f"{content} {one.modality}".encode()).digest()
 
 
 def _identify_decoder() -> str:
@@ -99,7 +118,7 @@ def _identify_decoder() -> str:
     for source in sorted(DECODERS.glob("*.py")):
         identity.update(source.read_bytes())
     versions = [features.version(name) for name in ("pil", "jpg", "webp", "libtiff")]
-    versions += [metadata.version(name) for name in ("numpy", "pydicom", "nibabel")]
+    versions += [metadata.version(name) for name in ("numpy", "pydicom", "nibabel", "opencv-python-headless")]
     identity.update(repr(versions).encode())
     return identity.hexdigest()[:16]
 
@@ -107,42 +126,39 @@ def _identify_decoder() -> str:
 # --- image files -> squares ---------------------------------------------------------------------------------
 
 
-def _decode(
-    file: Path,
-    *,
-    size: int,
-    resize: Literal["pad", "stretch"],
-) -> tuple[bytes, bytes]:
-    """The SHA-256 of a file and its square, both of the same bytes even if somebody is writing it."""
-    first, found = load_first(file)
-    square = make_square(first, size, resize=resize)
-    return bytes.fromhex(found), square.tobytes()
+def _decode(sight: Sight, one: Wanted) -> tuple[bytes, bytes]:
+    """Decode a file into its identity and its square, both of the same bytes even if somebody is writing it."""
+    first, content = load_first(one.file, modality=one.modality)
+    return _identify(one, content), frame_slice(sight, first).square.tobytes()
 
 
 def _produce(
-    files: Sequence[Path], hashes: Sequence[bytes], decode: Decode, known: dict[bytes, Callable[[], bytes | None]]
+    wanted: Sequence[Wanted],
+    hashes: Sequence[bytes],
+    decode: Decode,
+    known: dict[bytes, Callable[[], bytes | None]],
 ) -> Iterator[bytes]:
-    """The squares in the order of `files`, from `known` or decoded by as many threads as torch may use."""
+    """The squares in the order wanted, from `known` or decoded by as many threads as torch may use."""
 
-    def produce(file: Path, content: bytes) -> bytes:
-        square = known[content]() if content in known else None
+    def produce(one: Wanted, identity: bytes) -> bytes:
+        square = known[identity]() if identity in known else None
         if square is None:
-            found, square = decode(file)
-            if found != content:
-                raise DatasetError(f"{file}: changed while it was read; start again.")
+            found, square = decode(one)
+            if found != identity:
+                raise DatasetError(f"{one.file}: changed while it was read; start again.")
         return square
 
-    windows = range(0, len(files), WINDOW)
+    windows = range(0, len(wanted), WINDOW)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        parts = (pool.map(produce, files[at : at + WINDOW], hashes[at : at + WINDOW]) for at in windows)
-        yield from track((square for part in parts for square in part), "reading slices", total=len(files))
+        parts = (pool.map(produce, wanted[at : at + WINDOW], hashes[at : at + WINDOW]) for at in windows)
+        yield from track((square for part in parts for square in part), "reading slices", total=len(wanted))
 
 
 # --- squares <-> disk ---------------------------------------------------------------------------------------
 
 
 def _find_or_write(
-    folder: Path, files: Sequence[Path], hashes: Sequence[bytes], decode: Decode, size: int
+    folder: Path, wanted: Sequence[Wanted], hashes: Sequence[bytes], decode: Decode, size: int
 ) -> Tensor:
     file = folder / f"{hashlib.sha256(b''.join(hashes)).hexdigest()}.squares"
     squares = _open(file, hashes, size)
@@ -153,11 +169,11 @@ def _find_or_write(
         squares = _open(file, hashes, size)  # another process may have written it meanwhile
         if squares is None:
             _forget(folder)
-            _write(file, hashes, _produce(files, hashes, decode, _find_known(folder, set(hashes), size)))
+            _write(file, hashes, _produce(wanted, hashes, decode, _find_known(folder, set(hashes), size)))
             squares = _open(file, hashes, size)
     if squares is None:
         raise OSError(f"{file} does not read back as it was written")
-    say(f"decoded slices: {len(files)}, {file.stat().st_size / 2**20:.1f} MiB in {folder.parent}")
+    say(f"decoded slices: {len(wanted)}, {file.stat().st_size / 2**20:.1f} MiB in {folder.parent}")
     return squares
 
 

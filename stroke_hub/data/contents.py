@@ -10,6 +10,7 @@ from typing import TypeAlias
 from stroke_hub.errors import DatasetError, UnreadableImage
 from stroke_hub.files import name_bytes
 from stroke_hub.io.slices import Slice, load_slices
+from stroke_hub.io.windowing import Modality
 from stroke_hub.progress import track
 
 __all__ = ["hash_content", "hash_contents", "load_first"]
@@ -20,8 +21,12 @@ Stamp: TypeAlias = tuple[int, ...]
 _HASHES: dict[Path, tuple[Stamp, str]] = {}
 
 
-def load_first(file: Path) -> tuple[Slice, str]:
+def load_first(file: Path, *, modality: Modality | None = None) -> tuple[Slice, str]:
     """Read a file once: its first slice, and the SHA-256 of the same bytes, 64 hexadecimal digits.
+
+    Parameters
+    ----------
+    modality : what the dataset says of the file; where it says nothing, a DICOM header may.
 
     Raises
     ------
@@ -29,7 +34,9 @@ def load_first(file: Path) -> tuple[Slice, str]:
     """
     with _naming(file):
         content = _read(file)
-        return load_slices(name_bytes(content, file.name))[0], hashlib.sha256(content).hexdigest()
+        return load_slices(name_bytes(content, file.name), modality=modality)[0], hashlib.sha256(
+            content
+        ).hexdigest()
 
 
 def hash_content(file: Path) -> str:

@@ -2,8 +2,9 @@
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,13 @@ import pandas as pd
 from stroke_hub.data.layout import (
     CLASSES,
     COLUMNS,
-    MODALITIES,
     NOT_NAMED,
     PATIENT,
     Row,
     check_entry,
     describe_passed_over,
     find_base,
+    find_split,
     name_modality,
     read_index,
     read_label,
@@ -28,6 +29,7 @@ from stroke_hub.data.layout import (
 from stroke_hub.data.records import Records
 from stroke_hub.errors import DatasetError
 from stroke_hub.io.images import IMAGE_SUFFIXES
+from stroke_hub.io.windowing import Modality
 from stroke_hub.progress import track
 
 __all__ = ["has_labels", "has_splits", "read_folder"]
@@ -96,7 +98,7 @@ def read_folder(root: str | Path) -> Records:
     if labelled:
         table = table.astype({"label": np.int64})
     described = _describe(table) if labelled else ()
-    notes = (*_describe_labels(labelled, unlabelled), *described, *index_notes)
+    notes = (*_describe_labels(labelled, unlabelled), *described, *_describe_splits(chosen), *index_notes)
     return Records(root, table, (*notes, *describe_passed_over(table, passed_over)))
 
 
@@ -180,6 +182,15 @@ def _describe_index(rows: dict[str, Row], entries: list[dict[str, str]]) -> Iter
         yield f"index.csv assigns {', '.join(parts)}, but all images count as test here."
 
 
+def _describe_splits(paths: Iterable[str]) -> Iterator[str]:
+    """Say what folders that name splits would have meant elsewhere."""
+    named = (next(filter(None, map(find_split, path.split("/")[-2::-1])), None) for path in paths)
+    splits = Counter(filter(None, named))
+    if set(splits) - {"test"}:
+        parts = [f"{count:,} to {split}" for split, count in sorted(splits.items())]
+        yield f"Folder names assign {', '.join(parts)}, but all images count as test here."
+
+
 def _describe_labels(labelled: dict[str, Row], unlabelled: list[str]) -> Iterator[str]:
     if not labelled:
         yield (
@@ -203,7 +214,7 @@ def _describe(table: pd.DataFrame) -> Iterator[str]:
             f"{unknown:,} of {len(table):,} images have no modality: no folder's name ends in BT or MR, "
             "and no index.csv gives it."
         )
-    for modality in dict.fromkeys(MODALITIES.values()):
+    for modality in get_args(Modality):
         missing = [name for label, name in CLASSES.items() if not counts[modality, label]]
         if len(missing) == len(CLASSES) and unknown < len(table):
             yield f"There are no {modality} images, so nothing can be said about that modality."

@@ -1,6 +1,8 @@
 """How a dataset folder is laid out: names of folders and files, index.csv, and what is passed over."""
 
+import codecs
 import csv
+import io
 import itertools
 import posixpath
 import re
@@ -12,13 +14,12 @@ import pandas as pd
 
 from stroke_hub.errors import DatasetError, printable
 from stroke_hub.io.sources import is_litter, walk_folders
-from stroke_hub.io.windowing import Modality
+from stroke_hub.io.windowing import Modality, find_modality
 
 __all__ = [
     "CELLS",
     "CLASSES",
     "COLUMNS",
-    "MODALITIES",
     "NOT_NAMED",
     "PATIENT",
     "SPLITS",
@@ -26,6 +27,7 @@ __all__ = [
     "check_entry",
     "describe_passed_over",
     "find_base",
+    "find_split",
     "name_modality",
     "read_index",
     "read_label",
@@ -37,8 +39,15 @@ __all__ = [
 Row: TypeAlias = dict[str, object]
 
 COLUMNS = ("path", "label", "modality", "group", "split")
+KNOWN_COLUMNS = (*COLUMNS, "patient", "mask")  # of index.csv
+DELIMITERS = (",", ";", "\t")
 CLASSES = {1: "stroke", 0: "normal"}
-SPLITS = ("train", "test")
+SPLITS = ("train", "test")  # that every dataset to train on has
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 CELLS = [(split, label) for split in SPLITS for label in CLASSES]
 
 STROKE = re.compile(r"stroke", re.IGNORECASE)
@@ -46,7 +55,7 @@ NORMAL = re.compile(r"normal|control", re.IGNORECASE)
 MISLEADING = re.compile(r"abnormal|no[nt]?[\W_]*stroke|stroke[\W_]*free", re.IGNORECASE)
 # A word of its own, or set off by its capitals: "infarct" ends in "ct" and says nothing about the modality.
 MODALITY = re.compile(r"(?i:(?:^|[\W\d_]|stroke|normal|controls?)(bt|ct|mri?))$|[a-z](BT|CT|MRI?)$")
-MODALITIES: dict[str, Modality] = {"bt": "BT", "ct": "BT", "mr": "MR", "mri": "MR"}
+NO_MODALITY = ("", "nan", "none", "null", "na", "n/a", "unknown", "-")  # what tables say of what nobody knows
 NOT_NAMED = "not named as a picture (DICOM and NIfTI are read by predict.py)"
 PATIENT = re.compile(r"(p\d+)_", re.IGNORECASE)
 
@@ -54,27 +63,53 @@ PATIENT = re.compile(r"(p\d+)_", re.IGNORECASE)
 
 
 def find_base(given: Path) -> tuple[Path, dict[str, list[Path]]]:
-    """The folder that holds train and test, and these: `given`, its "deep", or so in its only folder."""
-    bases = [given, *_subfolders(given, "deep")]
+    """Find the folder that holds train and test: `given`, its "deep", or so in its only folder.
+
+    Returns
+    -------
+    The folder, and the folders of each split: "train", "test" and, where there are some, "val".
+
+    Raises
+    ------
+    DatasetError : there is none, or a folder cannot be read.
+    """
+    bases = [given, *_find_deep(given)]
     if len(visible := _subfolders(given)) == 1:
-        bases += [*visible, *_subfolders(visible[0], "deep")]
-    found = [(base, {split: _subfolders(base, split) for split in SPLITS}) for base in bases]
+        bases += [*visible, *_find_deep(visible[0])]
+    found = [(base, _find_splits(base)) for base in bases]
     for base, splits in found:
-        if all(splits.values()):
+        if splits.keys() >= set(SPLITS):
             return base, splits
-    missing = [split for split in SPLITS if not any(splits[split] for _, splits in found)] or SPLITS
+    missing = [split for split in SPLITS if not any(split in splits for _, splits in found)] or SPLITS
     raise DatasetError(
         f"{show_path(given)}: has no {' and no '.join(missing)} folder; pass the one that holds train and test."
     )
 
 
-def _subfolders(folder: Path, name: str | None = None) -> list[Path]:
-    """The visible folders of a folder, sorted, or those with this name in any case."""
+def _find_splits(base: Path) -> dict[str, list[Path]]:
+    """Find the folders below one that name a split, by split."""
+    splits: dict[str, list[Path]] = {}
+    for folder in _subfolders(base):
+        if split := find_split(folder.name):
+            splits.setdefault(split, []).append(folder)
+    return splits
+
+
+def find_split(name: str) -> str | None:
+    """Find the split that a name says in any case: "Validation" is "val"; None of other names."""
+    return SPLIT_NAMES.get(name.strip().lower())
+
+
+def _find_deep(folder: Path) -> list[Path]:
+    return [path for path in _subfolders(folder) if path.name.lower() == "deep"]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """List the visible folders of a folder, sorted."""
     try:
-        paths = [path for path in folder.iterdir() if not is_litter(path.name) and path.is_dir()]
+        return sorted(path for path in folder.iterdir() if not is_litter(path.name) and path.is_dir())
     except OSError as error:
         _refuse(error)
-    return sorted(path for path in paths if name is None or path.name.lower() == name)
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
@@ -94,22 +129,49 @@ def read_label(name: str) -> int | None:
 def name_modality(name: str) -> Modality | None:
     """Read the modality that a folder name ends in, or None."""
     found = MODALITY.search(name)
-    return MODALITIES[(found[1] or found[2]).lower()] if found else None
+    return find_modality(found[1] or found[2]) if found else None
 
 
 def read_index(index: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The names of the columns, and a dictionary per row."""
+    """Read index.csv: the names of the columns, and a dictionary per row.
+
+    Columns stand between commas, or between semicolons or tabs, which spreadsheets of many countries write. Text is
+    UTF-8, or UTF-16 with its byte order mark. Names of columns that are known here are read in any case.
+
+    Raises
+    ------
+    DatasetError : it cannot be read, has no column path, or one twice.
+    """
     try:
-        with open(index, encoding="utf-8-sig", newline="") as file:
-            names, *lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line] or [[]]
-    except (OSError, ValueError, csv.Error) as error:
+        text = _decode(index.read_bytes())
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_find_delimiter(text))
+        names, *lines = [[cell.strip() for cell in line] for line in reader if line] or [[]]
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{show_path(index)}: cannot be read as a table (it is not in UTF-8); save it as CSV in UTF-8."
+        ) from error
+    except (OSError, csv.Error) as error:
         reason = printable(str(error), limit=80)
         raise DatasetError(
             f"{show_path(index)}: cannot be read as a table ({reason}); repair or remove it."
         ) from error
+    names = [name.lower() if name.lower() in KNOWN_COLUMNS else name for name in names]
     if "path" not in names or len(set(names)) < len(names):
         raise DatasetError(f"{show_path(index)}: needs a column path and no column twice; repair or remove it.")
     return names, [dict(itertools.zip_longest(names, line[: len(names)], fillvalue="")) for line in lines]
+
+
+def _decode(content: bytes) -> str:
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig")
+
+
+def _find_delimiter(text: str) -> str:
+    header = text.lstrip("\r\n").partition("\n")[0]
+    for delimiter in DELIMITERS:
+        if "path" in (name.strip(' \r"').lower() for name in header.split(delimiter)):
+            return delimiter
+    return DELIMITERS[0]
 
 
 def check_entry(row: Row, said: dict[str, str]) -> None:
@@ -118,7 +180,7 @@ def check_entry(row: Row, said: dict[str, str]) -> None:
     claims: Row = {
         "label": {"1": 1, "0": 0}.get(label, read_label(label)),
         "modality": read_modality(said),
-        "split": said.get("split", "").lower() or None,
+        "split": ((split := said.get("split", "").lower()) and (find_split(split) or split)) or None,
     }
     if label and claims["label"] is None:
         raise DatasetError(f"{path}: has the label {show_path(label)} in index.csv; use Stroke or Normal.")
@@ -132,8 +194,22 @@ def check_entry(row: Row, said: dict[str, str]) -> None:
 
 
 def read_modality(said: dict[str, str]) -> Modality | None:
-    """Read the modality of an entry of index.csv, or None."""
-    return MODALITIES.get(said.get("modality", "").lower())
+    """Read the modality of an entry of index.csv, as "CT" or "FLAIR"; None where it says none.
+
+    Raises
+    ------
+    DatasetError : it is a word for neither BT nor MR.
+    """
+    name = said.get("modality", "")
+    if name.lower() in NO_MODALITY:
+        return None
+    found = find_modality(name)
+    if found is None:
+        raise DatasetError(
+            f"{show_path(said['path'])}: has the modality {show_path(name)} in index.csv; "
+            "use BT (for CT) or MR, or leave it empty."
+        )
+    return found
 
 
 def describe_passed_over(table: pd.DataFrame, passed_over: dict[str, list[str]]) -> Iterator[str]:

@@ -2,11 +2,11 @@
 
 import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from stroke_hub.data.cache import read_squares
+from stroke_hub.io.windowing import Modality
 from stroke_hub.models.resnet_vit import ResNetViT
 
-__all__ = ["Augmentation", "AugmentedSlices", "augment_batch", "build_loader", "decode_squares"]
+__all__ = ["Augmentation", "AugmentedSlices", "augment_batch", "build_loader", "decode_squares", "list_modalities"]
 
 Augmentation: TypeAlias = Literal["seed", "mild", "none"]
 
@@ -24,15 +25,25 @@ ANGLE = 10.0  # degrees, to either side, as in the seed notebook
 SCALE, SHIFT, GAMMA, MOVED = (0.9, 1.1), 0.05, (0.8, 1.25), 0.8  # mild; the last is a probability
 
 
-def decode_squares(model: ResNetViT, root: Path, paths: Iterable[str]) -> Tensor:
-    """The files `paths` below `root` as the model's squares, uint8 (N, S, S), decoded or found again by `cache`.
+def decode_squares(model: ResNetViT, root: Path, table: pd.DataFrame) -> Tensor:
+    """Decode the slices of a table into the model's squares, uint8 (N, S, S), or find them again by `cache`.
+
+    Parameters
+    ----------
+    table : path (relative to `root`), and modality ("BT", "MR" or missing) where there is such a column.
 
     Raises
     ------
     DatasetError : a file cannot be read; it is named.
     """
-    files = [root / path for path in paths]
-    return read_squares(files, size=model.image_size, resize=model.resize)
+    return read_squares(model, [root / path for path in table["path"]], list_modalities(table))
+
+
+def list_modalities(table: pd.DataFrame) -> list[Modality | None]:
+    """List what a table says of the modality of every slice; None where it says nothing."""
+    if "modality" not in table:
+        return [None] * len(table)
+    return [cast(Modality, one) if isinstance(one, str) else None for one in table["modality"]]
 
 
 class AugmentedSlices(Dataset[Any]):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,8 @@ from stroke_hub.data.layout import (
     CELLS,
     CLASSES,
     COLUMNS,
-    MODALITIES,
     NOT_NAMED,
     PATIENT,
-    SPLITS,
     Row,
     check_entry,
     describe_passed_over,
@@ -33,6 +32,7 @@ from stroke_hub.data.layout import (
 )
 from stroke_hub.errors import DatasetError
 from stroke_hub.io.images import IMAGE_SUFFIXES
+from stroke_hub.io.windowing import Modality
 
 __all__ = ["Records", "hash_records", "hash_slices", "read_records"]
 
@@ -46,8 +46,8 @@ class Records:
     root : the folder that holds train/ and test/; relative paths start from it.
     table : one row per slice, sorted by path, with a RangeIndex. Columns: path (POSIX, relative to `root`),
         label (int64: 1 stroke, 0 normal), modality ("BT", "MR", or None where nothing says), group (slices
-        of one patient share it), split ("train" or "test"), then the further columns of index.csv as text,
-        "" where it says nothing; paths in a column "mask" are relative to `root` too.
+        of one patient share it), split ("train", "test", or "val" of a validation folder), then the further
+        columns of index.csv as text, "" where it says nothing; paths in a column "mask" are relative to `root` too.
     notes : sentences to show to whoever uses the dataset.
     """
 
@@ -65,11 +65,12 @@ def read_records(root: str | Path) -> Records:
 
     Parameters
     ----------
-    root : the folder that holds train/ and test/, or one above it, with ``deep`` or a single folder between.
+    root : the folder that holds train/ and test/, or one above it, with ``deep`` or a single folder between. A
+        val/, valid/ or validation/ beside them is used as validation. Names may have any case.
 
     Notes
     -----
-    Folders decide: below train/ and test/, the nearest folder whose name holds "stroke", or "normal" or
+    Folders decide: below these, the nearest folder whose name holds "stroke", or "normal" or
     "control", gives the label; the nearest whose name ends in BT or CT, or MR or MRI, the modality. An
     ``index.csv`` beside train/ or above it (columns path, and any of patient or group, label, modality and
     split) gives groups, a modality where no folder does, and further columns. Without it the group is the
@@ -84,7 +85,7 @@ def read_records(root: str | Path) -> Records:
         raise DatasetError(f"{show_path(given)}: is not a folder; check the path of the dataset.")
     base, splits = find_base(given)
     passed_over: dict[str, list[str]] = {}
-    files = ((split, path) for split in SPLITS for folder in splits[split] for path in walk_files(folder))
+    files = ((split, path) for split in splits for folder in splits[split] for path in walk_files(folder))
     rows = [row for split, path in files if (row := _read_file(base, split, path, passed_over))]
     if not rows:
         raise DatasetError(f"{show_path(base)}: holds no images; put them into folders like train/Stroke/StrokeBT.")
@@ -198,7 +199,8 @@ def _match(listed: str, ours: dict[str, Row]) -> tuple[str | None, str]:
 
 def _check_classes(base: Path, table: pd.DataFrame) -> None:
     present = set(zip(table["split"], table["label"], strict=True))
-    missing = [f"{CLASSES[label]} in {split}" for split, label in CELLS if (split, label) not in present]
+    wanted = [*CELLS, *[("val", label) for label in CLASSES if "val" in set(table["split"])]]
+    missing = [f"{CLASSES[label]} in {split}" for split, label in wanted if (split, label) not in present]
     if missing:
         raise DatasetError(
             f"{show_path(base)}: has no images of {', nor of '.join(missing)}; each split needs both classes."
@@ -214,16 +216,23 @@ def _describe(table: pd.DataFrame) -> Iterator[str]:
             f"{alone:,} of {len(table):,} images have no patient id: they are split slice by slice, "
             "so slices of one patient may stand on both sides and figures may be optimistic."
         )
-    train, test = (set(table.loc[table["split"] == split, "group"]) for split in SPLITS)
+    train, val, test = (set(table.loc[table["split"] == split, "group"]) for split in ("train", "val", "test"))
     if shared := len(train & test):
         yield f"{shared:,} groups stand in both train and test, so test figures may be optimistic."
+    if val:
+        count = int((table["split"] == "val").sum())
+        yield f"The {count:,} images of the validation folder are used as validation; none is taken from train."
+    if shared := len(val & test):
+        yield f"{shared:,} groups stand in both validation and test, so test figures may be optimistic."
+    if shared := len(val & train):
+        yield f"{shared:,} groups stand in both train and validation, so validation figures may be optimistic."
 
 
 def _describe_modalities(table: pd.DataFrame) -> Iterator[str]:
     if unknown := int(table["modality"].isna().sum()):
         yield f"{unknown:,} of {len(table):,} images have no modality: no folder's name ends in BT or MR."
     counts = Counter(zip(table["modality"], table["split"], table["label"], strict=True))
-    for modality in dict.fromkeys(MODALITIES.values()):
+    for modality in get_args(Modality):
         missing = [f"{CLASSES[label]} in {split}" for split, label in CELLS if not counts[modality, split, label]]
         if len(missing) == len(CELLS):
             yield f"There are no {modality} images, so nothing can be said about that modality."

@@ -24,12 +24,13 @@ def assign_folds(table: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> pd.Da
     """Return a copy of a table with a column "fold" (int64): the fold that a training row is held out in.
 
     Whole groups are held out, each once; labels and modalities stand in proportion as far as groups allow. Rows
-    that are never held out have -1: test, and training groups that also stand in another split. The result
-    depends on the rows and the seed, not on their order; no split changes.
+    that are never held out have -1: test, and training groups that also stand in test. Rows of the split "val"
+    become training rows, for every fold is validation once. The result depends on the rows and the seed, not on
+    their order.
 
     Parameters
     ----------
-    table : as in `Records`, with the splits "train" and "test".
+    table : as in `Records`.
     folds : how many, at least 2.
     seed : chooses among the possible divisions.
 
@@ -42,6 +43,7 @@ def assign_folds(table: pd.DataFrame, *, folds: int = 5, seed: int = 0) -> pd.Da
 
     if folds < 2:
         raise ValueError(f"folds is {folds}; pass 2 or more.")
+    table = table.assign(split=table["split"].replace("val", "train"))
     elsewhere = table.loc[table["split"] != "train", "group"]
     movable = table[(table["split"] == "train") & ~table["group"].isin(elsewhere)].sort_values("path")
     labels, groups = movable["label"].to_numpy(), movable["group"].to_numpy()

@@ -179,7 +179,7 @@ def _choose_squares(
     from stroke_hub.data.loader import decode_squares
 
     table = records.part(split)
-    pixels = decode_squares(model, records.root, table["path"])
+    pixels = decode_squares(model, records.root, table)
     return pixels, table["label"].to_numpy(), f"{split} slices of {name or 'a dataset'}"
 
 
@@ -218,6 +218,10 @@ def _trace(model: ResNetViT, explains: bool, name: str) -> "ModelProto":
         "weights_sha256": hash_weights(model),
         "image_size": model.image_size,
         "resize": model.resize,
+        "rendering": model.rendering,
+        "window": model.window,
+        "framing": model.framing,
+        "modalities": list(model.modalities),
         "temperature": float(model.temperature),
         "threshold": float(model.threshold),
         "distance_limit": limit if np.isfinite(limit) else None,

@@ -107,7 +107,7 @@ def score_baselines(
     training, test = table[split.isin(["train", "val"])], table[split == "test"]
     if test.empty:
         raise DatasetError(f"{root}: has no test slices here to score baselines on; mark some in the column split.")
-    squares = decode_squares(model, root, [*training["path"], *test["path"]])
+    squares = decode_squares(model, root, pd.concat([training, test]))
     known, unseen = squares[: len(training)], squares[len(training) :]
     features = compute_features(model, unseen)
     found = {

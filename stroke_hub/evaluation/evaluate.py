@@ -95,7 +95,7 @@ def evaluate(
     test = table[table["split"] == "test"].reset_index(drop=True)
     if test.empty:
         raise DatasetError(f"{root}: has no slices here to evaluate on.")
-    squares = decode_squares(model, root, test["path"])
+    squares = decode_squares(model, root, test)
     prediction = predict(model, squares, batch_size=batch_size)
     found = _start_report(model, dict(about or {}), own, history)
     found["data"]["measured_sha256"] = hash_slices(test, root)
@@ -206,7 +206,7 @@ def _read_validation(
         return {"operating_points": {name: asdict(point) for name, point in own.operating_points.items()}}
     if val.empty:
         return {"operating_points": choose_operating_points(np.zeros(0, np.int64), np.zeros(0))}
-    prediction = predict(model, decode_squares(model, root, val["path"]), batch_size=batch_size)
+    prediction = predict(model, decode_squares(model, root, val), batch_size=batch_size)
     label = val["label"].to_numpy(np.int64)
     calibration = {"method": None, "temperature": float(model.temperature), "shift": 0.0} | dict(fitted or {})
     counts = {"n": len(val), "n_stroke": int(label.sum()), "groups": int(val["group"].nunique())}

@@ -35,15 +35,18 @@ from scipy import ndimage
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from stroke_hub.data.contents import load_first
+from stroke_hub.data.loader import list_modalities
 from stroke_hub.errors import DatasetError
 from stroke_hub.evaluation.imputation import impute
 from stroke_hub.evaluation.samples import find_mask
 from stroke_hub.files import write_text
 from stroke_hub.inference.explain import explain
-from stroke_hub.inference.predict import read_logits, to_float_pixels, to_pixels
+from stroke_hub.inference.predict import read_logits, to_float_pixels
 from stroke_hub.inference.relevance import compute_rollout
-from stroke_hub.inference.results import Explanation
-from stroke_hub.io.slices import Slice, fit_square, load_slices
+from stroke_hub.inference.results import Explanation, frame_slices
+from stroke_hub.io.sight import FramedSlice, frame_square
+from stroke_hub.io.slices import Slice
 from stroke_hub.models.resnet_vit import ResNetViT, get_evaluable
 from stroke_hub.progress import track
 from stroke_hub.report.formatting import CONTROLS, LOCALISATION, MEASURES
@@ -85,7 +88,7 @@ def judge(
     ----------
     model : in any mode and on any device; it is not changed.
     slices : N slices, or uint8 squares (N, S, S). Stroke is what is explained: give stroke slices.
-    masks : the lesion of each slice, bool in the slice's own shape, or None where it has none.
+    masks : the lesion of each slice (of squares: in the square), bool, or None where it has none.
     groups : N names: intervals resample whole groups (patients). By default every slice is its own.
     steps : equal steps of deletion and insertion, at least 2.
     randomisations, draws : models with permuted parameters, and noisy copies of each slice, to compare with.
@@ -109,8 +112,10 @@ def judge(
         raise ValueError("Give at least one slice, and one mask (or None) and one group for each.")
     if steps < 2 or min(randomisations, draws, batch_size) < 1 or replicates < 100:
         raise ValueError("steps must be at least 2, randomisations, draws and batch_size 1, replicates 100.")
-    pixels = (slices if isinstance(slices, Tensor) else to_pixels(model, slices)).cpu()
-    lesions = np.stack([_fit_mask(model, mask) for mask in masks or [None] * count])
+    whole = slices.cpu().numpy() if isinstance(slices, Tensor) else None
+    framed = [*map(frame_square, whole)] if whole is not None else [*frame_slices(model, slices)]
+    pixels = torch.from_numpy(np.stack([one.square for one in framed]))
+    lesions = np.stack([_fit_mask(*pair) for pair in zip(framed, masks or [None] * count, strict=True)])
     names = np.asarray(groups if groups is not None else range(count))
     model = get_evaluable(model)
     grids = _find_grids(model)
@@ -210,10 +215,11 @@ def _read_cells(maps: Named, grids: Grids) -> Named:
     return found
 
 
-def _fit_mask(model: ResNetViT, mask: Array | None) -> Array:
+def _fit_mask(framed: FramedSlice, mask: Array | None) -> Array:
+    """Fit a lesion (H, W) into the square (S, S) that the model sees of its slice; none is an empty one."""
     if mask is None:
-        return np.zeros((model.image_size, model.image_size), bool)
-    return fit_square(mask.astype(np.uint8) * np.uint8(255), model.image_size, resize=model.resize) > 127
+        return np.zeros(framed.square.shape, bool)
+    return framed.fit(mask.astype(np.uint8) * np.uint8(255)) > 127
 
 
 def _rank(relevance: Array, chance: Array) -> Array:
@@ -430,7 +436,8 @@ def judge_maps(model: ResNetViT, table: pd.DataFrame, root: str | Path, out: str
     strokes = table[table["label"] == 1]
     if strokes.empty:
         raise DatasetError(f"{root}: has no stroke slices here, and maps for Stroke are judged on those.")
-    slices = [load_slices(root / path)[0] for path in strokes["path"]]
+    rows = zip(strokes["path"], list_modalities(strokes), strict=True)
+    slices = [load_first(root / path, modality=modality)[0] for path, modality in rows]
     masks = [find_mask(strokes, root, path) for path in strokes["path"]]
     result = judge(model, slices, masks=masks, groups=strokes["group"].tolist())
     figure = draw_faithfulness(result, measures=MEASURES, controls=CONTROLS, note=note)

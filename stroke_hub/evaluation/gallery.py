@@ -37,7 +37,7 @@ def write_gallery(
 
     Parameters
     ----------
-    table : path (relative to `root`) and label (1 Stroke, 0 Normal).
+    table : path (relative to `root`), label (1 Stroke, 0 Normal), and modality where there is such a column.
     note : words that the page carries, for example what the data stand for.
 
     Returns
@@ -50,7 +50,7 @@ def write_gallery(
     """
     out = Path(out)
     table = table.reset_index(drop=True)
-    squares = decode_squares(model, Path(root), table["path"])
+    squares = decode_squares(model, Path(root), table)
     for folder in ("maps", "pictures"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     rows = []
@@ -67,7 +67,7 @@ def write_gallery(
 
 
 def _write_slice(out: Path, name: str, path: str, truth: str, e: Explanation) -> dict[str, object]:
-    panels = [Image.fromarray(e.pixels).convert("RGB"), *(e.overlay(layer) for layer in LAYERS)]
+    panels = [Image.fromarray(e.picture).convert("RGB"), *(e.overlay(layer) for layer in LAYERS)]
     strip = Image.fromarray(np.hstack([np.asarray(panel) for panel in panels]))
     strip.save(out / "pictures" / f"{name}.png")
     np.savez_compressed(

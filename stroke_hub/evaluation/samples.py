@@ -8,11 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stroke_hub.data.loader import decode_squares
+from stroke_hub.data.contents import load_first
+from stroke_hub.data.loader import list_modalities
 from stroke_hub.errors import DatasetError, UnreadableImage
 from stroke_hub.inference.explain import explain
 from stroke_hub.inference.results import Explanation
-from stroke_hub.io.slices import fit_square, load_slices
+from stroke_hub.io.slices import load_slices
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.report.heatmaps import draw_components, draw_explanations
 from stroke_hub.report.plots import save_figures
@@ -75,8 +76,19 @@ def _explain(
         f"{row.image_type}\ntruth {row.true_class}\nP(Stroke) {row.stroke_probability:.3f}"
         for row in rows.itertuples()
     ]
-    masks = [fit_mask(model, find_mask(table, root, path)) for path in paths]
-    return explain(model, decode_squares(model, root, paths)), titles, masks
+    shown = table.set_index("path", drop=False).loc[paths]
+    slices = [
+        load_first(root / path, modality=modality)[0]
+        for path, modality in zip(paths, list_modalities(shown), strict=True)
+    ]
+    explanations = explain(model, slices)
+    masks = [_match(e, find_mask(table, root, path)) for e, path in zip(explanations, paths, strict=True)]
+    return explanations, titles, masks
+
+
+def _match(e: Explanation, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Bring a mask to the size of the picture that it is drawn on."""
+    return None if mask is None else e.framed.match(mask.astype(np.uint8) * np.uint8(255)) > 127
 
 
 def find_mask(table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] | None:
@@ -90,10 +102,3 @@ def find_mask(table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] |
         return load_slices(root / mask)[0].pixels > 127
     except UnreadableImage as error:
         raise DatasetError(f"{(root / mask).parent}/{error} It is the lesion mask of {path}.") from error
-
-
-def fit_mask(model: ResNetViT, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    """Fit a mask (H, W) into the model's square (S, S)."""
-    if mask is None:
-        return None
-    return fit_square(mask.astype(np.uint8) * np.uint8(255), model.image_size, resize=model.resize) > 127

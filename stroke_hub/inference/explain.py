@@ -3,16 +3,20 @@
 relevance.py has the mathematics; here it becomes maps and numbers for a reader.
 """
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
-from stroke_hub.inference.predict import compute_distance, to_float_pixels, to_pixels
+import numpy as np
+
+from stroke_hub.inference.inputs import Given, One, Taken
+from stroke_hub.inference.predict import check_precision, compute_distance, to_float_pixels
 from stroke_hub.inference.predictor import Predictor, _as_predictor
-from stroke_hub.inference.results import METHODS, Explanation, Method, Target, check_target, make_explanations
-from stroke_hub.io.slices import Slice
+from stroke_hub.inference.results import Explanation, Method, Target, frame_slices, make_explanations
+from stroke_hub.io.sight import FramedSlice
 from stroke_hub.progress import track
 
 if TYPE_CHECKING:  # torch is imported where it is used: an exported model answers without it
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from stroke_hub.inference.onnx_model import ExportedModel
@@ -24,7 +28,7 @@ __all__ = ["explain", "explain_with_torch"]
 @overload
 def explain(
     model: "ResNetViT | ExportedModel | Predictor",
-    slices: Slice,
+    slices: One,
     *,
     target: Target = ...,
     depth: int = ...,
@@ -36,7 +40,7 @@ def explain(
 @overload
 def explain(
     model: "ResNetViT | ExportedModel | Predictor",
-    slices: "Sequence[Slice] | Tensor",
+    slices: "Sequence[One] | Tensor",
     *,
     target: Target = ...,
     depth: int = ...,
@@ -45,9 +49,21 @@ def explain(
 ) -> list[Explanation]: ...
 
 
+@overload
 def explain(
     model: "ResNetViT | ExportedModel | Predictor",
-    slices: "Slice | Sequence[Slice] | Tensor",
+    slices: Given,
+    *,
+    target: Target = ...,
+    depth: int = ...,
+    method: Method = ...,
+    batch_size: int = ...,
+) -> Explanation | list[Explanation]: ...
+
+
+def explain(
+    model: "ResNetViT | ExportedModel | Predictor",
+    slices: Given,
     *,
     target: Target = "Stroke",
     depth: int = 1,
@@ -60,32 +76,33 @@ def explain(
     ----------
     model : a `ResNetViT` in any mode and on any device, an `ExportedModel`, or a `Predictor` of either. It is not
         changed, and threads may share it.
-    slices : a slice, a sequence of them, or uint8 squares (N, S, S).
-    target : the class explained; "predicted" takes each slice's own.
+    slices : as of `predict`.
+    target : the class explained, in any case; "predicted" takes each slice's own.
     depth : transformer blocks that the ViT map looks through; above 1 by autograd, at a higher price.
     method : of the two display maps. "relevance" is the closed form; "attention" takes rollout (Abnar and Zuidema,
         2020) for the ViT map, which knows no class; the names in `results.CAMS` take both from the
         grad-cam package, many times slower. Probability, contributions, evidence and fused map are the same for
-        all.
-    batch_size : how many go through the model at once.
+        all. Case and hyphens do not matter; "grad-cam" is "relevance", whose CNN map is Grad-CAM.
+    batch_size : how many go through the model at once, at least 1.
 
     Returns
     -------
-    An `Explanation`, or a list of them for a sequence.
+    An `Explanation` of one slice, picture, array or file of one slice; a list of them for a list, folder, archive
+    or file of several pages.
 
     Raises
     ------
-    ValueError : for an unknown target or method, or a depth below 1.
-    ModelFormatError : the transformer's attention cannot be read.
+    ValueError : for an unknown target or method, a depth below 1, and as of `predict`.
+    ModelFormatError : the transformer's attention cannot be read, or the model is in half precision.
     RunError : an export is asked for another method or depth than its own, or it predicts only.
-    TypeError : `model` is none of the three.
+    UnreadableImage, TypeError : as of `predict`.
     """
     return _as_predictor(model).explain(slices, target=target, depth=depth, method=method, batch_size=batch_size)
 
 
 def explain_with_torch(
     model: "ResNetViT",
-    slices: "Sequence[Slice] | Tensor",
+    slices: Taken,
     *,
     target: Target,
     depth: int,
@@ -93,24 +110,20 @@ def explain_with_torch(
     batch_size: int,
 ) -> list[Explanation]:
     """Explain several slices with a model in PyTorch: `explain` without the choice of a backend."""
-    from torch import Tensor
-
-    check_target(target)
+    check_precision(model)
     if depth < 1:
         raise ValueError(f"depth is {depth}, but must be at least 1.")
     if depth > len(model.vit.blocks):
         raise ValueError(f"depth is {depth}, but the transformer has {len(model.vit.blocks)} blocks.")
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}, but must be one of {list(METHODS)}.")
-    if not len(slices):
-        return []
-    pixels = slices if isinstance(slices, Tensor) else to_pixels(model, slices)
-    batches = track(pixels.split(batch_size), "explaining")
-    return [e for batch in batches for e in _explain_batch(model, batch, target, depth, method)]
+    framed = list(frame_slices(model, slices))
+    explained = []
+    for start in track(range(0, len(framed), batch_size), "explaining"):
+        explained += _explain_batch(model, framed[start : start + batch_size], target, depth, method)
+    return explained
 
 
 def _explain_batch(
-    model: "ResNetViT", pixels: "Tensor", target: Target, depth: int, method: Method
+    model: "ResNetViT", framed: list[FramedSlice], target: Target, depth: int, method: Method
 ) -> list[Explanation]:
     import torch
 
@@ -119,9 +132,9 @@ def _explain_batch(
 
     device = model.temperature.device
     closed = depth == 1 and has_closed_form(model.vit)
-    sign = None if target == "predicted" else torch.full((len(pixels),), 1.0 if target == "Stroke" else -1.0)
+    sign = None if target == "predicted" else torch.full((len(framed),), 1.0 if target == "Stroke" else -1.0)
     with torch.inference_mode(closed and method == "relevance"):
-        x = to_float_pixels(pixels.clone() if pixels.is_inference() else pixels, device)
+        x = to_float_pixels(torch.from_numpy(np.stack([one.square for one in framed])), device)
         relevance = compute_relevance(model, x, None if sign is None else sign.to(device), depth=depth)
         words = "closed form" if closed else f"autograd, depth {depth}"
         if method == "attention":
@@ -134,7 +147,7 @@ def _explain_batch(
     found = {name: values.cpu().numpy() for name, values in relevance._asdict().items()}
     return make_explanations(
         found | {"distance": compute_distance(model, relevance.features)},
-        pixels.cpu().numpy(),
+        framed,
         temperature=float(model.temperature),
         threshold=float(model.threshold),
         limit=float(model.feature_distance_limit),

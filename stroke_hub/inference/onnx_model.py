@@ -10,23 +10,26 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stroke_hub.errors import ModelFormatError, RunError
 from stroke_hub.files import hash_file
+from stroke_hub.inference.inputs import Taken
 from stroke_hub.inference.results import (
     Explanation,
     Prediction,
     Target,
-    check_target,
+    frame_slices,
     make_explanations,
     make_prediction,
     to_squares,
 )
-from stroke_hub.io.slices import Slice
+from stroke_hub.io.rendering import Rendering
+from stroke_hub.io.sight import Framing
+from stroke_hub.io.windowing import Modality, Window
 from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.models.weights import WEIGHTS_FILE, is_stored_halved
@@ -35,7 +38,6 @@ from stroke_hub.runs.report import REPORT_FILE, find_report
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-    from torch import Tensor
 
 __all__ = [
     "EXPLAINED",
@@ -57,7 +59,7 @@ Precision = Literal["fp32", "int8"]
 FOLDER = "onnx"
 EXPORT_FILE = "export.json"
 FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
-EXPORT_VERSION = 2
+EXPORT_VERSION = 3
 EXPORT_LIMIT = 100_000  # bytes; ours are of some hundred
 AGAIN = "export it again with `stroke-hub export`, or use backend='torch'"
 PREDICTS_ONLY = "This export predicts only, as its model has no closed form; explain with backend='torch'."
@@ -84,6 +86,10 @@ class ExportSettings:
     weights_sha256: str
     image_size: int
     resize: Literal["pad", "stretch"]
+    rendering: Rendering
+    window: Window
+    framing: Framing
+    modalities: list[Modality]
     temperature: float
     threshold: float
     distance_limit: float | None
@@ -97,6 +103,11 @@ class ExportSettings:
             and type(self.image_size) is int
             and 32 <= self.image_size <= 1024
             and self.resize in ("pad", "stretch")
+            and self.rendering in get_args(Rendering)
+            and self.window in get_args(Window)
+            and self.framing in get_args(Framing)
+            and isinstance(self.modalities, list)
+            and all(modality in get_args(Modality) for modality in self.modalities)
             and all(type(number) is float and np.isfinite(number) for number in numbers)
             and self.temperature > 0
             and type(self.distance_limit) in (float, type(None))
@@ -110,7 +121,7 @@ class ExportedModel:
 
     Attributes
     ----------
-    image_size, resize, temperature, threshold : as of `ResNetViT`.
+    image_size, resize, rendering, window, framing, modalities, temperature, threshold : as of `ResNetViT`.
     distance_limit : its `feature_distance_limit`.
     precision : "fp32" or "int8".
     explains : whether the graph has the explanation; otherwise it predicts only.
@@ -137,12 +148,20 @@ class ExportedModel:
         """
         self._session = _start(file, name, threads or count_cores())
         settings = _read_settings(self._session, name, file.name)
-        self.image_size, self.resize = settings.image_size, settings.resize
+        self.image_size, self.resize, self.framing = settings.image_size, settings.resize, settings.framing
+        self.rendering, self.window, self.modalities = (
+            settings.rendering,
+            settings.window,
+            tuple(settings.modalities),
+        )
         self.temperature, self.threshold = settings.temperature, settings.threshold
         self.distance_limit = np.inf if settings.distance_limit is None else settings.distance_limit
         self.explains, self.weights_sha256 = settings.explains, settings.weights_sha256
         self.precision: Precision = precision
         self.commit: str | None = None
+
+    def __repr__(self) -> str:
+        return f"ExportedModel({self.image_size} x {self.image_size}, {self.precision}, explains={self.explains})"
 
     @classmethod
     def from_pretrained(
@@ -196,9 +215,13 @@ class ExportedModel:
         return exported
 
     def predict(
-        self, slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int = 32, contributions: bool = False
+        self,
+        slices: Taken,
+        *,
+        batch_size: int = 32,
+        contributions: bool = False,
     ) -> Prediction:
-        """Predict as `predict.predict` does.
+        """Predict of slices or squares as `predict.predict` does.
 
         Raises
         ------
@@ -206,7 +229,7 @@ class ExportedModel:
         """
         if contributions and not self.explains:
             raise RunError(PREDICTS_ONLY)
-        squares = self._to_squares(slices)
+        squares, remarks = (slices, None) if isinstance(slices, np.ndarray) else to_squares(self, slices)
         if not len(squares):
             return make_prediction(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
         names = (*PREDICTED, "contributions") if contributions else PREDICTED
@@ -220,26 +243,25 @@ class ExportedModel:
             limit=self.distance_limit,
             squares=squares,
             contributions=parts[0] if contributions else None,
+            remarks=remarks,
         )
 
-    def explain(
-        self, slices: "Sequence[Slice] | Tensor", *, target: Target = "Stroke", batch_size: int = 16
-    ) -> list[Explanation]:
-        """Explain several slices as `explain.explain` does, by the closed form.
+    def explain(self, slices: Taken, *, target: Target = "Stroke", batch_size: int = 16) -> list[Explanation]:
+        """Explain slices or squares as `explain.explain` does, by the closed form.
 
         Raises
         ------
         RunError : the export has no explanation.
         """
-        check_target(target)
         if not self.explains:
             raise RunError(PREDICTS_ONLY)
         sign = {"Stroke": 1.0, "Normal": -1.0, "predicted": 0.0}[target]
         explained: list[Explanation] = []
-        for batch in _split(self._to_squares(slices), batch_size, "explaining"):
+        framed = list(frame_slices(self, slices))
+        for part in _split(framed, batch_size, "explaining"):
             explained += make_explanations(
-                self.run(batch, sign, EXPLAINED),
-                batch,
+                self.run(np.stack([one.square for one in part]), sign, EXPLAINED),
+                part,
                 temperature=self.temperature,
                 threshold=self.threshold,
                 limit=self.distance_limit,
@@ -247,13 +269,6 @@ class ExportedModel:
                 method="closed form",
             )
         return explained
-
-    def _to_squares(self, slices: Any) -> NDArray[np.uint8]:
-        if isinstance(slices, Slice):
-            slices = [slices]
-        if not len(slices):
-            return np.zeros((0, self.image_size, self.image_size), np.uint8)
-        return to_squares(self, slices) if isinstance(slices[0], Slice) else np.asarray(slices)
 
     def run(self, squares: NDArray[np.uint8], sign: float, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Run the graph on squares uint8 (N, S, S) for outputs by name; `sign` is that of `compute_relevance`."""
@@ -392,6 +407,6 @@ def _check_origin(weights_sha256: str, name: str, commit: str | None) -> None:
         raise ModelFormatError(f"{name}: {FOLDER}/ is of other weights than its {told}; {AGAIN}.")
 
 
-def _split(squares: NDArray[np.uint8], batch_size: int, words: str) -> Any:
-    starts = range(0, len(squares), batch_size)
-    return (squares[start : start + batch_size] for start in track(starts, words))
+def _split(values: Any, batch_size: int, words: str) -> Any:
+    starts = range(0, len(values), batch_size)
+    return (values[start : start + batch_size] for start in track(starts, words))

@@ -1,4 +1,4 @@
-"""predict(): slices in, calibrated probabilities out. Nothing here reads files."""
+"""predict(): slices in, calibrated probabilities out."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from stroke_hub.errors import ModelFormatError
+from stroke_hub.inference.inputs import Given, Taken
 from stroke_hub.inference.ood import measure_distance
 from stroke_hub.inference.predictor import Predictor, _as_predictor
 from stroke_hub.inference.results import Prediction, make_prediction, to_squares
-from stroke_hub.io.slices import Sight, Slice
+from stroke_hub.io.sight import Sight
+from stroke_hub.io.slices import Slice
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.progress import track
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:  # torch is imported where it is used: an exported model answe
     from stroke_hub.models.resnet_vit import ResNetViT
 
 __all__ = [
+    "check_precision",
     "compute_distance",
     "compute_features",
     "predict",
@@ -35,7 +39,7 @@ def to_pixels(model: Sight, slices: Sequence[Slice]) -> "Tensor":
     """Turn slices into the model's squares, uint8 (N, S, S)."""
     import torch
 
-    return torch.from_numpy(to_squares(model, slices))
+    return torch.from_numpy(to_squares(model, slices)[0])
 
 
 def to_float_pixels(pixels: "Tensor", device: "torch.device | str") -> "Tensor":
@@ -46,7 +50,7 @@ def to_float_pixels(pixels: "Tensor", device: "torch.device | str") -> "Tensor":
 
 def predict(
     model: "ResNetViT | ExportedModel | Predictor",
-    slices: "Slice | Sequence[Slice] | Tensor",
+    slices: Given,
     *,
     batch_size: int = 32,
     contributions: bool = False,
@@ -56,38 +60,41 @@ def predict(
     Parameters
     ----------
     model : a `ResNetViT` on any device, an `ExportedModel`, or a `Predictor` of either.
-    slices : one slice, several, or uint8 squares (N, S, S) as `to_pixels` gives them.
-    batch_size : how many go through the model at once.
+    slices : what holds them: a `Slice`, a path, a folder or zip archive (all its slices, in order), the bytes of
+        a file, a PIL picture, an array (H, W) or (H, W, 3), or a list or generator of these. Each slice is
+        rendered and framed as the model was trained, whatever its `pixels` show. An array or tensor uint8
+        (N, S, S) is taken for squares, as `to_pixels` gives them, and is not framed again.
+    batch_size : how many go through the model at once, at least 1.
     contributions : tell what each branch contributed, too: of a standard transformer for the same price, of others
         for that of a backward pass. Logits may differ by rounding from those without.
 
     Raises
     ------
     RunError : an export has no contributions.
-    TypeError : `model` is none of the three, or `slices` holds something else.
+    ModelFormatError : the model is in half precision.
+    UnreadableImage : a file cannot be read; it is named.
+    TypeError : `model` is none of the three, or `slices` holds something else, as floats for squares.
+    ValueError : an array has another shape, or `batch_size` is below 1.
     """
     return _as_predictor(model).predict(slices, batch_size=batch_size, contributions=contributions)
 
 
-def predict_with_torch(
-    model: "ResNetViT", slices: "Slice | Sequence[Slice] | Tensor", *, batch_size: int, contributions: bool
-) -> Prediction:
+def predict_with_torch(model: "ResNetViT", slices: Taken, *, batch_size: int, contributions: bool) -> Prediction:
     """Predict with a model in PyTorch: `predict` without the choice of a backend."""
     import torch
 
     from stroke_hub.inference.relevance import compute_relevance
     from stroke_hub.models.resnet_vit import get_evaluable
 
-    if isinstance(slices, Slice):
-        slices = [slices]
-    if not len(slices):
+    check_precision(model)
+    squares, remarks = (slices, None) if isinstance(slices, np.ndarray) else to_squares(model, slices)
+    if not len(squares):
         return make_prediction(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
-    pixels = slices if isinstance(slices, torch.Tensor) else to_pixels(model, slices)
     device = model.temperature.device
     evaluable = get_evaluable(model)
     logits, distance, parts = [], [], []
     with torch.inference_mode():
-        for batch in track(pixels.split(batch_size), "predicting"):
+        for batch in track(torch.from_numpy(squares).split(batch_size), "predicting"):
             x = to_float_pixels(batch, device)
             if contributions:
                 # CPUs convolve this layout faster: 1.4 times the tiny preset's slices a second, 1.15 the compact's
@@ -106,9 +113,24 @@ def predict_with_torch(
         threshold=float(model.threshold),
         distance=np.concatenate(distance),
         limit=float(model.feature_distance_limit),
-        squares=pixels.cpu().numpy(),
+        squares=squares,
         contributions=torch.cat(parts).numpy() if contributions else None,
+        remarks=remarks,
     )
+
+
+def check_precision(model: "ResNetViT") -> None:
+    """Refuse a model in half precision, whose threshold, temperature and evidence are rounded.
+
+    Raises
+    ------
+    ModelFormatError : some of its numbers are float16 or bfloat16.
+    """
+    import torch
+
+    if halved := {value.dtype for value in model.state_dict().values()} & {torch.float16, torch.bfloat16}:
+        name = str(halved.pop()).removeprefix("torch.")
+        raise ModelFormatError(f"The model is in {name}, but answers in float32 only; call model.float() first.")
 
 
 def compute_features(model: "ResNetViT", squares: "Tensor", *, name: str = "") -> "Tensor":

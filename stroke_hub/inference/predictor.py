@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stroke_hub.errors import HubError, ModelFormatError, RunError
+from stroke_hub.inference.inputs import Given, One, Taken, find_squares, is_one, to_slices
 from stroke_hub.inference.onnx_model import ExportedModel, Precision, read_export
-from stroke_hub.inference.results import Explanation, Method, Prediction, Target
-from stroke_hub.io.slices import Slice
+from stroke_hub.inference.results import Explanation, Method, Prediction, Target, find_method, find_target
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from stroke_hub.models.resnet_vit import ResNetViT
-
-    Slices = Sequence[Slice] | Tensor
 
 __all__ = ["Backend", "Predictor"]
 
@@ -33,8 +31,7 @@ class Predictor:
     model : the `ResNetViT` or `ExportedModel` behind it.
     backend : "torch" or "onnx".
     precision : "fp32" or "int8".
-    image_size : side of the square that the model sees, in pixels.
-    resize : how a slice becomes that square.
+    image_size, resize, rendering, window, framing, modalities : what the model sees of a slice, as of `Sight`.
     threshold : probability from which a slice is called Stroke.
     distance_limit : distance from the training slices beyond which a slice is unusual; infinite where unknown.
     commit : of the Hub repository that it was loaded from, otherwise None.
@@ -61,11 +58,15 @@ class Predictor:
                 f"The model is loaded for {self.backend} in {self.precision}, not for {backend} in {precision}; "
                 "load one with Predictor.from_pretrained."
             )
-        self.image_size, self.resize = model.image_size, model.resize
+        self.image_size, self.resize, self.framing = model.image_size, model.resize, model.framing
+        self.rendering, self.window, self.modalities = model.rendering, model.window, model.modalities
         self.threshold = float(model.threshold)
         limit = model.distance_limit if isinstance(model, ExportedModel) else model.feature_distance_limit
         self.distance_limit = float(limit)
         self.commit = model.commit
+
+    def __repr__(self) -> str:
+        return f"Predictor({self.model!r}, backend={self.backend!r}, precision={self.precision!r})"
 
     @classmethod
     def from_pretrained(
@@ -91,19 +92,25 @@ class Predictor:
             where it finds a CUDA device, otherwise onnx where onnxruntime and the files are there.
         precision : "int8" is of the ONNX backend: a third of the bytes, about half the time, and rounded.
         threads : of the ONNX backend, by default as many as cores are available; torch has its own setting.
-        device : of the torch backend, by default the CUDA device where there is one.
+        device : of the torch backend, by default the CUDA device where there is one; another than "cpu" asks for
+            that backend.
         token, cache_dir, local_files_only : as in `huggingface_hub.hf_hub_download`.
 
         Raises
         ------
         ModelFormatError : the files do not describe one of our models exactly, or the export is of other weights.
         HubError : the repository cannot be reached or read.
-        RunError : backend and precision do not go together, or onnxruntime is not installed.
+        RunError : backend, precision and device do not go together, or onnxruntime is not installed.
+        ValueError : there is no such backend, precision or device.
         """
         if backend not in ("auto", "torch", "onnx") or precision not in ("fp32", "int8"):
             raise ValueError(f"there is no backend {backend!r} with precision {precision!r}.")
         if backend == "torch" and precision != "fp32":
             raise RunError("The backend torch computes in fp32 only; int8 is of the backend onnx.")
+        if device not in (None, "cpu"):
+            if backend == "onnx" or precision == "int8":
+                raise RunError("The backend onnx computes on the CPU only; leave device out, or use torch.")
+            backend = "torch"
         options: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         if backend == "onnx" or (backend == "auto" and _prefers_export(name, revision, precision, options)):
             exported = ExportedModel.from_pretrained(
@@ -112,16 +119,19 @@ class Predictor:
             return cls(exported, precision=precision)
         from stroke_hub.models.resnet_vit import ResNetViT
 
-        device = device or ("cuda" if _has_cuda() else "cpu")
+        if device is None:
+            device = "cuda" if _has_cuda() else "cpu"
         return cls(ResNetViT.from_pretrained(name, revision=revision, device=device, **options))
 
-    def predict(self, slices: "Slice | Slices", *, batch_size: int = 32, contributions: bool = False) -> Prediction:
+    def predict(self, slices: Given, *, batch_size: int = 32, contributions: bool = False) -> Prediction:
         """Predict as `predict.predict` does."""
+        _check_batch_size(batch_size)
+        taken = self._take(slices)
         if isinstance(self.model, ExportedModel):
-            return self.model.predict(slices, batch_size=batch_size, contributions=contributions)
+            return self.model.predict(taken, batch_size=batch_size, contributions=contributions)
         from stroke_hub.inference.predict import predict_with_torch
 
-        return predict_with_torch(self.model, slices, batch_size=batch_size, contributions=contributions)
+        return predict_with_torch(self.model, taken, batch_size=batch_size, contributions=contributions)
 
     def hash_weights(self) -> str:
         """Give the SHA-256 of the weights: that of model.safetensors as it was trained, whatever computes."""
@@ -134,7 +144,7 @@ class Predictor:
     @overload
     def explain(
         self,
-        slices: Slice,
+        slices: One,
         *,
         target: Target = ...,
         depth: int = ...,
@@ -144,16 +154,26 @@ class Predictor:
     @overload
     def explain(
         self,
-        slices: "Slices",
+        slices: "Sequence[One] | Tensor",
         *,
         target: Target = ...,
         depth: int = ...,
         method: Method = ...,
         batch_size: int = ...,
     ) -> list[Explanation]: ...
+    @overload
     def explain(
         self,
-        slices: "Slice | Slices",
+        slices: Given,
+        *,
+        target: Target = ...,
+        depth: int = ...,
+        method: Method = ...,
+        batch_size: int = ...,
+    ) -> Explanation | list[Explanation]: ...
+    def explain(
+        self,
+        slices: Given,
         *,
         target: Target = "Stroke",
         depth: int = 1,
@@ -166,21 +186,32 @@ class Predictor:
         ------
         RunError : the ONNX backend is asked for another method or depth, or its export predicts only.
         """
-        many = [slices] if isinstance(slices, Slice) else slices
+        _check_batch_size(batch_size)
+        target, method = find_target(target), find_method(method)
+        taken = self._take(slices)
         if isinstance(self.model, ExportedModel):
             if depth != 1 or method != "relevance":
                 raise RunError(
                     "The ONNX backend explains with depth=1 and method='relevance' only; "
                     "load the model with backend='torch' for others."
                 )
-            explained = self.model.explain(many, target=target, batch_size=batch_size)
+            explained = self.model.explain(taken, target=target, batch_size=batch_size)
         else:
             from stroke_hub.inference.explain import explain_with_torch
 
             explained = explain_with_torch(
-                self.model, many, target=target, depth=depth, method=method, batch_size=batch_size
+                self.model, taken, target=target, depth=depth, method=method, batch_size=batch_size
             )
-        return explained[0] if isinstance(slices, Slice) else explained
+        return explained[0] if len(explained) == 1 and is_one(slices) else explained
+
+    def _take(self, given: Given) -> Taken:
+        squares = find_squares(given, self.image_size)
+        return to_slices(given) if squares is None else squares
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, but must be at least 1.")
 
 
 def _as_predictor(model: "ResNetViT | ExportedModel | Predictor") -> Predictor:
@@ -196,9 +227,12 @@ def _as_predictor(model: "ResNetViT | ExportedModel | Predictor") -> Predictor:
         from stroke_hub.models.resnet_vit import ResNetViT
 
         if not isinstance(model, ResNetViT):
+            advice = "load one with Predictor.from_pretrained"
+            if isinstance(getattr(model, "module", None), ResNetViT):  # torch's DataParallel and the like
+                advice = "pass its module"
             raise TypeError(
-                f"model is a {type(model).__name__}, but must be a ResNetViT, an ExportedModel or a Predictor; "
-                "load one with Predictor.from_pretrained."
+                f"model is a {type(model).__name__}, but must be a ResNetViT, an ExportedModel or a Predictor, and "
+                f"comes before the slices; {advice}."
             )
     return Predictor(model, precision=model.precision if isinstance(model, ExportedModel) else "fp32")
 

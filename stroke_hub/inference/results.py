@@ -1,19 +1,29 @@
 """Predictions and explanations, and how they are made of the arrays that a backend gives: numpy alone, no torch."""
 
-from collections.abc import Mapping, Sequence
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stroke_hub.errors import pluralise
+from stroke_hub.inference.inputs import Taken
 from stroke_hub.inference.ood import describe_unusual, find_unusual
-from stroke_hub.io.slices import Sight, Slice, make_square
+from stroke_hub.io.framing import Box
+from stroke_hub.io.sight import FramedSlice, Sight, frame_slice, frame_square
+from stroke_hub.io.slices import Slice
 from stroke_hub.models.presets import CLASSES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "CAMS",
+    "CONTRIBUTIONS",
     "METHODS",
     "TARGETS",
     "Cam",
@@ -22,7 +32,9 @@ __all__ = [
     "Method",
     "Prediction",
     "Target",
-    "check_target",
+    "find_method",
+    "find_target",
+    "frame_slices",
     "make_explanations",
     "make_prediction",
     "to_squares",
@@ -35,10 +47,12 @@ Method = Literal["relevance", "attention", Cam]
 TARGETS: tuple[Target, ...] = get_args(Target)
 CAMS: tuple[Cam, ...] = get_args(Cam)
 METHODS: tuple[Method, ...] = get_args(Method)
+CONTRIBUTIONS = ("cnn", "vit", "baseline")
+SHOWN_ROWS = 20  # of a table in a notebook
 FloatMap = NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """Hold what the model says of N slices.
 
@@ -48,6 +62,7 @@ class Prediction:
     distance : (N,) float64, >= 0, from the training slices (`ood.measure_distance`); NaN where not measured.
     unusual : (N,) bool, whether that is beyond the model's limit, or the slice blank.
         Always False of a model without a limit.
+    remarks : N tuples, what the reader of each answer must know of the picture, one plain sentence each.
     contributions : (N, 3) float32, log-odds of Stroke that CNN, ViT and baseline contribute, as in `Explanation`;
         None where they were not asked for.
     """
@@ -57,10 +72,36 @@ class Prediction:
     logits: NDArray[np.float32]
     distance: NDArray[np.float64]
     unusual: NDArray[np.bool_]
+    remarks: list[tuple[str, ...]]
     contributions: NDArray[np.float32] | None = None
 
+    def __repr__(self) -> str:
+        counts = [f"{self.label.count(name)} {name}" for name in reversed(CLASSES)]
+        words = [pluralise(len(self.label), "slice"), *counts, f"{int(self.unusual.sum())} unusual"]
+        return f"Prediction({', '.join(words)})"
 
-@dataclass(frozen=True, eq=False)
+    def _repr_html_(self) -> str:
+        table: str = self.to_frame().to_html(max_rows=SHOWN_ROWS, float_format="{:.3f}".format, border=0)
+        return table
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Make a table with a row for each slice.
+
+        Returns
+        -------
+        Columns label, stroke_probability, contribution_cnn, contribution_vit, contribution_baseline (where they
+        were asked for), unusual, distance and remarks (one text), named as in the table of ``stroke-hub predict``.
+        """
+        import pandas as pd
+
+        columns: dict[str, Any] = {"label": self.label, "stroke_probability": self.probability}
+        if self.contributions is not None:
+            columns |= {f"contribution_{name}": self.contributions[:, i] for i, name in enumerate(CONTRIBUTIONS)}
+        columns |= {"unusual": self.unusual, "distance": self.distance}
+        return pd.DataFrame(columns | {"remarks": [" ".join(remarks) for remarks in self.remarks]})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """Hold why the model says what it says of one slice; S is the model's image size.
 
@@ -76,7 +117,9 @@ class Explanation:
     contributions : log-odds of "cnn", "vit" and "baseline" (the training-mean features), summing to log_odds.
     norms : Euclidean norms of the branches' features: a diagnostic, not a contribution.
     method : how the maps were computed.
+    framed : what the model saw of the slice, and where in the slice that lies.
     pixels : uint8 (S, S), the square that the model saw.
+    picture : uint8 (H, W), the whole slice in the model's rendering. box : the part of it that is in the square.
     distance : from the training slices, as in `Prediction`, and distance_limit : the model's limit (or infinity).
     unusual : whether the slice is beyond that, or blank.
     """
@@ -93,38 +136,69 @@ class Explanation:
     contributions: dict[str, float]
     norms: dict[str, float]
     method: str
-    pixels: NDArray[np.uint8]
+    framed: FramedSlice
     distance: float
     distance_limit: float
     unusual: bool
 
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{name} {share:+.2f}" for name, share in self.contributions.items())
+        words = f"{self.target} {self.probability:.3f}, {shares}, label={self.label!r}"
+        return f"Explanation({words}, remarks={len(self.remarks)})"
+
+    def _repr_png_(self) -> bytes:
+        """Draw the overlays side by side as a PNG: CNN, ViT, fused."""
+        overlays = [self.overlay(layer) for layer in get_args(Layer)]
+        width, height = overlays[0].size
+        row = Image.new("RGB", (width * len(overlays), height))
+        for place, one in enumerate(overlays):
+            row.paste(one, (place * width, 0))
+        stream = io.BytesIO()
+        row.save(stream, "PNG")
+        return stream.getvalue()
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The square that the model saw, uint8 (S, S)."""
+        return self.framed.square
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """The whole slice in the model's rendering, uint8 (H, W)."""
+        return self.framed.picture
+
+    @property
+    def box(self) -> Box:
+        """The part of the picture that the model saw."""
+        return self.framed.box
+
     def get_map(self, layer: Layer) -> FloatMap:
         """Get the float32 (S, S) map that `layer` names: "cnn", "vit" (>= 0) or "fused" (signed)."""
         maps = {"cnn": self.cnn_map, "vit": self.vit_map, "fused": self.fused_map}
-        if layer not in maps:
+        if str(layer).lower() not in maps:
             raise ValueError(f"layer is {layer!r}, but must be one of {list(maps)}.")
-        return maps[layer]
+        return maps[layer.lower()]
 
     @property
     def remarks(self) -> list[str]:
-        """List what a reader must not miss: a slice unlike the training slices, maps without positive evidence."""
+        """List what a reader must not miss: of the picture, then a slice unlike the training slices, empty maps."""
         warning = [describe_unusual(self.distance, self.distance_limit)] if self.unusual else []
         names: dict[Layer, str] = {
             "cnn": "Grad-CAM of the CNN",
             "vit": "relevance of the ViT",
             "fused": "fused map",
         }
-        return warning + [
+        return [*self.framed.remarks, *warning] + [
             f"{name}: no positive evidence for {self.target}"
             for layer, name in names.items()
             if not (self.get_map(layer) > 0).any()
         ]
 
     def overlay(self, layer: Layer = "cnn", *, opacity: float = 0.5, colormap: str | None = None) -> Image.Image:
-        """Draw one map over the slice, an RGB picture (S, S).
+        """Draw one map over the slice, an RGB picture (H, W) in the slice's own proportions.
 
         Colour and opacity grow with strength, each map scaled by its own largest absolute value; a map without
-        evidence leaves the slice as it is.
+        evidence leaves the slice as it is. Outside the box that the model saw nothing is drawn.
 
         Parameters
         ----------
@@ -135,43 +209,68 @@ class Explanation:
         """
         import matplotlib
 
-        values = self.get_map(layer)
+        values = self.framed.lift(self.get_map(layer))
         strength = np.abs(values).max()
-        grey = np.repeat(self.pixels[..., None], 3, axis=2).astype(np.float32)
+        grey = np.repeat(self.picture[..., None], 3, axis=2).astype(np.float32)
         if strength > 0:
             scaled = values / strength
             # a diverging map is near white around zero: beginning half way out leaves no veil where nothing is
             signed = 0.5 + np.sign(scaled) * (0.25 + 0.25 * np.abs(scaled))
-            position = signed if layer == "fused" else scaled
-            cmap = matplotlib.colormaps[colormap or ("RdBu_r" if layer == "fused" else "inferno")]
+            is_signed = layer.lower() == "fused"
+            position = signed if is_signed else scaled
+            cmap = matplotlib.colormaps[colormap or ("RdBu_r" if is_signed else "inferno")]
             colour = cmap(position)[..., :3].astype(np.float32) * 255
             cover = opacity * np.abs(scaled)[..., None] ** 0.7  # below 1, so that weaker regions stay visible
             grey = grey * (1 - cover) + colour * cover
         return Image.fromarray(grey.round().astype(np.uint8))
 
 
-def to_squares(model: Sight, slices: Sequence[Slice]) -> NDArray[np.uint8]:
-    """Turn slices into the model's squares, uint8 (N, S, S).
-
-    Raises
-    ------
-    TypeError : something else was given.
-    """
-    if strange := [type(one).__name__ for one in slices if not isinstance(one, Slice)]:
-        raise TypeError(f"slices are expected, not {strange[0]}; load_slices(...) makes them of files and images.")
-    squares = [make_square(one, model.image_size, resize=model.resize) for one in slices]
-    return np.stack(squares)
+def frame_slices(model: Sight, slices: Taken) -> Iterator[FramedSlice]:
+    """Frame slices as the model sees them; squares, and slices that are framed already, stay as they are."""
+    if isinstance(slices, np.ndarray):
+        yield from map(frame_square, slices)
+        return
+    for one in slices:
+        yield frame_slice(model, one) if isinstance(one, Slice) else one
 
 
-def check_target(target: str) -> None:
-    """Refuse a target that is no class to explain.
+def to_squares(
+    model: Sight, slices: Iterable[Slice | FramedSlice]
+) -> tuple[NDArray[np.uint8], list[tuple[str, ...]]]:
+    """Turn N slices into the model's squares, uint8 (N, S, S), and their remarks; N may be 0."""
+    seen = [(one.square, one.remarks) for one in frame_slices(model, slices)]  # pictures are let go at once
+    if not seen:
+        return np.zeros((0, model.image_size, model.image_size), np.uint8), []
+    return np.stack([square for square, _ in seen]), [remarks for _, remarks in seen]
+
+
+def find_target(name: str) -> Target:
+    """Find the target of a name in any case.
 
     Raises
     ------
     ValueError : it is neither "Stroke" nor "Normal" nor "predicted".
     """
-    if target not in TARGETS:
-        raise ValueError(f"target is {target!r}, but must be 'Stroke', 'Normal' or 'predicted'.")
+    if found := [target for target in TARGETS if target.lower() == str(name).lower()]:
+        return found[0]
+    raise ValueError(f"target is {name!r}, but must be 'Stroke', 'Normal' or 'predicted'.")
+
+
+def find_method(name: str) -> Method:
+    """Find the method of a name in any case, with or without hyphens, spaces and underscores.
+
+    "Grad-CAM" is "relevance", whose map of the CNN is Grad-CAM.
+
+    Raises
+    ------
+    ValueError : there is no such method.
+    """
+    plain = re.sub(r"[\s_-]", "", str(name).lower())
+    if plain == "gradcam":
+        return "relevance"
+    if found := [method for method in METHODS if method == plain]:
+        return found[0]
+    raise ValueError(f"method is {name!r}, but must be one of {list(METHODS)}.")
 
 
 def make_prediction(
@@ -183,6 +282,7 @@ def make_prediction(
     limit: float = np.inf,
     squares: NDArray[np.uint8] | None = None,
     contributions: NDArray[np.float32] | None = None,
+    remarks: Sequence[tuple[str, ...]] | None = None,
 ) -> Prediction:
     """Turn logits (N, 2) into calibrated probabilities and labels, and tell which slices are unusual.
 
@@ -193,6 +293,7 @@ def make_prediction(
     limit : the model's, for `distance`.
     squares : uint8 (N, S, S), what the model saw; goes with `distance`.
     contributions : (N, 3), passed on.
+    remarks : of each slice; none where only squares are known.
     """
     values = logits.astype(np.float64)
     probability = 1 / (1 + np.exp((values[:, 0] - values[:, 1]) / temperature))
@@ -201,12 +302,13 @@ def make_prediction(
     if distance is not None and squares is not None:
         measured = distance.astype(np.float64)
         unusual = find_unusual(measured, limit, squares)
-    return Prediction(probability, label, logits, measured, unusual, contributions)
+    told: list[tuple[str, ...]] = [()] * len(logits) if remarks is None else list(remarks)
+    return Prediction(probability, label, logits, measured, unusual, told, contributions)
 
 
 def make_explanations(
     found: Mapping[str, NDArray[Any]],
-    squares: NDArray[np.uint8],
+    framed: Sequence[FramedSlice],
     *,
     temperature: float,
     threshold: float,
@@ -220,11 +322,12 @@ def make_explanations(
     ----------
     found : arrays by the names of its fields, and `distance` (N,), from the training slices. `cnn_map` and
         `vit_map` may be other grids, or maps of full size.
-    squares : uint8 (N, S, S), what the model saw.
+    framed : what the model saw of N slices.
     temperature, threshold, limit : the model's own, the last for the distance.
     target : the class that `found` is of.
     method : how the maps were computed.
     """
+    squares = np.stack([one.square for one in framed])
     size = squares.shape[-1]
     cnn_maps, vit_maps = upsample(found["cnn_map"], size), upsample(np.maximum(found["vit_map"], 0), size)
     cnn_evidence, vit_evidence = spread_sums(found["cnn_evidence"], size), spread_sums(found["vit_evidence"], size)
@@ -252,10 +355,10 @@ def make_explanations(
             cnn_evidence=cnn_evidence[i],
             vit_evidence=vit_evidence[i],
             fused_map=fused[i],
-            contributions=dict(zip(("cnn", "vit", "baseline"), contributions[i], strict=True)),
+            contributions=dict(zip(CONTRIBUTIONS, contributions[i], strict=True)),
             norms=dict(zip(("cnn", "vit"), norms[i], strict=True)),
             method=method,
-            pixels=squares[i],
+            framed=framed[i],
             distance=float(prediction.distance[i]),
             distance_limit=limit,
             unusual=bool(prediction.unusual[i]),

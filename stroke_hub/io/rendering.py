@@ -32,6 +32,7 @@ from stroke_hub.io.windowing import PERCENTILES, WINDOWS, Grey, Modality, Window
 
 __all__ = [
     "CT_SMALLEST",
+    "NO_WINDOW",
     "SHIFTED",
     "Hounsfield",
     "Measured",
@@ -72,6 +73,7 @@ CT_UNITS = (
 )
 MR_WINDOW = "The window was not applied: windows are for CT, and this slice is read as MR."
 NO_HU_WINDOW = "The window was not applied: the values are not Hounsfield units."
+NO_WINDOW = frozenset({CT_PICTURE, CT_UNITS, MR_WINDOW, NO_HU_WINDOW})  # of a slice that shows no window
 UNKNOWN_PICTURE = 'Nothing says whether this is CT or MR, so it is shown as it is; pass modality="BT" or "MR".'
 UNKNOWN_VALUES = 'Nothing says whether this is CT or MR; it is scaled as MR is. Pass modality="BT" or "MR".'
 
@@ -232,6 +234,7 @@ def render(
     *,
     modality: Modality | None = None,
     window: Window | None = None,
+    default: Window = "brain",
     rendering: Rendering = "canonical",
 ) -> tuple[Grey, tuple[str, ...]]:
     """Show measured values as 8-bit grey.
@@ -239,7 +242,7 @@ def render(
     Parameters
     ----------
     modality : of the slice; None where nobody says.
-    window : for CT in HU; None is "brain".
+    window : that was asked for, of CT in HU. default : the window where none was.
 
     Returns
     -------
@@ -249,13 +252,13 @@ def render(
     if rendering == "legacy":
         if measured.own is not None:
             return measured.own.copy(), ()
-        return apply_window(to_hounsfield(measured.values, how or Hounsfield()), *WINDOWS[window or "brain"]), ()
+        return apply_window(to_hounsfield(measured.values, how or Hounsfield()), *WINDOWS[window or default]), ()
     if modality == "MR":
         return _scale_head(measured.values), (MR_WINDOW,) if window else ()
     evidence = how.evidence if how else None
     is_hu = evidence == "plain" or (evidence == "likely" and window) or (evidence and modality == "BT")
     if how is not None and is_hu:
-        centre, width = WINDOWS[window or "brain"]
+        centre, width = WINDOWS[window or default]
         grey = stretch(to_hounsfield(measured.values, how), centre - width / 2, centre + width / 2)
         return grey, (SHIFTED,) if how.offset else ()
     if modality == "BT":

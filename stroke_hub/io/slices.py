@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, TypeAlias, get_args
+from typing import Any, BinaryIO, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,21 +18,22 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from stroke_hub.errors import UnreadableImage, printable
 from stroke_hub.io.dicom import decode_dicom, is_dicom
+from stroke_hub.io.framing import Box
 from stroke_hub.io.geometry import Plane
 from stroke_hub.io.images import decode_array, decode_image, decode_tiff, find_decoder
 from stroke_hub.io.limits import MAX_PIXELS
 from stroke_hub.io.nifti import HEADER_SIZE, decode_volume, is_volume
 from stroke_hub.io.quiet import silence
 from stroke_hub.io.rendering import Measured, Rendering, render
-from stroke_hub.io.windowing import Grey, Modality, Window
+from stroke_hub.io.windowing import Grey, Modality, Window, find_modality
 
 __all__ = [
-    "Sight",
     "Slice",
+    "fill_square",
+    "find_place",
     "fit_square",
     "is_image",
     "load_slices",
-    "make_square",
     "name_source",
     "read_whole",
     "render_slice",
@@ -81,17 +82,10 @@ class Slice:
         return self.measured.spacing if self.measured else None
 
 
-class Sight(Protocol):
-    """What a model wants a slice to look like; models and their exports have these attributes."""
-
-    image_size: int
-    resize: Literal["pad", "stretch"]
-
-
 def load_slices(
     source: Source,
     *,
-    modality: Modality | None = None,
+    modality: Modality | Literal["CT"] | None = None,
     window: Window | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> list[Slice]:
@@ -105,7 +99,8 @@ def load_slices(
         (its current frame) or an array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), boolean or real.
         PNG, JPEG, TIFF, WebP, BMP, DICOM and NIfTI (.nii, .nii.gz) files are read; their content decides,
         not their suffix. Of an animation the first frame is taken.
-    modality : passed on to every slice; where it is None, a DICOM header may tell.
+    modality : "BT" or "MR", or another name of these as "CT", in any case; where it is None, a DICOM header may
+        tell.
     window : how CT in Hounsfield units (HU) is shown, of any kind of file: "brain" (width 80, centre 40; None
         too), "stroke" (40, 40) or "subdural" (200, 75). Where one is asked for and cannot be applied, a remark of
         the slice says so.
@@ -128,14 +123,15 @@ def load_slices(
     UnreadableImage : for whatever cannot be decoded; the message names the source and says what to do.
     ValueError : when `modality` or `window` is not one of the above.
     """
-    if modality not in (None, *get_args(Modality)):
-        raise ValueError(f'modality is {modality!r}; pass "BT", "MR" or None.')
+    known = None if modality is None else find_modality(str(modality))
+    if modality is not None and known is None:
+        raise ValueError(f'modality is {modality!r}; pass "BT" (or "CT"), "MR" or None.')
     if window not in (None, *get_args(Window)):
         raise ValueError(f'window is {window!r}; pass "brain", "stroke", "subdural" or None.')
     name = name_source(source)
     try:
         with silence():
-            pages, modality = _decode(source, modality, max_pixels)
+            pages, known = _decode(source, known, max_pixels)
     except UnreadableImage as refusal:
         raise UnreadableImage(f"{name}: {refusal}") from refusal.__cause__
     except Exception as error:  # on damaged bytes a decoder may raise anything
@@ -144,7 +140,11 @@ def load_slices(
             f"{name}: cannot be decoded, it is damaged or of a rare kind ({reason}); "
             "export the slice again as an 8-bit PNG."
         ) from error
-    return [_show(page, modality, window, "canonical", name, index) for index, page in enumerate(pages)]
+    slices = []
+    for index, page in enumerate(pages):
+        pixels, remarks = render(page, modality=known, window=window)
+        slices.append(Slice(pixels, known, name, index, (*page.remarks, *remarks), page, window))
+    return slices
 
 
 def render_slice(
@@ -153,6 +153,7 @@ def render_slice(
     rendering: Rendering = "canonical",
     modality: Modality | None = None,
     window: Window | None = None,
+    default: Window = "brain",
 ) -> Slice:
     """Show a slice with another rendering, modality or window, without reading its file again.
 
@@ -162,19 +163,13 @@ def render_slice(
     rendering : "canonical", or "legacy" for models of config format 1.
     modality : used where the slice has none.
     window : as in `load_slices`.
+    default : the window of CT in HU where none is asked for.
     """
-    measured = one.measured or Measured(one.pixels, one.pixels, is_picture=True)
-    return _show(measured, one.modality or modality, window, rendering, one.source, one.index)
-
-
-def make_square(one: Slice, size: int, *, resize: Literal["pad", "stretch"]) -> Grey:
-    """Make the square that a model sees of a slice, (size, size) uint8.
-
-    Models of config format 1 were trained with the rendering "legacy": they see a slice so, in the window that was
-    asked for, whatever its `pixels` show. Training, prediction and export all come here.
-    """
-    seen = render_slice(one, rendering="legacy", window=one.window).pixels
-    return fit_square(seen, size, resize=resize)
+    measured = one.measured or Measured(one.pixels, one.pixels, is_picture=True, remarks=one.remarks)
+    modality = one.modality or modality
+    pixels, remarks = render(measured, modality=modality, window=window, default=default, rendering=rendering)
+    remarks = tuple(dict.fromkeys((*measured.remarks, *remarks)))
+    return Slice(pixels, modality, one.source, one.index, remarks, measured, window)
 
 
 def fit_square(
@@ -202,20 +197,26 @@ def fit_square(
         raise ValueError(f"size is {size}; pass 1 or more.")
     if resize not in ("pad", "stretch"):
         raise ValueError(f"there is no resize {resize!r}; pass pad or stretch.")
-    height, width = pixels.shape
+    return fill_square(pixels, size, find_place(pixels.shape[0], pixels.shape[1], size, resize=resize))
+
+
+def find_place(height: int, width: int, size: int, *, resize: Literal["pad", "stretch"]) -> Box:
+    """Find where in a square a picture of this height and width lies when `fit_square` resizes it."""
     if resize == "stretch":
-        height, width = size, size
-    else:
-        longest = max(height, width)
-        height, width = (max(1, round(side * size / longest)) for side in (height, width))
-    if (height, width) == pixels.shape:
-        fitted = pixels
-    else:
+        return Box(0, 0, size, size)
+    longest = max(height, width)
+    height, width = (max(1, round(side * size / longest)) for side in (height, width))
+    return Box((size - height) // 2, (size - width) // 2, height, width)
+
+
+def fill_square(pixels: Grey, size: int, place: Box) -> Grey:
+    """Resize pixels (H, W) to their place in a square (size, size), black around it."""
+    fitted = pixels
+    if pixels.shape != (place.height, place.width):
         image = Image.fromarray(np.ascontiguousarray(pixels))
-        fitted = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+        fitted = np.asarray(image.resize((place.width, place.height), Image.Resampling.BILINEAR))
     square = np.zeros((size, size), np.uint8)
-    top, left = (size - height) // 2, (size - width) // 2
-    square[top : top + height, left : left + width] = fitted
+    square[place.top : place.top + place.height, place.left : place.left + place.width] = fitted
     return square
 
 
@@ -245,18 +246,6 @@ def _decode(source: Source, modality: Modality | None, max_pixels: int) -> Decod
     if hasattr(source, "read"):
         return _from_stream(io.BytesIO(read_whole(source)), modality, max_pixels)
     raise UnreadableImage(f"a {type(source).__name__} is no image; pass a file, its bytes or an array.")
-
-
-def _show(
-    measured: Measured,
-    modality: Modality | None,
-    window: Window | None,
-    rendering: Rendering,
-    source: str,
-    index: int,
-) -> Slice:
-    pixels, remarks = render(measured, modality=modality, window=window, rendering=rendering)
-    return Slice(pixels, modality, source, index, (*measured.remarks, *remarks), measured, window)
 
 
 # --- files: bytes -> PIL images -----------------------------------------------------------------------------

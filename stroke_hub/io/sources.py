@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
 
 from stroke_hub.errors import UnreadableImage, printable
 from stroke_hub.files import name_bytes
@@ -22,7 +22,15 @@ from stroke_hub.io.nifti import HEADER_SIZE
 from stroke_hub.io.slices import Slice, is_image, load_slices, name_source, read_whole
 from stroke_hub.io.windowing import Modality, Window
 
-__all__ = ["LoadedFile", "is_archive", "is_litter", "load_files", "may_hold_slices", "walk_folders"]
+__all__ = [
+    "LoadedFile",
+    "holds_many",
+    "is_archive",
+    "is_litter",
+    "load_files",
+    "may_hold_slices",
+    "walk_folders",
+]
 
 FileSource: TypeAlias = str | Path | bytes | BinaryIO
 
@@ -33,7 +41,7 @@ MAX_TOTAL_BYTES = 1 << 32  # of all members unpacked; one at a time is in memory
 MAX_RATIO = 200  # unpacked to packed, beyond FREE_BYTES: CT packs to 1/2 to 1/10, an empty slice to 1/1000
 FREE_BYTES = 1 << 26
 START_SIZE = 1 << 16  # bytes of a file that tell where in a series it belongs
-END_SIZE, LOCATOR_SIZE = 22, 20  # bytes of a zip's last record, and of what stands before it in a zip64
+END_SIZE, LOCATOR_SIZE, END64_SIZE = 22, 20, 56  # bytes of a zip's last record; of two before it in a zip64
 ENCRYPTED, STRONGLY_ENCRYPTED = 1, 1 << 6  # flags
 LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini", "dicomdir", "dirfile"})
 NAME_LIMIT = 200  # characters of a name
@@ -69,7 +77,7 @@ class _File(NamedTuple):
 def load_files(
     sources: FileSource | Iterable[FileSource],
     *,
-    modality: Modality | None = None,
+    modality: Modality | Literal["CT"] | None = None,
     window: Window | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[LoadedFile]:
@@ -107,6 +115,18 @@ def load_files(
 def is_archive(start: bytes) -> bool:
     """Whether a file that starts with these (at least 4) bytes is a zip archive."""
     return start[:4] in (b"PK\3\4", b"PK\5\6")
+
+
+def holds_many(source: Any) -> bool:
+    """Tell whether a source of `load_files` is a folder or a zip archive, which hold several files or may."""
+    if isinstance(source, str | os.PathLike):
+        return Path(source).is_dir() or is_archive(_read_start(Path(source)))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return is_archive(bytes(source[:4]))
+    if not source.seekable():
+        return False
+    source.seek(0)
+    return is_archive(source.read(4))  # load_files rewinds it
 
 
 def may_hold_slices(name: str) -> bool:
@@ -262,11 +282,12 @@ def _list_archive(stream: BinaryIO, name: str, path: Path | None) -> Iterator[_F
         return
     files, places = [], []
     for member in sorted(members, key=lambda one: one.filename):
-        if member.filename.endswith("/") or any(is_litter(part) for part in member.filename.split("/")):
+        within = member.filename.replace("\\", "/")  # .NET writes what the format forbids
+        if within.endswith("/") or any(is_litter(part) for part in within.split("/")):
             continue
         error, start = _examine(archive, member)
-        if error or may_hold_slices(member.filename) or is_image(start):
-            row = printable(f"{name}/{member.filename}", limit=NAME_LIMIT)
+        if error or may_hold_slices(within) or is_image(start):
+            row = printable(f"{name}/{within}", limit=NAME_LIMIT)
             files.append(_File(row, partial(_read_member, archive, member), path, error))
             places.append(None if error else _find_place(start))
     if not files:
@@ -277,7 +298,7 @@ def _list_archive(stream: BinaryIO, name: str, path: Path | None) -> Iterator[_F
 def _check_directory(stream: BinaryIO) -> int:
     """Refuse a table of contents that would fill the memory before anybody could count it; the archive's size."""
     size = stream.seek(0, io.SEEK_END)
-    stream.seek(max(0, size - END_SIZE - 0xFFFF - LOCATOR_SIZE))
+    start = stream.seek(max(0, size - END_SIZE - 0xFFFF - LOCATOR_SIZE - END64_SIZE))
     end = stream.read()
     at = len(end) - END_SIZE  # where zipfile looks, in its order
     if not (end[at : at + 4] == b"PK\5\6" and end[-2:] == b"\0\0"):
@@ -285,11 +306,24 @@ def _check_directory(stream: BinaryIO) -> int:
     if at < 0 or at + END_SIZE > len(end):
         raise UnreadableImage("is a damaged zip archive; pack or copy it again.")
     count, directory = struct.unpack("<HL", end[at + 10 : at + 16])
-    if count > MAX_MEMBERS or directory > MAX_DIRECTORY or end[max(0, at - LOCATOR_SIZE) : at][:4] == b"PK\6\7":
-        raise UnreadableImage(
-            f"has more than {MAX_MEMBERS:,} members or is a zip64; split it into smaller archives."
-        )
+    if end[max(0, at - LOCATOR_SIZE) : at][:4] == b"PK\6\7":
+        count, directory = _read_end64(end[: at - LOCATOR_SIZE], end[at - LOCATOR_SIZE : at], start)
+    if count > MAX_MEMBERS or directory > MAX_DIRECTORY:
+        raise UnreadableImage(f"has more than {MAX_MEMBERS:,} members; split it into smaller archives.")
     return size
+
+
+def _read_end64(before: bytes, locator: bytes, start: int) -> tuple[int, int]:
+    """Read the number of members, and the bytes of the table of contents, of a zip64; `before` begins at `start`.
+
+    Its record stands right before its locator, which names the place: zipfile reads either of them, so both agree.
+    """
+    record = before[-END64_SIZE:]
+    (place,) = struct.unpack("<Q", locator[8:16])
+    if record[:4] != b"PK\6\6" or place != start + len(before) - END64_SIZE:
+        raise UnreadableImage("is a damaged zip archive; pack or copy it again.")
+    count, directory = struct.unpack("<QQ", record[32:48])
+    return count, directory
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
@@ -328,4 +362,4 @@ def _examine(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, by
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
     with archive.open(member) as stream:
         content = stream.read(member.file_size + 1)  # a number, or zipfile inflates all there is
-    return name_bytes(content, _cut_folders(member.filename))
+    return name_bytes(content, _cut_folders(member.filename.replace("\\", "/")))

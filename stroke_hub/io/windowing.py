@@ -16,6 +16,7 @@ __all__ = [
     "Modality",
     "Window",
     "apply_window",
+    "find_modality",
     "rescale",
     "stretch",
     "to_luminance",
@@ -29,8 +30,19 @@ Grey: TypeAlias = NDArray[np.uint8]
 WINDOWS: dict[Window, tuple[float, float]] = {"brain": (40, 80), "stroke": (40, 40), "subdural": (75, 200)}
 """Centre and width in HU. "brain" is what the simulated slices were written with, and most CT datasets."""
 
+MODALITY_NAMES: dict[str, Modality] = {
+    **dict.fromkeys(("bt", "ct", "ncct", "cect"), "BT"),
+    **dict.fromkeys(("mr", "mri", "flair", "dwi", "adc", "swi", "t1", "t1w", "t2", "t2w"), "MR"),
+}
+"""What datasets call the modalities, in lower case; "CT" is the word of DICOM, "BT" that of the Kaggle dataset."""
+
 AIR = -500.0  # HU: what reaches below without saying its units is CT in HU; no MR is that negative
 PERCENTILES = (1.0, 99.0)  # a few hot pixels or a bright vessel shall not darken the brain
+
+
+def find_modality(name: str) -> Modality | None:
+    """Find the modality of a name in any case: "CT" and "NCCT" are "BT", "FLAIR" is "MR"; None of other names."""
+    return MODALITY_NAMES.get(name.strip().lower())
 
 
 def apply_window(

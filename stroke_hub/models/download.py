@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of the client that it uses
     EntryNotFoundError,
     HfHubHTTPError,
@@ -32,6 +32,12 @@ def download(repo: str, file: str, revision: str | None, options: dict[str, Any]
     except HFValidationError:
         raise HubError(f"{repo[:200]}: is neither a folder nor a Hub repository like owner/name.") from None
     except LocalEntryNotFoundError as error:
+        if constants.HF_HUB_OFFLINE or options.get("local_files_only"):
+            setting = "HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "local_files_only"
+            raise HubError(
+                f"{repo}: is no folder, its {file} is not in the cache, and {setting} forbids to download it; "
+                f"unset {setting}, or load the model once while online."
+            ) from error
         raise HubError(
             f"{repo}: is no folder, and its {file} cannot be downloaded from the Hub; check name and connection."
         ) from error
@@ -45,6 +51,11 @@ def download(repo: str, file: str, revision: str | None, options: dict[str, Any]
     except (HTTPError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of this machine's files
+        if not constants.ENDPOINT.startswith(("https://", "http://")):
+            raise HubError(
+                f"{repo}: HF_ENDPOINT is {constants.ENDPOINT[:100]!a}, but must begin with https:// or http://; "
+                "correct or unset it."
+            ) from error
         raise HubError(
             f"{repo}: {file} cannot be downloaded from the Hub ({type(error).__name__}); check the connection."
         ) from error

@@ -6,14 +6,16 @@ operating point, baseline of the explanation) travels in its buffers.
 """
 
 import copy
+import errno
 import hashlib
 import re
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import timm
 import torch
 from huggingface_hub import PyTorchModelHubMixin
+from safetensors import SafetensorError
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
@@ -23,9 +25,25 @@ from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.models.weights import CONFIG_FILE, WEIGHTS_FILE, check_weights, read_config, read_weights
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stroke_hub.io.rendering import Rendering
+    from stroke_hub.io.sight import Framing
+    from stroke_hub.io.windowing import Modality, Window
+
 __all__ = ["ResNetViT", "copy_for_evaluation", "get_evaluable", "hash_weights"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# what configurations of format 1 do not say
+FORMAT_1: dict[str, Any] = {"rendering": "legacy", "window": "brain", "framing": "whole", "modalities": []}
+SIGHT: dict[str, tuple[str, ...]] = {
+    "resize": ("pad", "stretch"),
+    "rendering": ("canonical", "legacy"),
+    "window": ("brain", "stroke", "subdural"),
+    "framing": ("head", "whole"),
+}
+MODALITIES = ("BT", "MR")
 CARD = """---
 {{ card_data }}
 ---
@@ -64,8 +82,12 @@ class ResNetViT(
     dropout : probability behind the hidden layer, 0 <= dropout < 1.
     classes : the two class names, fixed.
     resize : how a slice becomes a square, by black margins ("pad") or distortion ("stretch").
-    interpolation : fixed, of older descriptions.
-    format_version : version of this description.
+    rendering : how measured values become grey levels (`io.rendering`); "legacy" is of models of format 1.
+    window : in which the model sees CT in Hounsfield units.
+    framing : "head" crops a slice to the head before it becomes a square; "whole" does not.
+    modalities : that the model was trained on, of "BT" and "MR"; empty where unknown.
+    format_version : version of this description. Those of format 1 say nothing of the four above: they are read as
+        "legacy", "brain", "whole" and unknown.
 
     All are plain JSON and become `config.json`. Nothing is ever downloaded here: weights are random until
     they are trained or loaded.
@@ -109,13 +131,18 @@ class ResNetViT(
         dropout: float = 0.3,
         classes: list[str] | tuple[str, ...] = CLASSES,
         resize: Literal["pad", "stretch"] = "pad",
-        interpolation: Literal["bilinear"] = "bilinear",
+        rendering: "Rendering" = "canonical",
+        window: "Window" = "brain",
+        framing: "Framing" = "head",
+        modalities: "Sequence[Modality]" = (),
         format_version: int = FORMAT_VERSION,
     ) -> None:
         super().__init__()
-        _check_config(cnn, vit, image_size, hidden, dropout, classes, resize, interpolation, format_version)
+        _check_config(cnn, vit, image_size, hidden, dropout, classes, format_version)
+        _check_sight({"resize": resize, "rendering": rendering, "window": window, "framing": framing}, modalities)
         self.image_size = image_size
         self.resize: Literal["pad", "stretch"] = resize
+        self.rendering, self.window, self.framing, self.modalities = rendering, window, framing, tuple(modalities)
         self.cnn = _create_cnn(cnn)
         self.vit = _create_vit(vit, image_size)
         features = self.cnn.num_features + self.vit.num_features
@@ -132,6 +159,13 @@ class ResNetViT(
         self.register_buffer("feature_scale", None)
         self.register_buffer("feature_whitening", None)
         self.register_buffer("feature_distance_limit", torch.tensor(float("inf")))
+
+    def __repr__(self) -> str:  # in a line; `print(model.cnn)` shows layers
+        cnn, vit = (getattr(self, branch).pretrained_cfg["architecture"] for branch in ("cnn", "vit"))
+        count = sum(parameter.numel() for parameter in self.parameters()) / 1e6
+        kind = str(self.temperature.dtype).removeprefix("torch.")
+        size = f"{self.image_size} x {self.image_size}"
+        return f"ResNetViT({cnn} + {vit}, {size}, {count:.1f} M parameters, {kind} on {self.temperature.device})"
 
     def map_cnn(self, x: Tensor) -> Tensor:
         """Compute the CNN's last map, (N, C, H, W), of float pixels (N, 3, S, S) in [0, 1]."""
@@ -157,9 +191,18 @@ class ResNetViT(
         return cast(Tensor, self.head(self.features(x)))
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        for value in self.state_dict().values():
+            if value.is_floating_point() and value.dtype != torch.float32:
+                kind = str(value.dtype).removeprefix("torch.")
+                raise ModelFormatError(
+                    f"The model is in {kind}, but saved in float32 only; call model.float() first."
+                )
         weights = {name: value.contiguous() for name, value in self.state_dict().items()}
         with atomic_write(save_directory / WEIGHTS_FILE) as partial:
-            save_file(weights, partial, metadata={"format": "pt"})
+            try:
+                save_file(weights, partial, metadata={"format": "pt"})
+            except SafetensorError as error:  # of a full disk, and the like
+                raise OSError(errno.EIO, str(error)) from error
             partial.chmod(0o644)  # safetensors makes it private; weights are read by others like any file
 
     @classmethod
@@ -184,13 +227,15 @@ class ResNetViT(
         pretrained_model_name_or_path : ``"owner/name"``, or a folder with config.json and model.safetensors.
         revision : commit, tag or branch on the Hub.
         token, cache_dir, force_download, local_files_only : as in `huggingface_hub.hf_hub_download`.
-        device : where the weights go.
+        device : where the weights go, as "cpu" or "cuda".
 
         Raises
         ------
+        ValueError : there is no such device here.
         ModelFormatError : the files do not describe one of our models exactly.
         HubError : the repository cannot be reached or read.
         """
+        _check_device(device)
         name = str(pretrained_model_name_or_path)
         commit = None
         if Path(name).is_dir():
@@ -221,6 +266,7 @@ class ResNetViT(
         """Build without initialising, then take the loaded tensors as the parameters themselves."""
         try:
             with torch.device("meta"):
+                config = _upgrade(config)
                 model = cls(**config)
         except TypeError as error:
             unknown = ascii(str(error).split("__init__() ")[-1][:100])[1:-1]  # a stranger's words
@@ -263,6 +309,15 @@ def get_evaluable(model: ResNetViT) -> ResNetViT:
     return copy_for_evaluation(model) if any(part.training for part in model.modules()) else model
 
 
+def _check_device(device: str | torch.device) -> None:
+    """Refuse a device that torch does not know, or that is not there."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError, NotImplementedError, TypeError):
+        advice = "pass 'cpu' or 'cuda'" if torch.cuda.is_available() else "pass 'cpu', as torch finds no CUDA here"
+        raise ValueError(f"device is {str(device)!r}, but there is no such device; {advice}.") from None
+
+
 def _create_cnn(name: str) -> Any:
     return timm.create_model(name, pretrained=False, num_classes=0)
 
@@ -293,31 +348,48 @@ def _check_config(
     hidden: Any,
     dropout: Any,
     classes: Any,
-    resize: Any,
-    interpolation: Any,
     format_version: Any,
 ) -> None:
     """Refuse every value that a hostile or damaged config.json could hold, before anything is built."""
-
-    def require(fine: bool, name: str, value: Any, wanted: str) -> None:
-        if not fine:
-            raise ModelFormatError(f"{name} is {str(value)[:60]!r}, but must be {wanted}.")
-
-    require(format_version == FORMAT_VERSION, "format_version", format_version, f"{FORMAT_VERSION}")
+    _require(format_version == FORMAT_VERSION, "format_version", format_version, f"{FORMAT_VERSION}")
     for key, name in (("cnn", cnn), ("vit", vit)):
         # a plain name: "hf-hub:", "local-dir:" and paths would make timm fetch or open something
         plain = isinstance(name, str) and re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)?", name) is not None
-        require(plain and timm.is_model(name), key, name, "the name of a timm model")
+        _require(plain and timm.is_model(name), key, name, "the name of a timm model")
     size_fits = type(image_size) is int and 32 <= image_size <= 1024
-    require(size_fits, "image_size", image_size, "a whole number from 32 to 1024")
+    _require(size_fits, "image_size", image_size, "a whole number from 32 to 1024")
     hidden_fits = type(hidden) is int and 1 <= hidden <= 8192
-    require(hidden_fits, "hidden", hidden, "one whole number from 1 to 8192, for one hidden layer")
-    require(type(dropout) in (int, float) and 0 <= dropout < 1, "dropout", dropout, "from 0 to below 1")
-    require(
+    _require(hidden_fits, "hidden", hidden, "one whole number from 1 to 8192, for one hidden layer")
+    _require(type(dropout) in (int, float) and 0 <= dropout < 1, "dropout", dropout, "from 0 to below 1")
+    _require(
         isinstance(classes, (list, tuple)) and tuple(classes) == CLASSES,
         "classes",
         classes,
         f"{list(CLASSES)}",
     )
-    require(resize in ("pad", "stretch"), "resize", resize, "pad or stretch")
-    require(interpolation == "bilinear", "interpolation", interpolation, "bilinear")
+
+
+def _check_sight(chosen: dict[str, Any], modalities: Any) -> None:
+    """Refuse a rendering, window, framing or modality that there is none of."""
+    for name, value in chosen.items():
+        known = SIGHT[name]
+        _require(value in known, name, value, f"{', '.join(known[:-1])} or {known[-1]}")
+    fine = isinstance(modalities, list | tuple) and all(one in MODALITIES for one in modalities)
+    _require(fine and len(set(modalities)) == len(modalities), "modalities", modalities, "a list of BT and MR")
+
+
+def _require(fine: bool, name: str, value: Any, wanted: str) -> None:
+    if not fine:
+        raise ModelFormatError(f"{name} is {str(value)[:60]!r}, but must be {wanted}.")
+
+
+def _upgrade(config: dict[str, Any]) -> dict[str, Any]:
+    """Turn a configuration of format 1 into one of today's that answers the same; others stay as they are."""
+    if config["format_version"] != 1:
+        return config
+    interpolation = config.get("interpolation", "bilinear")  # could be nothing else
+    _require(interpolation == "bilinear", "interpolation", interpolation, "bilinear")
+    for name in FORMAT_1:
+        _require(name not in config, name, config.get(name), "left out of a config.json of format 1")
+    rest = {name: value for name, value in config.items() if name != "interpolation"}
+    return rest | FORMAT_1 | {"format_version": FORMAT_VERSION}

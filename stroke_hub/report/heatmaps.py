@@ -31,7 +31,7 @@ def draw_explanations(
     figure = Figure(figsize=(6.8, 1.42 * rows + 0.6), layout="constrained")
     grid = figure.subplots(rows, 4, squeeze=False)
     for row, (e, title) in enumerate(zip(explanations, titles, strict=True)):
-        pictures = [e.pixels, e.overlay("cnn"), e.overlay("vit"), e.overlay("fused", opacity=0.7)]
+        pictures = [e.picture, e.overlay("cnn"), e.overlay("vit"), e.overlay("fused", opacity=0.7)]
         for axes, picture in zip(grid[row], pictures, strict=True):
             axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
             axes.set_xticks([])

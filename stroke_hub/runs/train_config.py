@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import tyro
 
 from stroke_hub.errors import RunError
+from stroke_hub.io.sight import Framing
+from stroke_hub.io.windowing import Window
 from stroke_hub.metrics.calibration import Calibration, OperatingPoint
 from stroke_hub.models.presets import PRESETS
 
@@ -57,6 +59,11 @@ class AdvancedConfig:
     """timm name of the vision transformer, instead of the preset's."""
     init_from: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
     """Start from the weights of this run folder, head included, instead: same backbones, any image size."""
+    framing: Annotated[Framing | None, tyro.conf.arg(metavar="head|whole")] = None
+    """head: every slice is cropped to the head before it becomes a square; whole: the whole picture, with what is
+    black around the head. plain, robust: head; seed: whole."""
+    window: Window = "brain"
+    """In which CT in Hounsfield units is seen, in training and in use: brain, stroke or subdural."""
     weight_decay: Annotated[float | None, FLOAT] = None
     """AdamW's. plain, seed: 1e-4; robust: 0.05."""
     decay_norms: Annotated[bool | None, SWITCH] = None
@@ -158,6 +165,7 @@ class ResolvedConfig(TrainConfig):
     cnn_weights: str
     vit_weights: str
     image_size: int
+    framing: Framing
     learning_rate: float
     weight_decay: float
     decay_norms: bool
@@ -196,6 +204,7 @@ def describe_variant(config: TrainConfig) -> str:
 def _describe_recipe(config: TrainConfig, *, cnn: bool, vit: bool) -> dict[str, Any]:
     """Tell what None means, field by field; `cnn` and `vit` say whether that branch has given weights."""
     plain: dict[str, Any] = {
+        "framing": "whole" if config.recipe == "seed" else "head",
         "learning_rate": 1e-3 if config.probe else 3e-4,
         "weight_decay": 1e-4,
         "decay_norms": True,
@@ -266,7 +275,7 @@ def _check_numbers(config: TrainConfig) -> None:
 
 def _check_probe(config: TrainConfig, defaults: dict[str, Any]) -> None:
     """A probe has no use for most ingredients: one that is asked for is refused rather than left out silently."""
-    used = {"learning_rate", "weight_decay", "decay_norms", "class_weights", "calibration"}
+    used = {"framing", "learning_rate", "weight_decay", "decay_norms", "class_weights", "calibration"}
     for name, value in defaults.items():
         if name not in used and getattr(config, name) not in (None, value):
             raise RunError(f"{name} means nothing to a probe, which trains the head alone; leave it out.")

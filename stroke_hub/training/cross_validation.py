@@ -57,7 +57,7 @@ def cross_validate(config: TrainConfig, records: Records, run_dir: str | Path, *
         run = fit(config, part, run_dir / f"fold-{fold}")
         val = read_split(run).query("split == 'val'")
         model = ResNetViT.from_pretrained(run)
-        prediction = predict(model, decode_squares(model, records.root, val["path"]))
+        prediction = predict(model, decode_squares(model, records.root, val))
         rows = val[["path", "label", "modality", "group"]].assign(fold=fold)
         held_out.append(rows.assign(stroke_probability=prediction.probability))
     table = pd.concat(held_out).sort_values("path", ignore_index=True)

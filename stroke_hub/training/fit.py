@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from stroke_hub.data.loader import decode_squares
+from stroke_hub.data.loader import decode_squares, list_modalities
 from stroke_hub.data.records import Records, hash_records
 from stroke_hub.data.splits import assign_validation
 from stroke_hub.errors import DatasetError, RunError
 from stroke_hub.files import hash_file, write_text
 from stroke_hub.inference.ood import store_limit
 from stroke_hub.inference.predict import compute_features
+from stroke_hub.io.rendering import Rendering
+from stroke_hub.io.windowing import Modality
 from stroke_hub.metrics.calibration import (
     Calibration,
     OperatingPoint,
@@ -40,6 +42,9 @@ from stroke_hub.training.loop import Parts, measure_epoch, train_epochs
 from stroke_hub.training.probe import train_probe
 
 __all__ = ["calibrate", "fit", "shuffle_labels"]
+
+RENDERING: Rendering = "canonical"  # of every model that is trained today
+BEFORE_FRAMING = {"rendering": "legacy", "framing": "whole"}  # of runs whose train_config.json says neither
 
 
 def fit(
@@ -90,7 +95,7 @@ def fit(
     table = _take(table, resolved)
     if resolved.shuffle_labels:
         table = shuffle_labels(table, seed=resolved.seed)
-    model = _build_model(resolved)
+    model = _build_model(resolved, table[table["split"] != "test"])
     parts = _decode_parts(model, records.root, table)
     accelerator.wait_for_everyone()  # all have looked at the folder before the first fills it
     if is_first():
@@ -187,6 +192,7 @@ def _check_folder(run_dir: Path, described: dict[str, Any]) -> None:
 def _fill_in(before: dict[str, Any]) -> dict[str, Any]:
     """Fill in the settings that an earlier version did not have: it did what None means now."""
     known = {field.name for field in fields(TrainConfig)}
+    before = BEFORE_FRAMING | before
     try:
         resolved = TrainConfig(**{key: value for key, value in before.items() if key in known}).resolve()
     except (RunError, TypeError):
@@ -222,19 +228,24 @@ def _decode_parts(model: ResNetViT, root: Path, table: pd.DataFrame) -> Parts:
     parts = {}
     for split in ("train", "val"):
         part = table[table["split"] == split]
-        parts[split] = (decode_squares(model, root, part["path"]), torch.tensor(part[column].to_numpy()))
+        parts[split] = (decode_squares(model, root, part), torch.tensor(part[column].to_numpy()))
     # a broken test slice must show now, not after the training
-    decode_squares(model, root, table.loc[table["split"] == "test", "path"])
+    decode_squares(model, root, table[table["split"] == "test"])
     return parts
 
 
-def _build_model(config: ResolvedConfig) -> ResNetViT:
+def _build_model(config: ResolvedConfig, training: pd.DataFrame) -> ResNetViT:
+    """Build the model to be trained on the slices of a table, with the weights that it starts from."""
     model = ResNetViT(
         cnn=config.cnn,
         vit=config.vit,
         image_size=config.image_size,
         dropout=config.dropout,
         resize="stretch" if config.recipe == "seed" else "pad",
+        rendering=RENDERING,
+        window=config.window,
+        framing=config.framing,
+        modalities=_list_modalities(training),
     )
     if config.init_from:
         warm_start(model, config.init_from)
@@ -249,6 +260,12 @@ def _build_model(config: ResolvedConfig) -> ResNetViT:
     return model
 
 
+def _list_modalities(training: pd.DataFrame) -> list[Modality]:
+    """List the modalities of the training slices; none where one is unknown, for it may be of any."""
+    known = list_modalities(training)
+    return [one for one in get_args(Modality) if one in known] if None not in known else []
+
+
 def _describe_features(model: ResNetViT, parts: Parts) -> None:
     """Store what the model was trained on, as features: their mean (contributions' baseline), scale and limit."""
     model.eval()
@@ -260,7 +277,7 @@ def _describe_features(model: ResNetViT, parts: Parts) -> None:
 
 def _describe(config: ResolvedConfig) -> dict[str, Any]:
     """Describe the configuration for the run folder: files by name and SHA-256, as a path is of one machine."""
-    described: dict[str, Any] = asdict(config)
+    described: dict[str, Any] = asdict(config) | {"rendering": RENDERING}
     for name in ("cnn_weights", "vit_weights", "init_from"):
         value = described[name]
         file = Path(value or "") / WEIGHTS_FILE if name == "init_from" else Path(value or "")

@@ -335,7 +335,7 @@ def test_rows_hold_what_predict_says_and_contributions_sum_to_the_log_odds(
     assert 0 < said.unusual.sum() < len(said.unusual)
     plain = predict_paths(model, [source], batch_size=16)
     assert list(plain["unusual"]) == list(said.unusual)
-    assert list(plain.columns) == ["path", "index", "label", "stroke_probability", "unusual", "error"]
+    assert list(plain.columns) == ["path", "index", "label", "stroke_probability", "unusual", "error", "remarks"]
     np.testing.assert_allclose(table["stroke_probability"], plain["stroke_probability"], atol=1e-6)
 
 
@@ -360,12 +360,13 @@ def test_parquet_holds_what_csv_does(model: ResNetViT, tmp_path: Path) -> None:
     csv, parquet = pd.read_csv(tmp_path / "p.csv"), pd.read_parquet(tmp_path / "p.parquet")
     assert parquet["error"].ne("").sum() == 1
     assert set(parquet.loc[parquet["error"] == "", "unusual"]) == {False, True}
-    parquet["error"] = parquet["error"].replace("", np.nan)
+    for name in ("error", "remarks"):
+        parquet[name] = parquet[name].replace("", np.nan)
     parquet["unusual"] = parquet["unusual"].fillna(np.nan)
     pd.testing.assert_frame_equal(csv, parquet, check_dtype=False, rtol=1e-6)
     about = json.loads((tmp_path / "p.parquet.json").read_text())
     assert about["inputs"]["count"] == FILES_PER_CHUNK + 5
-    assert about["settings"] == {"batch_size": 16, "contributions": True, "window": None}
+    assert about["settings"] == {"batch_size": 16, "contributions": True, "modality": None, "window": None}
 
 
 def test_a_work_list_is_cut_the_same_way_from_disk(tmp_path: Path) -> None:

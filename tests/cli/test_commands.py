@@ -159,11 +159,26 @@ def test_predict_gives_a_row_a_slice_and_an_error_where_one_is(
     bad = tmp_path / "bad.png"
     bad.write_text("text")
     out = tmp_path / "deep" / "p.csv"
-    done = run("predict", sample.root / "test", bad, tmp_path / "absent.png", "--model", run_dir, "--out", out)
-    assert done.status == 0, done.err
-    table = pd.read_csv(out)
+    asked = {"BT": [bad, tmp_path / "absent.png"], "MR": []}
+    tables = []
+    for modality, more in asked.items():
+        folders = sorted((sample.root / "test").glob(f"*{modality}"))
+        options = ("--model", run_dir, "--out", out, "--modality", modality)
+        done = run("predict", *folders, *more, *options)
+        assert done.status == 0, done.err
+        tables.append(pd.read_csv(out))
+    table = pd.concat(tables, ignore_index=True)
     shares = ["contribution_cnn", "contribution_vit", "contribution_baseline"]
-    assert list(table.columns) == ["path", "index", "label", "stroke_probability", *shares, "unusual", "error"]
+    assert list(table.columns) == [
+        "path",
+        "index",
+        "label",
+        "stroke_probability",
+        *shares,
+        "unusual",
+        "error",
+        "remarks",
+    ]
     assert table["error"].notna().sum() == 2
     results = pd.read_csv(run_dir / "stroke_classification_results.csv").sort_values("filename")
     good = table[table["error"].isna()].assign(filename=lambda t: [Path(p).name for p in t["path"]])

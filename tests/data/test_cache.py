@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,15 +19,34 @@ from PIL import Image
 from stroke_hub import DatasetError, UnreadableImage, load_slices
 from stroke_hub.data import cache
 from stroke_hub.data.cache import find_cache, read_squares
+from stroke_hub.io.rendering import Rendering
+from stroke_hub.io.sight import Framing, Sight
 from stroke_hub.io.slices import fit_square
+from stroke_hub.io.windowing import Modality, Window
 
 SIZE = 32
-OPTIONS: dict[str, Any] = {"size": SIZE, "resize": "pad"}
+
+
+class Seen(NamedTuple):
+    """What a model sees of a slice: here the whole picture."""
+
+    image_size: int = SIZE
+    resize: Literal["pad", "stretch"] = "pad"
+    rendering: Rendering = "canonical"
+    window: Window = "brain"
+    framing: Framing = "whole"
+    modalities: tuple[Modality, ...] = ()
+
+
+def read(files: list[Path], modality: Modality | None = None, **changed: Any) -> torch.Tensor:
+    return read_squares(Seen(**changed), files, [modality] * len(files))
+
 
 BUILD = """
 import sys, time
 from pathlib import Path
 from stroke_hub.data import cache
+from tests.data.test_cache import read
 
 slow, decode = float(sys.argv[1]), cache._decode
 def decode_slowly(*args, **options):
@@ -36,7 +55,7 @@ def decode_slowly(*args, **options):
     return decode(*args, **options)
 cache._decode = decode_slowly
 files = sorted(Path(sys.argv[2]).glob("*.png"))
-squares = cache.read_squares(files, size=32, resize="pad")
+squares = read(files)
 print("whole", int(squares.sum()))
 """
 
@@ -61,8 +80,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 def decode_plainly(files: list[Path], **options: Any) -> torch.Tensor:
     """What the package did before it had a cache."""
-    options = OPTIONS | options
-    side = options.pop("size")
+    side = options.pop("image_size", SIZE)
     return torch.from_numpy(np.stack([fit_square(load_slices(f)[0].pixels, side, **options) for f in files]))
 
 
@@ -70,9 +88,9 @@ def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     decoded: list[Path] = []
     real = cache._decode
 
-    def count(file: Path, **options: Any) -> tuple[bytes, bytes]:
-        decoded.append(file)
-        return real(file, **options)
+    def count(sight: Sight, one: cache.Wanted) -> tuple[bytes, bytes]:
+        decoded.append(one.file)
+        return real(sight, one)
 
     monkeypatch.setattr(cache, "_decode", count)
     return decoded
@@ -86,42 +104,76 @@ def find_arrays(folder: Path) -> list[Path]:
 def test_squares_are_the_decoders(folder: Path, files: list[Path], resize: str) -> None:
     expected = decode_plainly(files, resize=resize)
     for _ in range(2):
-        squares = read_squares(files, size=SIZE, resize=resize)  # type: ignore[arg-type]
+        squares = read(files, resize=resize)
         assert squares.dtype == torch.uint8
         assert torch.equal(squares, expected)
 
 
 def test_settings_do_not_meet(folder: Path, files: list[Path]) -> None:
-    for changed in ({"size": 48}, {"resize": "stretch"}, {}):
-        assert torch.equal(read_squares(files, **OPTIONS | changed), decode_plainly(files, **changed))
+    for changed in ({"image_size": 48}, {"resize": "stretch"}, {}):
+        assert torch.equal(read(files, **changed), decode_plainly(files, **changed))
     assert len(find_arrays(folder)) == 3
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"rendering": "legacy"},
+        {"window": "stroke"},
+        {"framing": "head"},
+        {"modalities": ("MR",)},
+        {"modality": "MR"},
+    ],
+)
+def test_what_changes_a_square_is_another_square(
+    folder: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any]
+) -> None:
+    read(files)
+    decoded = count_decodes(monkeypatch)
+    assert len(read(files, **changed)) == len(files)
+    assert sorted(decoded) == files
+
+
+def test_each_slice_is_read_as_its_modality(folder: Path, files: list[Path]) -> None:
+    """MR is stretched and a CT picture is not; squares of both stand in one file."""
+    dark = np.zeros((64, 64), np.uint8)
+    dark[8:56, 8:56] = np.arange(48) + 40
+    for number, file in enumerate(files[:2]):
+        Image.fromarray(dark + np.uint8(number)).save(file)
+    for _ in range(2):
+        ct, mr = read_squares(Seen(), files[:2], ["BT", "MR"])
+        assert ct.max() <= 88
+        assert mr.max() > 200
+    mr, ct = read_squares(Seen(), files[:2], ["MR", "BT"])  # the same files, as something else
+    assert ct.max() <= 88
+    assert mr.max() > 200
 
 
 def test_nothing_is_decoded_twice(folder: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = count_decodes(monkeypatch)
-    read_squares(files[:60], **OPTIONS)
+    read(files[:60])
     assert sorted(decoded) == files[:60]
-    read_squares(files[:60], **OPTIONS)
+    read(files[:60])
     mixed = files[::-1] + files[:3]
-    assert torch.equal(read_squares(mixed, **OPTIONS), decode_plainly(mixed))
+    assert torch.equal(read(mixed), decode_plainly(mixed))
     assert sorted(decoded) == files
 
 
 def test_a_changed_file_is_decoded_again(folder: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    read_squares(files, **OPTIONS)
+    read(files)
     before = files[3].stat()
     Image.fromarray(255 - load_slices(files[3])[0].pixels).save(files[3], compress_level=0)
     os.utime(files[3], ns=(before.st_atime_ns, before.st_mtime_ns))  # not even the date tells
     decoded = count_decodes(monkeypatch)
-    assert torch.equal(read_squares(files, **OPTIONS), decode_plainly(files))
+    assert torch.equal(read(files), decode_plainly(files))
     assert decoded == [files[3]]
 
 
 def test_another_decoder_shares_nothing(folder: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    read_squares(files, **OPTIONS)
+    read(files)
     monkeypatch.setattr(cache, "_identify_decoder", lambda: "another")
     decoded = count_decodes(monkeypatch)
-    read_squares(files, **OPTIONS)
+    read(files)
     assert sorted(decoded) == files
 
 
@@ -134,12 +186,12 @@ def test_a_change_of_any_decoding_module_is_a_miss(
     monkeypatch.setattr(cache, "DECODERS", sources)
     decoded = count_decodes(monkeypatch)
     for expected in (files[:3], []):
-        read_squares(files[:3], **OPTIONS)
+        read(files[:3])
         assert sorted(decoded) == expected
         decoded.clear()
     with (sources / name).open("a", encoding="utf-8") as source:
         source.write("# another rescaling\n")
-    read_squares(files[:3], **OPTIONS)
+    read(files[:3])
     assert sorted(decoded) == files[:3]
 
 
@@ -160,18 +212,18 @@ def test_a_change_of_any_decoding_module_is_a_miss(
 def test_a_torn_or_foreign_file_is_never_believed(
     damage: Any, request_again: slice, folder: Path, files: list[Path]
 ) -> None:
-    read_squares(files, **OPTIONS)
+    read(files)
     (array,) = find_arrays(folder)
     array.write_bytes(damage(array.read_bytes()))
     again = files[request_again]
-    assert torch.equal(read_squares(again, **OPTIONS), decode_plainly(again))
-    assert torch.equal(read_squares(again, **OPTIONS), decode_plainly(again))
+    assert torch.equal(read(again), decode_plainly(again))
+    assert torch.equal(read(again), decode_plainly(again))
 
 
 def test_what_is_written_into_the_squares_stays_there(folder: Path, files: list[Path]) -> None:
-    squares = read_squares(files, **OPTIONS)
+    squares = read(files)
     squares.fill_(7)
-    assert torch.equal(read_squares(files, **OPTIONS), decode_plainly(files))
+    assert torch.equal(read(files), decode_plainly(files))
     assert (squares == 7).all()
 
 
@@ -198,7 +250,7 @@ def test_a_killed_process_leaves_nothing_wrong(folder: Path, files: list[Path]) 
     run.communicate()
     assert list(folder.glob("*/*.partial"))
     assert not find_arrays(folder)
-    assert torch.equal(read_squares(files, **OPTIONS), decode_plainly(files))
+    assert torch.equal(read(files), decode_plainly(files))
     assert not list(folder.glob("*/*.partial"))
     assert len(find_arrays(folder)) == 1
 
@@ -210,9 +262,9 @@ def test_a_stopped_build_leaves_nothing(folder: Path, files: list[Path], monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(cache, "_decode", stop)
         with pytest.raises(KeyboardInterrupt):
-            read_squares(files, **OPTIONS)
+            read(files)
     assert [path.name for path in folder.glob("*/*")] in ([], ["lock"])
-    assert torch.equal(read_squares(files, **OPTIONS), decode_plainly(files))
+    assert torch.equal(read(files), decode_plainly(files))
 
 
 def test_a_folder_that_cannot_be_made_leaves_the_squares_in_memory(
@@ -220,7 +272,7 @@ def test_a_folder_that_cannot_be_made_leaves_the_squares_in_memory(
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("STROKE_HUB_CACHE", str(tmp_path / "file" / "cache"))
-    assert torch.equal(read_squares(files, **OPTIONS), decode_plainly(files))
+    assert torch.equal(read(files), decode_plainly(files))
     assert re.search(r"^note: decoded slices stay in memory.*Not a directory", capsys.readouterr().err)
 
 
@@ -244,7 +296,7 @@ def test_a_full_disk_leaves_the_squares_in_memory(
 def test_a_foreign_cache_that_only_reads_is_used(
     folder: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_squares(files, **OPTIONS)
+    read(files)
 
     def refuse(*args: object, **options: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -252,7 +304,7 @@ def test_a_foreign_cache_that_only_reads_is_used(
     monkeypatch.setattr(os, "utime", refuse)
     monkeypatch.setattr(Path, "mkdir", refuse)
     decoded = count_decodes(monkeypatch)
-    assert torch.equal(read_squares(files, **OPTIONS), decode_plainly(files))
+    assert torch.equal(read(files), decode_plainly(files))
     assert decoded == []
 
 
@@ -266,7 +318,7 @@ def test_a_slice_that_cannot_be_read_is_named_as_the_decoder_names_it(
         with pytest.raises(UnreadableImage) as plain:
             load_slices(broken)
         with pytest.raises(DatasetError, match=re.escape(f"{broken.parent}/{plain.value}")):
-            read_squares([*files[:2], broken], **OPTIONS)
+            read([*files[:2], broken])
     assert not find_arrays(folder)
 
 
@@ -275,23 +327,23 @@ def test_a_file_that_changes_between_hash_and_decode_is_refused(
 ) -> None:
     real = cache._decode
 
-    def overwrite(file: Path, **options: Any) -> tuple[bytes, bytes]:
-        Image.new("L", (40, 40), 9).save(file)
-        return real(file, **options)
+    def overwrite(sight: Sight, one: cache.Wanted) -> tuple[bytes, bytes]:
+        Image.new("L", (40, 40), 9).save(one.file)
+        return real(sight, one)
 
     monkeypatch.setattr(cache, "_decode", overwrite)
     with pytest.raises(DatasetError, match=r"000\.png: changed while it was read"):
-        read_squares(files[:1], **OPTIONS)
+        read(files[:1])
 
 
 def test_what_nobody_used_for_a_month_goes(folder: Path, files: list[Path]) -> None:
-    read_squares(files[:5], **OPTIONS)
-    read_squares(files[:6], **OPTIONS)
+    read(files[:5])
+    read(files[:6])
     old = time.time() - 31 * 24 * 3600
     for array in find_arrays(folder):
         os.utime(array, (old, old))
-    read_squares(files[:5], **OPTIONS)  # used: its date is of today again
-    read_squares(files[:7], **OPTIONS)
+    read(files[:5])  # used: its date is of today again
+    read(files[:7])
     assert sorted(array.stat().st_size for array in find_arrays(folder)) == [
         5 * (SIZE**2 + 64),
         7 * (SIZE**2 + 64),
@@ -299,7 +351,7 @@ def test_what_nobody_used_for_a_month_goes(folder: Path, files: list[Path]) -> N
 
 
 def test_no_slices_are_no_squares(folder: Path) -> None:
-    assert read_squares([], **OPTIONS).shape == (0, SIZE, SIZE)
+    assert read([]).shape == (0, SIZE, SIZE)
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -322,18 +374,17 @@ def test_memory_holds_no_squares(folder: Path, tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from stroke_hub.data.cache import read_squares
+from tests.data.test_cache import read
 
 def read_anonymous():
     status = Path("/proc/self/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0]) / 1024
 
 files = sorted(Path(sys.argv[1]).glob("*.png"))
-options = {"size": 512, "resize": "pad"}
-read_squares(files, **options)[0].sum()
+read(files, image_size=512)[0].sum()
 before = read_anonymous()
 for _ in range(2):
-    squares = read_squares(files * 96, **options)
+    squares = read(files * 96, image_size=512)
     for square in squares:
         square.float().sum()
     print(squares.nbytes / 2**20, read_anonymous() - before)

@@ -193,6 +193,19 @@ def test_a_table_written_by_pandas_is_read_as_it_was_meant(
     assert dict(rows(read_folder(root), "path", "label")) == names
 
 
+def test_folders_of_a_training_set_are_noted(tmp_path: Path) -> None:
+    put(tmp_path, "train/Stroke/a.png", "train/Normal/b.png", "Validation/Normal/c.png", "Normal/d.png")
+    assert (
+        "Folder names assign 2 to train, 1 to val, but all images count as test here."
+        in read_folder(tmp_path).notes
+    )
+    put(tmp_path / "test", "Stroke/a.png", "Normal/b.png")
+    assert not any("Folder names" in note for note in read_folder(tmp_path / "test").notes)
+    (tmp_path / "flat").mkdir()
+    put(tmp_path / "flat", "test/Stroke/a.png", "test/Normal/b.png")
+    assert not any("Folder names" in note for note in read_folder(tmp_path / "flat").notes)
+
+
 # --- refusals -----------------------------------------------------------------------------------------------
 
 
@@ -293,7 +306,9 @@ def test_an_unlabelled_folder_is_predicted_and_not_measured(
     )
     assert "note: No image has a label" in done.err
     predictions = pd.read_csv(tmp_path / "out" / "predictions.csv")
-    assert list(predictions.columns) == ["path", "index", "label", "stroke_probability", "unusual", "error"]
+    assert list(predictions.columns) == [
+        *("path", "index", "label", "stroke_probability", "unusual", "error", "remarks")
+    ]
     assert list(predictions.loc[predictions["error"].notna(), "path"]) == ["bad.png"]
     good = predictions[predictions["error"].isna()]
     own = read_own_results(run_dir, table)

@@ -5,6 +5,7 @@ from typing import Any
 
 import albumentations
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import ndimage
@@ -239,16 +240,18 @@ def test_both_ways_draw_from_the_same_distributions(augmentation: Any) -> None:
 
 
 def test_squares_are_the_models(sample: Records, untrained: ResNetViT) -> None:
-    paths = sample.table["path"][:12]
-    expected = torch.cat([to_pixels(untrained, load_slices(sample.root / path)[:1]) for path in paths])
+    table = sample.table[::12]
+    assert set(table["modality"]) == {"BT", "MR"}
+    rows = zip(table["path"], table["modality"], strict=True)
+    slices = [load_slices(sample.root / path, modality=modality)[0] for path, modality in rows]
     for _ in range(2):
-        assert torch.equal(decode_squares(untrained, sample.root, paths), expected)
+        assert torch.equal(decode_squares(untrained, sample.root, table), to_pixels(untrained, slices))
 
 
 def test_a_slice_that_cannot_be_read_is_named(untrained: ResNetViT, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     with pytest.raises(DatasetError, match=r"broken\.png: is not a PNG"):
-        decode_squares(untrained, tmp_path, ["broken.png"])
+        decode_squares(untrained, tmp_path, pd.DataFrame({"path": ["broken.png"]}))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stroke_hub.data.records import Records, hash_records, hash_slices, read_records
-from stroke_hub.data.splits import assign_validation
+from stroke_hub.data.splits import assign_folds, assign_validation
 from stroke_hub.errors import DatasetError
 
 TRAIN = (
@@ -114,6 +114,34 @@ def test_names_in_any_case_and_every_suffix(tmp_path: Path) -> None:
     assert len(table) == 28
 
 
+@pytest.mark.parametrize("name", ["Validation", "val", "VALID"])
+def test_a_validation_folder_is_used_as_such(tmp_path: Path, name: str) -> None:
+    folders = [f"{split}/{label}CT" for split in ("Train", name, "Test") for label in ("Stroke", "Normal")]
+    build(tmp_path, folders, each=3)
+    index(tmp_path / "index.csv", "path,split", f"{name}/StrokeCT/p006_s00.png,{name}")
+    records = read_records(tmp_path)
+    assert records.table.groupby("split")["label"].value_counts().to_dict() == {
+        (split, label): 3 for split in ("train", "val", "test") for label in (0, 1)
+    }
+    assert all((row.split == "val") == row.path.startswith(name) for row in records.table.itertuples())
+    assert (
+        "The 6 images of the validation folder are used as validation; none is taken from train." in records.notes
+    )
+    folded = assign_folds(records.table, folds=2)
+    assert set(folded.loc[folded["split"] == "train", "fold"]) == {0, 1}
+    assert folded["split"].value_counts().to_dict() == {"train": 12, "test": 6}
+
+
+def test_a_validation_folder_of_one_class_or_of_known_patients(tmp_path: Path) -> None:
+    build(tmp_path)
+    put(tmp_path / "val" / "StrokeBT" / "p000_s09.png")
+    assert "has no images of normal in val; each split needs both classes." in refusal(tmp_path)
+    put(tmp_path / "val" / "NormalBT" / "p012_s09.png")
+    notes = read_records(tmp_path).notes
+    assert "1 groups stand in both validation and test, so test figures may be optimistic." in notes
+    assert "1 groups stand in both train and validation, so validation figures may be optimistic." in notes
+
+
 def test_nearest_folder_decides(tmp_path: Path) -> None:
     build(tmp_path, ("train/Stroke MR/second BT", "train/ControlBT/a/b", "test/strokeBT/Normal/MR", "test/stroke"))
     table = read_records(tmp_path).table.drop_duplicates(["split", "label"])
@@ -164,7 +192,7 @@ def test_litter_is_ignored_and_other_files_are_noted(tmp_path: Path) -> None:
     (folder / "more.pdf").write_text("x")
     (folder / "new\nline.png").write_text("x")
     put(tmp_path / "train" / "loose.png")
-    put(tmp_path / "val" / "stroke" / "p1_x.png")
+    put(tmp_path / "other" / "stroke" / "p1_x.png")
     records = read_records(tmp_path)
     pd.testing.assert_frame_equal(records.table, expected.table)
     assert sorted(records.notes) == [
@@ -328,6 +356,9 @@ def test_index_that_contradicts_folders(tmp_path: Path, column: str, value: str)
         (b"file,label\na,b\n", "needs a column path"),
         (b"path,x,x\na,b,c\n", "no column twice"),
         (b"path\n\xff\xfe\n", "cannot be read as a table"),
+        ("path,patient\nä.png,Jürgen\n".encode("cp1252"), "(it is not in UTF-8); save it as CSV in UTF-8."),
+        (b"path,modality\ntest/normalBT/p012_s00.png,PET\n", "has the modality PET in index.csv; use BT (for CT)"),
+        (b"path,Path\na,b\n", "no column twice"),
         (b"path\n" + b"x" * 200_000, "cannot be read as a table"),
         (b"path\n" + b"test/normalBT/p012_s00.png\n" * 2, "stands twice"),
         (b"path,label\ntest/normalBT/p012_s00.png,tumour\n", "has the label tumour"),
@@ -339,6 +370,40 @@ def test_index_that_cannot_be_used(tmp_path: Path, content: bytes, words: str) -
     build(tmp_path)
     (tmp_path / "index.csv").write_bytes(content)
     assert words in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_index_as_spreadsheets_of_all_countries_write_it(
+    tmp_path: Path, delimiter: str, encoding: str, end: str
+) -> None:
+    build(tmp_path, ("train/stroke", "train/normal", "test/stroke", "test/normal"), each=1, prefix="ä {},;")
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png"))
+    lines = [["PATH", "Modality", "Patient", "Site"]]
+    lines += [[f'"{name}"', "NCCT", f"J\u00fc{number}", "A"] for number, name in enumerate(names)]
+    text = end.join(delimiter.join(line) for line in lines) + end
+    mark = "\ufeff" if encoding == "utf-16-le" else ""  # Python writes no mark of its own here
+    (tmp_path / "index.csv").write_bytes((mark + text).encode(encoding))
+    table = read_records(tmp_path).table
+    assert list(table["group"]) == ["J\u00fc0", "J\u00fc1", "J\u00fc2", "J\u00fc3"]
+    assert set(table["modality"]) == {"BT"}
+    assert set(table["Site"]) == {"A"}
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"),
+    [
+        *[(name, "BT") for name in ("BT", "ct", "NCCT")],
+        *[(name, "MR") for name in ("mri", "FLAIR", "dwi", "ADC", "T1", "T2", "t2w")],
+        *[(name, None) for name in ("", "nan", "Unknown", "N/A")],
+    ],
+)
+def test_index_names_sequences_too(tmp_path: Path, name: str, modality: str | None) -> None:
+    build(tmp_path, ("train/stroke", "train/normal", "test/stroke", "test/normal"), each=1)
+    index(tmp_path / "index.csv", "path,modality", f"train/stroke/p000_s00.png,{name}")
+    rows = read_records(tmp_path).table.set_index("path")
+    assert rows.loc["train/stroke/p000_s00.png", "modality"] == modality
 
 
 def test_index_above_the_folder_given_is_not_ours(tmp_path: Path) -> None:

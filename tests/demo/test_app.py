@@ -72,14 +72,14 @@ def await_probability(page: Page, probability: float) -> None:
 
 
 def read_canvas(canvas: Locator) -> np.ndarray:
-    """The colours of a canvas, (S, S, 3)."""
-    side, data = canvas.evaluate(READ_CANVAS)
-    return np.frombuffer(base64.b64decode(data), np.uint8).reshape(side, side, 4)[..., :3].astype(int)
+    """The colours of a canvas, (H, W, 3)."""
+    width, data = canvas.evaluate(READ_CANVAS)
+    return np.frombuffer(base64.b64decode(data), np.uint8).reshape(-1, width, 4)[..., :3].astype(int)
 
 
 def check_maps(page: Page, e: Explanation, *, opacity: float = 0.5, colormap: str | None = None) -> None:
     """The browser's pictures are `Explanation.overlay`'s, but for the rounding of a map to a byte."""
-    assert (read_canvas(page.locator("[data-layer=original]")) == e.pixels[..., None]).all()
+    assert (read_canvas(page.locator("[data-layer=original]")) == e.picture[..., None]).all()
     for layer in MAPS:
         wanted = np.asarray(e.overlay(layer, opacity=opacity, colormap=None if layer == "fused" else colormap))
         difference = np.abs(read_canvas(page.locator(f".maps [data-layer={layer}]")) - wanted)

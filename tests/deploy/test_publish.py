@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from stroke_hub import Records, ResNetViT, load_slices, predict
 from stroke_hub.cli.main import main
 from stroke_hub.deploy.publish import check_access, publish
+from stroke_hub.io.windowing import Modality
 from stroke_hub.report.card import render_card
 from stroke_hub.runs.report import read_report
 from tests.fakes import hub_api
@@ -171,10 +172,10 @@ def test_a_branch_is_made_and_main_left_alone(hub: Hub, client: Client, run: Pat
     assert titles(hub, "owner/branch", "dev") == TITLES
 
 
-def predict_table(repo_id: str, root: str, paths: list[str]) -> list[float]:
+def predict_table(repo_id: str, root: str, rows: dict[str, Modality]) -> list[float]:
     model = ResNetViT.from_pretrained(repo_id)
     assert {value.dtype for value in model.parameters()} == {torch.float32}
-    slices = [load_slices(Path(root) / path)[0] for path in paths]
+    slices = [load_slices(Path(root) / path, modality=modality)[0] for path, modality in rows.items()]
     return [float(p) for p in predict(model, slices).probability]
 
 
@@ -185,7 +186,8 @@ def test_half_the_weights_cost_what_the_card_says(hub: Hub, client: Client, run:
     assert 0.4 < len(files["model.safetensors"]) / (run / "model.safetensors").stat().st_size < 0.6
     report, card = read_report(run), files["README.md"].decode()
     table = pd.read_csv(run / "stroke_classification_results.csv")
-    found = client.call(predict_table, repo, sample.root, list(table["image_path"]))
+    rows = dict(zip(table["image_path"], table["image_type"], strict=True))
+    found = client.call(predict_table, repo, sample.root, rows)
     change = np.abs(np.array(found) - table["stroke_probability"].to_numpy()).max()
     assert 0 < change == pytest.approx(report.half.max_probability_change, abs=1e-6)
     stated = re.search(r"no probability changes by more than (\S+)\.\n", card)

@@ -158,7 +158,7 @@ def head_that_mixes() -> ResNetViT:
 def test_a_branch_alone_is_explained_with_the_other_at_its_mean(head_that_mixes: ResNetViT, easy: tuple) -> None:
     table, root = easy
     found = score_baselines(head_that_mixes, table.drop(columns="split"), root)
-    squares = decode_squares(head_that_mixes, root, table["path"])
+    squares = decode_squares(head_that_mixes, root, table)
     told = compute_relevance(head_that_mixes, to_float_pixels(squares, "cpu"), torch.ones(len(table)))
     split, mean = head_that_mixes.cnn.num_features, head_that_mixes.feature_mean.expand_as(told.features)
     with torch.no_grad():
@@ -209,7 +209,7 @@ def test_a_run_is_scored_the_same_in_any_order(run_dir: Path, trained: ResNetViT
         assert [by_path[path] for path in order] == turned[name].probability.tolist()
     assert (found["probe"].control.shuffled == turned["probe"].control.shuffled).all()
     assert len(found["probe"].control.shuffled) == 20
-    test = decode_squares(trained, sample.root, table.loc[table["split"] == "test", "path"])
+    test = decode_squares(trained, sample.root, table[table["split"] == "test"])
     whole = predict(trained, test).probability  # both branches together are neither alone
     assert (np.abs(whole - found["cnn_alone"].probability) > 1e-6).any()
 

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss, roc_curve
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 
-from stroke_hub import Records, ResNetViT, evaluate, load_slices, predict
+from stroke_hub import Records, ResNetViT, evaluate, predict
 from stroke_hub.evaluation.report_json import measure_subgroups
 from stroke_hub.evaluation.samples import choose_samples
 from stroke_hub.metrics.calibration import choose_operating_points
@@ -20,6 +20,7 @@ from stroke_hub.metrics.classification import measure
 from stroke_hub.report.sentences import describe, warn
 from stroke_hub.runs.report import Report, read_report
 from stroke_hub.runs.run_folder import read_split
+from tests.conftest import load_rows
 
 COLUMNS = [
     "image_path", "filename", "true_label", "predicted_label", "stroke_probability", "correct_prediction",
@@ -93,7 +94,7 @@ def test_operating_points_come_from_validation_and_are_measured_on_test(
 ) -> None:
     split = read_split(run_dir)
     val = split[split["split"] == "val"]
-    slices = [load_slices(sample.root / path)[0] for path in val["path"]]
+    slices = load_rows(sample.root, val)
     points = choose_operating_points(val["label"].to_numpy(), predict(trained, slices).probability)
     label, score = results["true_label"], results["stroke_probability"]
     assert set(report["operating_points"]) == set(points)

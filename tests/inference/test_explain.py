@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from stroke_hub import PRESETS, Records, ResNetViT, Slice, explain, load_slices, predict
+from stroke_hub import PRESETS, Records, ResNetViT, Slice, explain, predict
 from stroke_hub.inference.results import spread_sums, upsample
-from tests.conftest import randomise
+from stroke_hub.io.framing import NO_HEAD
+from stroke_hub.io.rendering import CT_PICTURE
+from tests.conftest import load_rows, randomise
 
 
 @pytest.fixture(scope="module")
 def slices(sample: Records) -> list[Slice]:
-    return [load_slices(sample.root / path)[0] for path in sample.part("test")["path"][:6]]
+    return load_rows(sample.root, sample.part("test")[:6])
 
 
 def draw_slice(height: int, width: int, *, seed: int = 0) -> Slice:
@@ -120,15 +122,15 @@ def test_odd_inputs_give_no_nan(trained: ResNetViT, picture: Slice, target: str)
     for layer, name in (("cnn", "Grad-CAM of the CNN"), ("vit", "relevance of the ViT"), ("fused", "fused map")):
         says_so = f"{name}: no positive evidence for {target}" in e.remarks
         assert says_so == (not (e.get_map(layer) > 0).any())
-        assert np.asarray(e.overlay(layer)).shape == (128, 128, 3)
+        assert np.asarray(e.overlay(layer)).shape == (*picture.pixels.shape, 3)
 
 
 def test_no_evidence_is_said_and_not_stretched_to_noise(untrained: ResNetViT, slices: list[Slice]) -> None:
     with torch.no_grad():
         untrained.head[3].weight.zero_()  # nothing the backbones see reaches the answer
     e = explain(untrained, slices[0])
-    assert len(e.remarks) == 3
-    np.testing.assert_array_equal(np.asarray(e.overlay("cnn")), np.repeat(e.pixels[..., None], 3, axis=2))
+    assert len([remark for remark in e.remarks if "no positive evidence" in remark]) == 3
+    np.testing.assert_array_equal(np.asarray(e.overlay("cnn")), np.repeat(e.picture[..., None], 3, axis=2))
     assert e.contributions["cnn"] == e.contributions["vit"] == 0
 
 
@@ -150,16 +152,52 @@ def test_maps_are_enlarged_as_torch_does(grid: tuple[int, int], size: int) -> No
 
 def test_overlay_is_as_opaque_as_asked(trained: ResNetViT, slices: list[Slice]) -> None:
     e = explain(trained, slices[0])
-    plain = np.repeat(e.pixels[..., None], 3, axis=2)
+    plain = np.repeat(e.picture[..., None], 3, axis=2)
     np.testing.assert_array_equal(np.asarray(e.overlay("fused", opacity=0)), plain)
     assert (np.asarray(e.overlay("fused", opacity=1)) != plain).any()
     with pytest.raises(ValueError, match="layer"):
         e.overlay("resnet")
 
 
+def test_maps_are_drawn_on_the_slice_that_was_given(trained: ResNetViT, slices: list[Slice]) -> None:
+    """In its own proportions, and nothing where the model saw nothing; a square that was made already is itself."""
+    one = slices[0]
+    # small enough that the head is looked for on a copy of the same scale
+    wide = Slice(np.pad(one.pixels, ((6, 20), (30, 20))), one.modality)
+    e, square = explain(trained, wide), explain(trained, slices[:1])[0]
+    np.testing.assert_array_equal(e.picture, wide.pixels)
+    assert e.pixels.shape == (trained.image_size,) * 2
+    top, left, height, width = e.box
+    assert (top - 6, left - 30) == (square.box.top, square.box.left)
+    drawn = np.asarray(e.overlay("fused", opacity=1)) != e.picture[..., None]
+    assert drawn.shape[:2] == wide.pixels.shape
+    assert drawn[top : top + height, left : left + width].any()
+    drawn[top : top + height, left : left + width] = False
+    assert not drawn.any()
+    assert e.log_odds == pytest.approx(square.log_odds, abs=1e-4)
+    lifted = np.abs(e.framed.lift(e.fused_map))
+    strongest = np.unravel_index(lifted.argmax(), lifted.shape)
+    assert top <= strongest[0] < top + height
+    assert left <= strongest[1] < left + width
+    (again,) = explain(trained, torch.from_numpy(e.pixels[None]))
+    assert np.asarray(again.overlay()).shape == (*e.pixels.shape, 3)
+
+
+def test_remarks_begin_with_those_of_the_picture(trained: ResNetViT, slices: list[Slice]) -> None:
+    blank = Slice(np.zeros((60, 80), np.uint8), "BT")
+    expected = [[CT_PICTURE, NO_HEAD], [CT_PICTURE]]
+    ct = next(one for one in slices if one.modality == "BT")
+    assert [list(told) for told in predict(trained, [blank, ct]).remarks] == expected
+    for e, told in zip(explain(trained, [blank, ct]), expected, strict=True):
+        assert e.remarks[: len(told)] == told
+    assert predict(trained, torch.zeros((2, 128, 128), dtype=torch.uint8)).remarks == [(), ()]
+
+
 def test_wrong_options_are_named(untrained: ResNetViT, slices: list[Slice]) -> None:
     with pytest.raises(ValueError, match="target"):
-        explain(untrained, slices, target="stroke")
+        explain(untrained, slices, target="infarct")  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match=r"method is 'hirescam', but must be one of \['relevance'"):
+        explain(untrained, slices, method="hirescam")  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="depth"):
         explain(untrained, slices, depth=0)
 

@@ -37,7 +37,7 @@ from stroke_hub.files import hash_file
 from stroke_hub.inference.onnx_model import EXPLAINED, FILES, KEY, ExportedModel, read_export
 from stroke_hub.inference.predict import compute_distance, to_float_pixels, to_pixels
 from stroke_hub.inference.relevance import compute_relevance
-from tests.conftest import randomise
+from tests.conftest import load_rows, randomise
 from tests.fakes.hub_client import Client, fail, make_client, make_hub  # noqa: F401
 from tests.fakes.hub_server import Hub
 
@@ -60,7 +60,7 @@ def predictor(run: Path) -> Predictor:
 
 @pytest.fixture(scope="module")
 def slices(sample: Records) -> list[Slice]:
-    return [load_slices(sample.root / path)[0] for path in sample.part("test")["path"][:6]]
+    return load_rows(sample.root, sample.part("test")[:6])
 
 
 @pytest.fixture
@@ -160,12 +160,16 @@ def test_answers_are_those_of_the_model(
     assert predictor.predict([]).label == predictor.explain([]) == []
     squares = to_pixels(trained, slices)
     np.testing.assert_array_equal(predictor.predict(squares).logits, predictor.predict(slices).logits)
-    assert (predictor.image_size, predictor.threshold) == (trained.image_size, float(trained.threshold))
+    assert predictor.threshold == float(trained.threshold)
+    for name in ("image_size", "resize", "rendering", "window", "framing", "modalities"):
+        assert getattr(predictor, name) == getattr(trained, name)
+    assert (trained.rendering, trained.framing, trained.modalities) == ("canonical", "head", ("BT", "MR"))
+    assert theirs.remarks == ours.remarks
+    assert all(ours.remarks[i] == tuple(e.remarks[: len(ours.remarks[i])]) for i, e in enumerate(expected))
 
 
 def test_int8_is_rounded_and_no_more(run: Path, sample: Records, trained: ResNetViT) -> None:
-    paths = sample.part("test")["path"]
-    slices = [load_slices(sample.root / path)[0] for path in paths]
+    slices = load_rows(sample.root, sample.part("test"))
     rounded = Predictor.from_pretrained(run, precision="int8")
     assert (rounded.backend, rounded.precision) == ("onnx", "int8")
     change = np.abs(rounded.predict(slices).probability - predict(trained, slices).probability).max()
@@ -249,7 +253,7 @@ class Absent:
         if name.split(".")[0] in gone:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent())
-assert {"torch", "timm", "sklearn", "cv2"} <= gone, gone
+assert {"torch", "timm", "sklearn", "torchvision"} <= gone, gone
 from stroke_hub import Predictor, load_slices
 model, slice_, out = sys.argv[1:]
 predictor = Predictor.from_pretrained(model)
@@ -281,7 +285,7 @@ def test_what_it_cannot_do_is_said_with_the_way_out(
         with pytest.raises(RunError, match="backend='torch'"):
             explain(predictor, slices[0], **options)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="target"):
-        predictor.explain(slices[0], target="stroke")  # type: ignore[call-overload]
+        predictor.explain(slices[0], target="infarct")  # type: ignore[call-overload]
     with pytest.raises(RunError, match="fp32 only"):
         Predictor.from_pretrained(run, backend="torch", precision="int8")
     with pytest.raises(RunError, match="loaded for torch in fp32, not for onnx"):
@@ -368,6 +372,8 @@ def call_foreign_code(graph: onnx.ModelProto) -> None:
         (lambda graph: describe_as(graph, threshold="0.5"), "other metadata"),
         (lambda graph: describe_as(graph, image_size=10**9), "other metadata"),
         (lambda graph: describe_as(graph, resize="crop"), "other metadata"),
+        (lambda graph: describe_as(graph, rendering="film"), "other metadata"),
+        (lambda graph: describe_as(graph, modalities=["PET"]), "other metadata"),
         (lambda graph: describe_as(graph, image_size=64), "other inputs or outputs"),
         (lambda graph: graph.graph.output.pop(1), "other inputs or outputs"),
         (
@@ -375,7 +381,7 @@ def call_foreign_code(graph: onnx.ModelProto) -> None:
             r"of other weights than its model\.safetensors",
         ),
     ],
-    ids=["outside", "foreign", "none", "cold", "text", "huge", "crop", "size", "output", "weights"],
+    ids=["outside", "foreign", "none", "cold", "text", "huge", "crop", "film", "PET", "size", "output", "weights"],
 )
 def test_graphs_that_are_not_ours_are_refused(
     copy: Path, change: Callable[[onnx.ModelProto], None], words: str
@@ -393,7 +399,7 @@ def test_an_export_of_an_older_format_is_refused(copy: Path) -> None:
     found = json.loads(record.read_text())
     record.write_text(json.dumps(found | {"format_version": 1}))
     with pytest.raises(
-        ModelFormatError, match=r"export\.json is of format 1, not 2; export it again with `stroke-hub"
+        ModelFormatError, match=r"export\.json is of format 1, not 3; export it again with `stroke-hub"
     ):
         Predictor.from_pretrained(copy, backend="onnx")
     assert Predictor.from_pretrained(copy).backend == "torch"
@@ -416,7 +422,7 @@ def test_damaged_files_and_other_weights_are_refused(copy: Path, untrained: ResN
     untrained.save_pretrained(copy)  # as after a second training: report and export are of the first
     with pytest.raises(ModelFormatError, match=r"of other weights than its model\.safetensors"):
         Predictor.from_pretrained(copy, precision="int8")
-    for nonsense in ("{", "[]", '{"format_version": 2}', "[" * 100_000, "{}" + " " * 200_000):
+    for nonsense in ("{", "[]", '{"format_version": 3}', "[" * 100_000, "{}" + " " * 200_000):
         (copy / "onnx" / "export.json").write_text(nonsense)
         with pytest.raises(ModelFormatError, match=r"export\.json is damaged, or was not written by export"):
             Predictor.from_pretrained(copy, backend="onnx")

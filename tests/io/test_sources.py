@@ -3,10 +3,12 @@
 import functools
 import importlib.util
 import io
+import struct
 import subprocess
 import sys
 import tempfile
 import weakref
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -171,8 +173,9 @@ def test_options_go_to_every_file() -> None:
     stroke = list(load_files(archive, window="stroke"))[1].slices[0].pixels
     np.testing.assert_array_equal(stroke, load_slices(dicom(HU), window="stroke")[0].pixels)
     assert all("allowed" in file.error for file in load_files(archive, max_pixels=9))
-    with pytest.raises(ValueError, match="modality is 'CT'"):
-        list(load_files(archive, modality="CT"))
+    assert [file.slices[0].modality for file in load_files(archive, modality="CT")] == ["BT", "BT"]
+    with pytest.raises(ValueError, match="modality is 'PET'"):
+        list(load_files(archive, modality="PET"))  # type: ignore[arg-type]
 
 
 def make_series(series: str, positions: list[float]) -> list[bytes]:
@@ -229,6 +232,60 @@ def test_where_slices_to_predict_are_looked_for(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).touch()
     assert [Path(item.path).name for item in find_entries([tmp_path])] == names[:5]
+
+
+def test_litter_of_scanners_and_systems_is_passed_over(tmp_path: Path) -> None:
+    names = ["DICOMDIR", "DIRFILE", "sub/dicomdir", "Thumbs.db", "__MACOSX/x.png", "._b.png", "a.dcm", "sub/b.png"]
+    contents = {name: dicom(HU) if name == "a.dcm" else PICTURE for name in names}
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    assert [file.name for file in load_files(tmp_path)] == ["a.dcm", "sub/b.png"]
+    assert [Path(entry.path).relative_to(tmp_path).as_posix() for entry in find_entries([tmp_path])] == [
+        "a.dcm", "sub/b.png",
+    ]  # fmt: skip
+    for slash in ("/", "\\"):
+        packed = pack(
+            {name.replace("/", slash): content for name, content in contents.items()} | {f"d{slash}": b""}
+        )
+        assert [file.name for file in load_files(name_stream("s.zip", packed))] == [
+            "s.zip/a.dcm",
+            "s.zip/sub/b.png",
+        ]
+        assert [file.error for file in load_files(packed)] == ["", ""]
+
+
+@pytest.fixture
+def zip64(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """An archive of 3 members whose last records are those of a zip64, as some tools always write them."""
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)
+    packed = pack({f"{number}.png": PICTURE for number in range(3)})
+    assert packed[-42:-38] == b"PK\6\7"
+    return packed[:-14] + b"\xff" * 12 + packed[-2:]  # the numbers stand in the record of 64 bits alone
+
+
+def test_a_zip64_of_few_members_is_read(zip64: bytes, tmp_path: Path) -> None:
+    (tmp_path / "s.zip").write_bytes(zip64)
+    for source in (zip64, tmp_path / "s.zip", zip64[:-2] + b"\3\0abc"):
+        files = list(load_files(source))
+        assert [file.error for file in files] == [""] * 3
+        assert [len(file.slices) for file in files] == [1] * 3
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (32, 10**9, "has more than 2,000 members"),
+        (40, 10**12, "has more than 2,000 members"),
+        (0, 0, "is a damaged zip archive"),
+        (56 + 8, 7, "is a damaged zip archive"),
+    ],
+)
+def test_a_zip64_that_lies_is_refused_before_it_is_read(zip64: bytes, place: int, value: int, words: str) -> None:
+    content = bytearray(zip64)
+    struct.pack_into("<Q", content, len(content) - 22 - 20 - 56 + place, value)
+    (file,) = load_files(bytes(content))
+    assert words in file.error
 
 
 def test_names_are_harmless() -> None:

@@ -167,7 +167,7 @@ def test_hostile_repositories_are_refused_and_nothing_is_executed(
     pickle.loads(pickle.dumps(Bomb(crater)))  # noqa: S301
     crater.rmdir()  # it works
     repos = list_hostile(files, crater, tmp_path)
-    assert len(repos) == 62
+    assert len(repos) == 69
     for name, content in repos.items():
         hub.add(f"owner/{name}", content)
         sentence = fail(client, compute_logits, f"owner/{name}")

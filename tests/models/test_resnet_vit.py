@@ -4,14 +4,30 @@ import json
 import pickle
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stroke_hub import PRESETS, HubError, ModelFormatError, ResNetViT
+from stroke_hub import (
+    PRESETS,
+    HubError,
+    ModelFormatError,
+    Predictor,
+    ResNetViT,
+    RunError,
+    Slice,
+    load_slices,
+    predict,
+)
+from stroke_hub.io.rendering import Rendering
+from stroke_hub.io.sight import Framing
+from stroke_hub.io.slices import fit_square
+from stroke_hub.io.windowing import Modality, Window
 from stroke_hub.models.backbones import load_backbone
+from stroke_hub.models.resnet_vit import MODALITIES, SIGHT
 from stroke_hub.models.weights import halve_weights
 
 
@@ -50,6 +66,52 @@ def test_head_of_the_full_preset_is_the_seed_notebooks() -> None:
     assert model.head[2].p == 0.3
 
 
+def describe_as_format_1(folder: Path) -> None:
+    """Rewrite a saved configuration as models were described before there was a rendering to name."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    for name in ("rendering", "window", "framing", "modalities"):
+        del config[name]
+    file.write_text(json.dumps(config | {"format_version": 1, "interpolation": "bilinear"}))
+
+
+def test_a_model_of_format_1_sees_whole_pictures_as_they_are(saved: Path, tmp_path: Path) -> None:
+    new = ResNetViT.from_pretrained(saved)
+    describe_as_format_1(saved)
+    old = ResNetViT.from_pretrained(saved)
+    assert (new.rendering, new.framing) == ("canonical", "head")
+    assert (old.rendering, old.window, old.framing, old.modalities) == ("legacy", "brain", "whole", ())
+    picture = np.zeros((200, 160), np.uint8)
+    picture[60:140, 40:120] = np.arange(80) + 20
+    squares = torch.from_numpy(fit_square(picture, old.image_size))[None]
+    slices = [Slice(picture), *(load_slices(picture, modality=modality)[0] for modality in (None, "BT", "MR"))]
+    for one in slices:
+        np.testing.assert_array_equal(predict(old, one).logits, predict(old, squares).logits)
+        assert predict(old, one).remarks == [()]
+    assert (predict(new, slices[1]).logits != predict(old, squares).logits).any()
+    old.save_pretrained(tmp_path / "again")  # as format 2, which says what format 1 took for granted
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["rendering"] == "legacy"
+    again = ResNetViT.from_pretrained(tmp_path / "again")
+    np.testing.assert_array_equal(predict(again, slices[3]).logits, predict(old, squares).logits)
+
+
+@pytest.mark.parametrize("change", [{"interpolation": "bicubic"}, {"framing": "head"}])
+def test_what_format_1_did_not_say_is_refused(saved: Path, change: dict[str, str]) -> None:
+    describe_as_format_1(saved)
+    file = saved / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(
+        ModelFormatError, match=rf"{next(iter(change))} is '{next(iter(change.values()))}', but must"
+    ):
+        ResNetViT.from_pretrained(saved)
+
+
+def test_the_choices_of_a_configuration_are_those_of_io() -> None:
+    expected = {"rendering": Rendering, "window": Window, "framing": Framing}
+    assert {name: SIGHT[name] for name in expected} == {name: get_args(kind) for name, kind in expected.items()}
+    assert get_args(Modality) == MODALITIES
+
+
 def test_each_branch_normalises_with_its_own_statistics() -> None:
     model = ResNetViT(cnn="resnet18", vit="vit_tiny_patch16_224", image_size=64)
     assert model.cnn_mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
@@ -76,8 +138,15 @@ HOSTILE_CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"classes": ["A", "B"]}, "classes"),
     ({"classes": 3}, "classes"),
     ({"resize": "crop"}, "resize"),
-    ({"interpolation": "bicubic"}, "interpolation is 'bicubic', but must be bilinear"),
-    ({"format_version": 2}, "format_version"),
+    ({"interpolation": "bilinear"}, "interpolation"),
+    ({"rendering": "film"}, "rendering is 'film', but must be canonical or legacy"),
+    ({"window": "bone"}, "window is 'bone', but must be brain, stroke or subdural"),
+    ({"framing": ["head"]}, "framing"),
+    ({"modalities": "BT"}, "modalities is 'BT', but must be a list of BT and MR"),
+    ({"modalities": ["BT", "BT"]}, "modalities"),
+    ({"modalities": [{}]}, "modalities"),
+    ({"format_version": 1}, "rendering is 'canonical', but must be left out of a config.json of format 1"),
+    ({"format_version": 3}, "format_version"),
     ({"pretrained": True}, "pretrained"),
     ({"self": 1, "cls": 2}, r"config\.json"),
     ({"\x1b[2J\n" + 999 * "x": 1}, "unexpected"),
@@ -172,6 +241,34 @@ def test_weights_must_match_exactly(saved: Path) -> None:
         with pytest.raises(ModelFormatError, match=word) as caught:
             ResNetViT.from_pretrained(saved)
         assert str(caught.value).isprintable(), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precision_is_not_saved(untrained: ResNetViT, tmp_path: Path, dtype: torch.dtype) -> None:
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(ModelFormatError, match=rf"is in {name}, but saved in float32 only; call"):
+        untrained.to(dtype).save_pretrained(tmp_path / "saved")
+    assert not any((tmp_path / "saved").iterdir())
+    untrained.float().save_pretrained(tmp_path / "saved")
+    ResNetViT.from_pretrained(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "xpu", 7.5])
+def test_a_device_that_is_not_there_is_named(saved: Path, device: Any) -> None:
+    with pytest.raises(
+        ValueError, match=rf"device is '{device}', but there is no such device; pass 'cpu'"
+    ) as caught:
+        ResNetViT.from_pretrained(saved, device=device)
+    assert caught.value.__suppress_context__
+    with pytest.raises(ValueError, match="there is no such device"):
+        Predictor.from_pretrained(saved, device=device)
+    with pytest.raises(RunError, match="computes on the CPU only"):
+        Predictor.from_pretrained(saved, device=device, backend="onnx")
+
+
+def test_a_model_is_shown_in_a_line(untrained: ResNetViT) -> None:
+    assert repr(untrained) == ("ResNetViT(test_resnet + test_vit, 128 x 128, 0.8 M parameters, float32 on cpu)")
+    assert repr(Predictor(untrained)) == f"Predictor({untrained!r}, backend='torch', precision='fp32')"
 
 
 def test_files_that_are_not_safetensors_are_refused(saved: Path) -> None:

@@ -57,7 +57,7 @@ def read_row(result: dict[str, Any], name: str) -> dict[str, Any]:
 def predict_part(run: Path, records: Records, part: str) -> tuple[np.ndarray, np.ndarray]:
     model, table = ResNetViT.from_pretrained(run), read_split(run)
     table = table[table["split"] == part]
-    probability = predict(model, decode_squares(model, records.root, table["path"])).probability
+    probability = predict(model, decode_squares(model, records.root, table)).probability
     return table["label"].to_numpy(), probability
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stroke_hub import Records, ResNetViT, RunError, TrainConfig, load_slices, predict
+from stroke_hub import Records, ResNetViT, RunError, TrainConfig, predict
 from stroke_hub.data.splits import apply_split
 from stroke_hub.runs.run_folder import read_split
 from stroke_hub.training.cross_validation import cross_validate
 from stroke_hub.training.fit import fit
+from tests.conftest import load_rows
 
 CONFIG = TrainConfig(preset="tiny", image_size=64, epochs=1, batch_size=16)
 
@@ -26,7 +27,7 @@ def test_every_slice_is_held_out_once_by_a_run_that_never_saw_its_patient(sample
         assert set(split[split["split"] == "val"]["path"]) == set(held["path"])
         assert not set(split[split["split"] == "train"]["group"]) & set(held["group"])
         model = ResNetViT.from_pretrained(tmp_path / f"fold-{fold}")
-        slices = [load_slices(sample.root / path)[0] for path in held["path"]]
+        slices = load_rows(sample.root, held.merge(sample.table[["path", "modality"]]))
         assert held["stroke_probability"].tolist() == pytest.approx(predict(model, slices).probability, abs=1e-6)
         assert result["folds"][fold]["n"] == len(held)
     assert result["pooled"]["n"] == len(table)

@@ -55,9 +55,9 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def compare(one: Path, two: Path, sample: Records) -> float:
     """The largest difference of the two runs' logits of the test slices."""
-    paths = sample.part("test")["path"]
+    table = sample.part("test")
     models = [ResNetViT.from_pretrained(run) for run in (one, two)]
-    logits = [predict(model, decode_squares(model, sample.root, paths)).logits for model in models]
+    logits = [predict(model, decode_squares(model, sample.root, table)).logits for model in models]
     return float(abs(logits[0] - logits[1]).max())
 
 
@@ -79,7 +79,7 @@ def test_two_processes_train_what_one_trains(recipe: str, sample: Records, tmp_p
     (world, first), (_, second) = (json.loads((tmp_path / f"two{rank}.json").read_text()) for rank in (0, 1))
     assert world == "2"
     table = pd.read_csv(one / "split.csv")
-    val = decode_squares(ResNetViT.from_pretrained(one), sample.root, table.loc[table["split"] == "val", "path"])
+    val = decode_squares(ResNetViT.from_pretrained(one), sample.root, table[table["split"] == "val"])
     for epoch in range(config.epochs):
         assert len(first[epoch]) + len(second[epoch]) == len(val)
         assert len({*first[epoch], *second[epoch]}) == len(torch.unique(val, dim=0))

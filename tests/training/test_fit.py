@@ -83,7 +83,7 @@ def test_plain_is_the_textbook_loop_to_the_bit(whole: Path, sample: Records) -> 
     torch.manual_seed(config.seed)
     model = ResNetViT(**PRESETS["tiny"] | {"image_size": config.image_size})
     train = split[split["split"] == "train"]
-    squares, labels = decode_squares(model, sample.root, train["path"]), torch.tensor(train["label"].to_numpy())
+    squares, labels = decode_squares(model, sample.root, train), torch.tensor(train["label"].to_numpy())
     dataset = AugmentedSlices(squares, labels)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=1e-4)
     states = []
@@ -283,7 +283,7 @@ def test_a_probe_is_a_usual_model_whose_backbones_were_not_touched(
     model, split = ResNetViT.from_pretrained(run), read_split(run)
     history = pd.read_csv(run / "history.csv")
     val = split[split["split"] == "val"]
-    logits = predict(model, decode_squares(model, sample.root, val["path"])).logits
+    logits = predict(model, decode_squares(model, sample.root, val)).logits
     shift = json.loads((run / "calibration.json").read_text())["shift"]
     logits += np.array([shift / 2, -shift / 2], np.float32)  # as they were before the calibration
     row = measure_epoch(torch.from_numpy(logits), torch.tensor(val["label"].to_numpy()))
