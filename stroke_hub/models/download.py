@@ -35,7 +35,7 @@ def download(repo: str, file: str, revision: str | None, options: dict[str, Any]
         if constants.HF_HUB_OFFLINE or options.get("local_files_only"):
             setting = "HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "local_files_only"
             raise HubError(
-                f"{repo}: is no folder, its {file} is not in the cache, and {setting} forbids to download it; "
+                f"{repo}: is no folder, and its {file} is not in the cache while {setting} forbids the download; "
                 f"unset {setting}, or load the model once while online."
             ) from error
         raise HubError(

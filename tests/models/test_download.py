@@ -20,8 +20,8 @@ except HubError as error:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("HF_HUB_OFFLINE", "1", "is not in the cache, and HF_HUB_OFFLINE forbids to download it; unset"),
-        ("local_files_only", "", "is not in the cache, and local_files_only forbids to download it; unset"),
+        ("HF_HUB_OFFLINE", "1", "is not in the cache while HF_HUB_OFFLINE forbids the download; unset"),
+        ("local_files_only", "", "is not in the cache while local_files_only forbids the download; unset"),
         ("HF_ENDPOINT", "hub.example.org", "HF_ENDPOINT is 'hub.example.org', but must begin with https:// or"),
     ],
 )
