@@ -263,9 +263,7 @@ def _tabulate(batches: Sequence[_Batch], settings: PredictSettings) -> pd.DataFr
 # --- a whole archive ----------------------------------------------------------------------------------------
 
 
-def predict_paths(
-    model: Model, sources: Sequence[str | Path], *, batch_size: int = 16, contributions: bool = False
-) -> pd.DataFrame:
+def predict_paths(model: Model, sources: Sequence[str | Path], settings: PredictSettings) -> pd.DataFrame:
     """Predict what `worklist.find_entries` takes, into memory; one bad file never ends the run.
 
     Returns
@@ -275,7 +273,6 @@ def predict_paths(
     the training slices), error (one sentence, "" where fine; then all between are missing), remarks (sentences on
     the picture, "" where there are none).
     """
-    settings = PredictSettings(batch_size, contributions)
     chunks = list(form_chunks(find_entries(sources)))
     steps = predict_chunks(model, chunks, settings)
     tables = [table for _, table in _follow(steps, sum(len(chunk.entries) for chunk in chunks), Summary())]

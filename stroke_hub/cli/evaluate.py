@@ -109,10 +109,20 @@ def _read_any(data_dir: Path, split: str) -> Records:
 
 def _predict_only(model: "ResNetViT", records: Records, out: Path) -> None:
     """Write out/predictions.csv, with paths from the folder that was read; a bad file is a row with its error."""
-    from stroke_hub.batch.pipeline import predict_paths
+    import pandas as pd
+
+    from stroke_hub.batch.pipeline import PredictSettings, predict_paths
 
     with atomic_folder(out) as folder:
-        table = predict_paths(model, [records.root / path for path in records.table["path"]])
+        tables = [
+            predict_paths(
+                model,
+                [records.root / path for path in rows["path"]],
+                PredictSettings(contributions=False, modality=rows["modality"].iloc[0]),
+            )
+            for _, rows in records.table.groupby("modality", dropna=False, sort=False)
+        ]
+        table = pd.concat(tables).sort_values(["path", "index"], ignore_index=True)
         table["path"] = [Path(path).relative_to(records.root).as_posix() for path in table["path"]]
         write_text(folder / PREDICTIONS_FILE, table.to_csv(index=False))
     bad = int((table["error"] != "").sum())

@@ -248,7 +248,7 @@ def test_every_source_gives_the_same_slices(
     for source in ("slices", "slices.zip", "both.parquet", "bytes.parquet", "paths.parquet", "struct_paths.parquet",
                    "@list.txt", "-"):  # fmt: skip
         named = f"@{tmp_path}/list.txt" if source == "@list.txt" else source if source == "-" else tmp_path / source
-        tables[source] = predict_paths(model, [named], contributions=True)
+        tables[source] = predict_paths(model, [named], PredictSettings())
         np.testing.assert_allclose(tables[source]["stroke_probability"], expected, atol=1e-6, err_msg=source)
         assert set(tables[source]["error"]) == {""}
     for source in ("slices", "paths.parquet", "@list.txt", "-"):
@@ -283,7 +283,7 @@ def test_bad_files_are_rows_and_end_nothing(model: ResNetViT, tmp_path: Path) ->
     os.mkfifo(tmp_path / "pipe.png")
     names = ["absent.png", "damaged.parquet", "other.parquet", "half.parquet", "none.parquet", "empty.parquet",
              "bad.zip", "pipe.png"]  # fmt: skip
-    table = predict_paths(model, [*(tmp_path / name for name in names), good])
+    table = predict_paths(model, [*(tmp_path / name for name in names), good], PredictSettings(contributions=False))
     assert list(table["error"] == "") == [False] * 5 + [True] + [False] * 2 + [True]
     assert list(table["stroke_probability"].notna()) == list(table["error"] == "")
     words = ["absent.png: does not exist", "damaged.parquet: is a damaged parquet", "other.parquet: has no column",
@@ -297,7 +297,9 @@ def test_hostile_files_are_rows_in_the_run(model: ResNetViT, tmp_path: Path) -> 
     files = list_hostile()
     for index, file in enumerate(files):
         (tmp_path / f"{index:03d}").write_bytes(file.content)
-    table = predict_paths(model, [tmp_path / f"{index:03d}" for index in range(len(files))])
+    table = predict_paths(
+        model, [tmp_path / f"{index:03d}" for index in range(len(files))], PredictSettings(contributions=False)
+    )
     counts = table[table["error"] == ""].groupby("path").size()
     assert counts.sum() > 0
     assert (table["error"] != "").sum() > 0
@@ -324,7 +326,7 @@ def test_rows_hold_what_predict_says_and_contributions_sum_to_the_log_odds(
     model: ResNetViT, tmp_path: Path
 ) -> None:
     source = put(tmp_path / "slices", draw(70))
-    table = predict_paths(model, [source], contributions=True, batch_size=16)
+    table = predict_paths(model, [source], PredictSettings())
     squares = [load_slices(path)[0] for path in sorted(source.rglob("*.png"))]
     said = predict(model, squares)
     np.testing.assert_allclose(table["stroke_probability"], said.probability, atol=1e-6)
@@ -333,7 +335,7 @@ def test_rows_hold_what_predict_says_and_contributions_sum_to_the_log_odds(
     np.testing.assert_allclose(table[SHARES].sum(axis=1), log_odds, atol=1e-4)
     assert list(table["unusual"]) == list(said.unusual)
     assert 0 < said.unusual.sum() < len(said.unusual)
-    plain = predict_paths(model, [source], batch_size=16)
+    plain = predict_paths(model, [source], PredictSettings(contributions=False))
     assert list(plain["unusual"]) == list(said.unusual)
     assert list(plain.columns) == ["path", "index", "label", "stroke_probability", "unusual", "error", "remarks"]
     np.testing.assert_allclose(table["stroke_probability"], plain["stroke_probability"], atol=1e-6)

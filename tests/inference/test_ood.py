@@ -29,7 +29,7 @@ from stroke_hub import (
     load_slices,
     predict,
 )
-from stroke_hub.batch.pipeline import predict_paths
+from stroke_hub.batch.pipeline import PredictSettings, predict_paths
 from stroke_hub.data.loader import decode_squares
 from stroke_hub.files import hash_file
 from stroke_hub.inference.ood import describe_unusual, find_unusual, measure_distance
@@ -321,7 +321,9 @@ def test_files_have_a_column_of_it(trained: ResNetViT, sample: Records, tmp_path
     Image.fromarray(draw_text(2)).save(tmp_path / "letter.png")
     (tmp_path / "bad.png").write_text("text")
     known = sample.root / sample.part("train")["path"].iloc[0]
-    table = predict_paths(trained, [tmp_path / "letter.png", tmp_path / "bad.png", known])
+    table = predict_paths(
+        trained, [tmp_path / "letter.png", tmp_path / "bad.png", known], PredictSettings(contributions=False)
+    )
     assert table["unusual"].tolist()[::2] == [True, bool(predict(trained, load_slices(known)).unusual[0])]
     assert table["unusual"].isna().tolist() == [False, True, False]
 

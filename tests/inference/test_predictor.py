@@ -30,7 +30,7 @@ from stroke_hub import (
     load_slices,
     predict,
 )
-from stroke_hub.batch.pipeline import load_model, predict_paths
+from stroke_hub.batch.pipeline import PredictSettings, load_model, predict_paths
 from stroke_hub.deploy.export import export
 from stroke_hub.deploy.publish import publish
 from stroke_hub.files import hash_file
@@ -117,8 +117,8 @@ def test_contributions_come_with_predictions(predictor: Predictor, trained: ResN
 
 def test_an_archive_is_predicted_by_an_export_in_threads(run: Path, trained: ResNetViT, sample: Records) -> None:
     files = [sample.root / path for path in sample.part("test")["path"][:40]]
-    ours = predict_paths(trained, files, batch_size=8, contributions=True)
-    theirs = predict_paths(load_model(str(run), None), files, batch_size=8, contributions=True)
+    ours = predict_paths(trained, files, PredictSettings(batch_size=8))
+    theirs = predict_paths(load_model(str(run), None), files, PredictSettings(batch_size=8))
     assert load_model(str(run), None).backend == "onnx"
     for name in ("path", "index", "label", "unusual", "error"):
         assert list(theirs[name]) == list(ours[name])
