@@ -95,8 +95,8 @@ def make_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 @pytest.fixture(name="client", scope="module")
 def make_client(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A client of it."""
-    with start_client(hub, tmp_path_factory.mktemp("home")) as client:
+    """A client of it, whose cache lies in a folder that no other test writes into."""
+    with start_client(hub, tmp_path_factory.mktemp("client") / "home") as client:
         yield client
 
 
