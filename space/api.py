@@ -10,11 +10,10 @@ from demo_model import METHODS, TARGETS, DemoModel, Method, Settings
 from downloads import draw_layer, encode_png
 from guards import answer_plainly
 from result import list_facts, make_result
-from study import read_study
+from study import MODALITY_CHOICES, WINDOW_CHOICES, ModalityChoice, Reading, WindowChoice, read_study
 from uploads import UploadSessions, build_upload
 
 from stroke_hub.inference.results import Target
-from stroke_hub.io.windowing import WINDOWS, Window
 
 __all__ = ["Endpoints", "add_endpoints"]
 
@@ -26,7 +25,8 @@ def add_endpoints(model: DemoModel, sessions: UploadSessions) -> None:
     endpoints = Endpoints(model, sessions)
     file = build_upload(label="file", visible=False)
     files = build_upload(label="files", file_count="multiple", visible=False)
-    window = gr.Radio(list(WINDOWS), value="brain", label="CT window", visible=False)
+    modality = gr.Radio(list(MODALITY_CHOICES), value="auto", label="modality", visible=False)
+    window = gr.Radio(list(WINDOW_CHOICES), value="auto", label="CT window", visible=False)
     page = gr.Number(1, label="slice", precision=0, visible=False)
     target = gr.Radio(list(TARGETS), value="Stroke", label="class", visible=False)
     method = gr.Dropdown(list(METHODS), value="relevance", label="method", visible=False)
@@ -34,10 +34,10 @@ def add_endpoints(model: DemoModel, sessions: UploadSessions) -> None:
     answer, trigger = gr.JSON(label="answer", visible=False), gr.Button(visible=False)
     one: dict[str, Any] = {"outputs": answer, "concurrency_id": "slice", "concurrency_limit": 2}
     many: dict[str, Any] = {"outputs": answer, "concurrency_id": "batch", "concurrency_limit": 1}
-    settings = [target, method, depth]
-    trigger.click(answer_plainly(endpoints.predict), [file, window], api_name="predict", **one)
-    trigger.click(answer_plainly(endpoints.explain), [file, page, *settings, window], api_name="explain", **one)
-    trigger.click(answer_plainly(endpoints.batch), [files, window], api_name="batch", **many)
+    settings, reading = [target, method, depth], [window, modality]
+    trigger.click(answer_plainly(endpoints.predict), [file, *reading], api_name="predict", **one)
+    trigger.click(answer_plainly(endpoints.explain), [file, page, *settings, *reading], api_name="explain", **one)
+    trigger.click(answer_plainly(endpoints.batch), [files, *reading], api_name="batch", **many)
     gr.api(answer_plainly(endpoints.model_info), api_name="model_info")  # type: ignore[attr-defined]
 
 
@@ -47,19 +47,27 @@ class Endpoints:
     def __init__(self, model: DemoModel, sessions: UploadSessions) -> None:
         self.model, self.sessions = model, sessions
 
-    def predict(self, file: str, window: Window = "brain", request: gr.Request | None = None) -> dict[str, Any]:
+    def predict(
+        self,
+        file: str,
+        window: WindowChoice = "auto",
+        modality: ModalityChoice = "auto",
+        request: gr.Request | None = None,
+    ) -> dict[str, Any]:
         """Predict the probability of stroke for every slice of one file. Research use only, not a medical device.
 
         Args:
             file: a PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI file.
-            window: for CT in Hounsfield units: brain (width 80, centre 40), stroke (40/40) or subdural (200/75).
+            window: in which CT in Hounsfield units is shown: auto (as the model sees it), brain (width 80, centre
+                40), stroke (40/40) or subdural (200/75). Models of config format 1 see this window too.
+            modality: CT or MR; auto where the file or the model says.
 
         Returns:
             threshold, most_suspicious (number of a slice), sha256 (of the file), model, and slices: a list of
             slice (its number, from 1), label, probability_of_stroke, unusual, distance.
         """
         self.sessions.add(request, file)
-        study = read_study(file, window)
+        study = read_study(file, Reading(modality, window))
         prediction = self.model.predict(study.slices)
         rows = [
             {
@@ -86,7 +94,8 @@ class Endpoints:
         target: Target = "Stroke",
         method: Method = "relevance",
         depth: int = 1,
-        window: Window = "brain",
+        window: WindowChoice = "auto",
+        modality: ModalityChoice = "auto",
         request: gr.Request | None = None,
     ) -> dict[str, Any]:
         """Explain one slice: log-odds by branch, heatmaps, remarks. Research use only, not a medical device.
@@ -97,14 +106,16 @@ class Endpoints:
             target: the class to explain.
             method: how the ResNet and ViT maps are computed; "relevance" is the closed form and the fastest.
             depth: number of transformer blocks that the ViT map looks through, 1 to 4.
-            window: for CT in Hounsfield units: brain (width 80, centre 40), stroke (40/40) or subdural (200/75).
+            window: in which CT in Hounsfield units is shown: auto (as the model sees it), brain (width 80, centre
+                40), stroke (40/40) or subdural (200/75). Models of config format 1 see this window too.
+            modality: CT or MR; auto where the file or the model says.
 
         Returns:
             label, probability_of_stroke, threshold, log_odds, contributions (they sum to log_odds), remarks,
             unusual, distance, input, model, and maps: original, cnn, vit and fused, each a PNG as a data URI.
         """
         self.sessions.add(request, file)
-        study = read_study(file, window)
+        study = read_study(file, Reading(modality, window))
         page, count = int(slice), len(study.slices)
         if not 1 <= page <= count:
             words = f"slice must be from 1 to {count}." if count > 1 else "The file has one slice: slice must be 1."
@@ -118,13 +129,19 @@ class Endpoints:
         return facts | {"maps": {layer: f"data:image/png;base64,{data}" for layer, data in maps.items()}}
 
     def batch(
-        self, files: list[str], window: Window = "brain", request: gr.Request | None = None
+        self,
+        files: list[str],
+        window: WindowChoice = "auto",
+        modality: ModalityChoice = "auto",
+        request: gr.Request | None = None,
     ) -> list[dict[str, Any]]:
         """Predict the probability of stroke for every slice of many files. Research use only, not a medical device.
 
         Args:
             files: PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI files, or zip files of them.
-            window: for CT in Hounsfield units: brain (width 80, centre 40), stroke (40/40) or subdural (200/75).
+            window: in which CT in Hounsfield units is shown: auto (as the model sees it), brain (width 80, centre
+                40), stroke (40/40) or subdural (200/75). Models of config format 1 see this window too.
+            modality: CT or MR; auto where the file or the model says.
 
         Returns:
             a list of file, slice, label, probability_of_stroke, unusual, error (why a file could not be read).
@@ -132,7 +149,8 @@ class Endpoints:
         if not files:
             raise gr.Error("There are no files; give at least one.", print_exception=False)
         self.sessions.add(request, *files)
-        return [row._asdict() for rows in predict_files(self.model, files, window) for row in rows]
+        reading = Reading(modality, window)
+        return [row._asdict() for rows in predict_files(self.model, files, reading) for row in rows]
 
     def model_info(self) -> dict[str, Any]:
         """Describe the model: name, commit, classes, threshold, image size, versions.

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from demo_model import BATCH, DemoModel
 from PIL import Image
-from study import MAX_PIXELS
+from study import MAX_PIXELS, Reading
 
 import stroke_hub
-from stroke_hub.io.windowing import Window
 
 __all__ = ["SHOWN", "Row", "Thumbnail", "predict_files"]
 
@@ -43,7 +42,7 @@ class Thumbnail(NamedTuple):
 
 
 def predict_files(
-    model: DemoModel, paths: list[str], window: Window | None, gallery: list[Thumbnail] | None = None
+    model: DemoModel, paths: list[str], reading: Reading, gallery: list[Thumbnail] | None = None
 ) -> Iterator[list[Row]]:
     """Predict files and yield their rows as they come, up to 16 slices at a time.
 
@@ -54,7 +53,7 @@ def predict_files(
     waiting: list[tuple[str, stroke_hub.Slice]] = []
     count = 0
     model.predictor  # noqa: B018  without a model, fail before any file is read
-    for file in stroke_hub.load_files(paths, window=window, max_pixels=MAX_PIXELS):
+    for file in stroke_hub.load_files(paths, max_pixels=MAX_PIXELS, **reading.options):
         if file.error:
             yield [*_flush(model, waiting, gallery), Row(file.name, None, error=file.error)]
             continue

@@ -17,9 +17,8 @@ from gradio.blocks import Block
 from guards import answer_plainly
 from PIL import Image
 from render import render
+from study import MODALITY_CHOICES, WINDOW_CHOICES, ModalityChoice, Reading, WindowChoice
 from uploads import KEPT_SECONDS, UploadSessions, build_upload
-
-from stroke_hub.io.windowing import WINDOWS, Window
 
 __all__ = ["BatchTab"]
 
@@ -37,7 +36,8 @@ class BatchTab:
         with gr.Row(equal_height=True):
             self.files = build_upload(label="Several files, or a zip file", file_count="multiple", height=170)
             with gr.Column(min_width=280):
-                self.window = gr.Radio(list(WINDOWS), value="brain", label="CT window (DICOM and NIfTI)")
+                self.modality = gr.Radio(list(MODALITY_CHOICES), value="auto", label="Modality")
+                self.window = gr.Radio(list(WINDOW_CHOICES), value="auto", label="CT window shown")
                 with gr.Row():
                     self.run = gr.Button("Predict all", variant="primary")
                     self.stop = gr.Button("Stop")
@@ -50,7 +50,7 @@ class BatchTab:
         seen = [self.rows, self.status, self.table, self.gallery]
         running = self.run.click(
             answer_plainly(self.predict_all),
-            [self.files, self.window],
+            [self.files, self.modality, self.window],
             seen,
             concurrency_id="batch",
             concurrency_limit=1,
@@ -62,7 +62,11 @@ class BatchTab:
         made.success(None, self.file, None, js=SAVE_FILE, **quiet)
 
     def predict_all(
-        self, paths: list[str] | None, window: Window, request: gr.Request | None = None
+        self,
+        paths: list[str] | None,
+        modality: ModalityChoice,
+        window: WindowChoice,
+        request: gr.Request | None = None,
     ) -> Iterator[dict[Block, Any]]:
         """Predict all files; the table grows meanwhile, the gallery comes at the end."""
         if not paths:
@@ -71,7 +75,7 @@ class BatchTab:
         rows: list[Row] = []
         gallery: list[Thumbnail] = []
         shown = 0.0
-        for more in predict_files(self.model, paths, window, gallery):
+        for more in predict_files(self.model, paths, Reading(modality, window), gallery):
             rows += more
             if more and time.monotonic() - shown > UPDATE_SECONDS:  # sending a long table takes a while
                 yield {

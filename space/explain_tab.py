@@ -13,12 +13,11 @@ from guards import answer_plainly
 from PIL import Image
 from render import render
 from result import Result, make_result, render_result
-from study import Study, read_study
+from study import MODALITY_CHOICES, WINDOW_CHOICES, ModalityChoice, Reading, Study, WindowChoice, read_study
 from uploads import KEPT_SECONDS, UploadSessions, build_upload
 from viewer import build_payload, build_viewer
 
 from stroke_hub.inference.results import Target
-from stroke_hub.io.windowing import WINDOWS, Window
 
 __all__ = ["ExplainTab"]
 
@@ -57,7 +56,8 @@ class ExplainTab:
     def _build_inputs(self) -> None:
         self.upload = build_upload(label="Brain slice or volume", height=170)
         gr.HTML(f'<div class="page"><p class="legend">{FORMATS}</p></div>')
-        self.window = gr.Radio(list(WINDOWS), value="brain", label="CT window", visible=False)
+        self.modality = gr.Radio(list(MODALITY_CHOICES), value="auto", label="Modality", visible=False)
+        self.window = gr.Radio(list(WINDOW_CHOICES), value="auto", label="CT window shown", visible=False)
         self.page = gr.Slider(1, 2, 1, step=1, label="Slice of this file", visible=False)
         self.profile = gr.HTML(visible=False)
         self.search = gr.Button("Most suspicious slice", size="sm", visible=False)
@@ -85,13 +85,15 @@ class ExplainTab:
     def _connect(self) -> None:
         settings = [self.target, self.method, self.depth]
         seen = [self.study, self.shown, self.text, self.results, self.viewer, self.page, self.window, self.search]
-        seen.append(self.profile)
+        seen += [self.profile, self.modality]
         slow: dict[str, Any] = {"api_visibility": "private", "show_progress_on": self.text, "outputs": seen}
         slow |= {"concurrency_id": "slice", "concurrency_limit": 2}
         chosen = [self.study, self.page, *settings]
+        opened = [self.upload, self.modality, self.window, *settings]
         events = [
-            self.upload.upload(answer_plainly(self.open_upload), [self.upload, self.window, *settings], **slow),
-            self.window.input(answer_plainly(self.open_upload), [self.upload, self.window, *settings], **slow),
+            self.upload.upload(answer_plainly(self.open_upload), opened, **slow),
+            self.modality.input(answer_plainly(self.open_upload), opened, **slow),
+            self.window.input(answer_plainly(self.open_upload), opened, **slow),
             self.examples.click(answer_plainly(self.open_example), settings, **slow),
             self.search.click(answer_plainly(self.search_slices), [self.study, *settings], **slow),
             self.page.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow),
@@ -102,10 +104,10 @@ class ExplainTab:
             self.depth.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow),
         ]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        for event in events[:2]:  # no old result stays beside a new file
+        for event in events[:3]:  # no old result stays beside a new file
             event.failure(self.forget, None, seen, queue=False, **quiet)
         self.upload.clear(self.forget, None, seen, queue=False, **quiet)
-        events[2].success(lambda: None, None, self.upload, queue=False, **quiet)
+        events[3].success(lambda: None, None, self.upload, queue=False, **quiet)
         for kind, button in self.downloads.items():
             made = button.click(answer_plainly(partial(_download, kind=kind)), self.shown, self.file, **quiet)
             made.success(None, self.file, None, js=SAVE_FILE, **quiet)
@@ -115,7 +117,8 @@ class ExplainTab:
     def open_upload(
         self,
         path: str | None,
-        window: Window,
+        modality: ModalityChoice,
+        window: WindowChoice,
         target: Target,
         method: Method,
         depth: int,
@@ -124,7 +127,7 @@ class ExplainTab:
         """Read a file and explain its middle slice: the first ones of a volume show little."""
         if path:
             self.sessions.add(request, path)
-        study = read_study(path, window)
+        study = read_study(path, Reading(modality, window))
         return self._explain(study, (len(study.slices) + 1) // 2, Settings(target, method, int(depth)))
 
     def open_example(self, target: Target, method: Method, depth: int, event: gr.EventData) -> Changes:
@@ -167,6 +170,7 @@ class ExplainTab:
             self.results: gr.update(visible=True),
             self.viewer: build_payload(result),
             self.page: gr.update(visible=pages > 1, maximum=max(pages, 2), value=page),
+            self.modality: gr.update(visible=not study.example),
             self.window: gr.update(visible=study.windowed),
             self.search: gr.update(visible=pages > 1),
         }
@@ -182,7 +186,8 @@ class ExplainTab:
             self.results: hidden,
             self.viewer: None,
             self.page: gr.update(visible=False, value=1),
-            self.window: hidden,
+            self.modality: gr.update(visible=False, value="auto"),
+            self.window: gr.update(visible=False, value="auto"),
             self.search: hidden,
             self.profile: hidden,
         }

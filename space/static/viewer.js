@@ -76,7 +76,7 @@ function take() {
   if (!value || !value.width) { shown = null; return; }
   const maps = Object.fromEntries(Object.entries(value.maps).map(([layer, map]) => [layer, { ...map, data: decode(map.data) }]));
   shown = { ...value, original: decode(value.original), maps };
-  find("[data-layer=original]").setAttribute("aria-label", "The slice as the model saw it");
+  find("[data-layer=original]").setAttribute("aria-label", "The slice");
   for (const [layer, map] of Object.entries(maps)) {
     const canvas = find(`.maps [data-layer=${layer}]`);
     canvas.setAttribute("aria-label", map.alt);

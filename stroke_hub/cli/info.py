@@ -6,12 +6,12 @@ from typing import Annotated
 import tyro
 
 from stroke_hub.cli.common import program
-from stroke_hub.errors import ModelFormatError
+from stroke_hub.errors import HubError, ModelFormatError, RunError
 from stroke_hub.inference.onnx_model import read_export
 from stroke_hub.models.download import download
 from stroke_hub.models.weights import CONFIG_FILE, read_config
 from stroke_hub.report.formatting import say_interval, show_digits
-from stroke_hub.runs.report import Data, Source, find_report
+from stroke_hub.runs.report import REPORT_FILE, Data, Source, read_report
 
 __all__ = ["show_model"]
 
@@ -28,9 +28,9 @@ def show_model(
         model: a run folder, or a model on the Hub.
         revision: commit, tag or branch of a Hub model.
     """
-    facts: dict[str, str] = {}
-    for describe in (_describe_config, _describe_report, _describe_export):
-        facts |= describe(model, revision)
+    facts = _describe_config(model, revision)
+    commit = facts.get("commit", revision)  # all of one commit, also while somebody pushes the next
+    facts |= _describe_report(model, commit) | _describe_export(model, commit)
     width = max(map(len, facts)) + 2
     print("\n".join(f"{name:<{width}}{value}" for name, value in facts.items()))
 
@@ -50,9 +50,15 @@ def _describe_config(model: str, revision: str | None) -> dict[str, str]:
 
 
 def _describe_report(model: str, revision: str | None) -> dict[str, str]:
-    report = find_report(model, revision)
-    if report is None:
+    folder = Path(model)
+    try:
+        if not folder.is_dir():
+            folder = download(model, REPORT_FILE, revision, {}).parent
+        report = read_report(folder)
+    except (HubError, ModelFormatError):
         return {"report": "none; `stroke-hub evaluate` writes one"}
+    except RunError as error:  # the rest is worth showing all the same
+        return {"report": str(error)}
     overall, own, fitted = report.test["overall"], report.model, report.calibration
     method = fitted.method if fitted else None
     return {

@@ -61,8 +61,8 @@ EXPORT_FILE = "export.json"
 FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
 EXPORT_VERSION = 3
 EXPORT_LIMIT = 100_000  # bytes; ours are of some hundred
-AGAIN = "export it again with `stroke-hub export`, or use backend='torch'"
-PREDICTS_ONLY = "This export predicts only, as its model has no closed form; explain with backend='torch'."
+AGAIN = "export it again with `stroke-hub export`, or use the backend torch"
+PREDICTS_ONLY = "This export predicts only, as its model has no closed form; explain with the backend torch."
 KEY = "stroke_hub"  # of the graph's metadata
 # the outputs: how far a slice is from the training slices, and fields of relevance.Relevance
 PREDICTED = ("logits", "distance")
@@ -194,7 +194,7 @@ class ExportedModel:
         if record is None:
             raise ModelFormatError(
                 f"{model}: has no {FOLDER}/{EXPORT_FILE}; "
-                "export it with `stroke-hub export`, or use backend='torch'."
+                "export it with `stroke-hub export`, or use the backend torch."
             )
         if precision not in record["files"]:
             raise ModelFormatError(f"{model}: was not exported as {precision}; {AGAIN}.")
@@ -401,7 +401,7 @@ def _check_origin(weights_sha256: str, name: str, commit: str | None) -> None:
         found, told = report.model.weights_sha256 if report else None, REPORT_FILE
     if found is None:
         raise ModelFormatError(
-            f"{name}: has neither weights nor report to tell whose {FOLDER}/ is; use backend='torch'."
+            f"{name}: has neither weights nor report to tell whose {FOLDER}/ is; use the backend torch."
         )
     if found != weights_sha256:
         raise ModelFormatError(f"{name}: {FOLDER}/ is of other weights than its {told}; {AGAIN}.")

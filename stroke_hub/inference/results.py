@@ -119,7 +119,8 @@ class Explanation:
     method : how the maps were computed.
     framed : what the model saw of the slice, and where in the slice that lies.
     pixels : uint8 (S, S), the square that the model saw.
-    picture : uint8 (H, W), the whole slice in the model's rendering. box : the part of it that is in the square.
+    picture : uint8 (H, W), the whole slice in the window that was asked for, else as the model sees it.
+    box : the part of the picture that is in the square.
     distance : from the training slices, as in `Prediction`, and distance_limit : the model's limit (or infinity).
     unusual : whether the slice is beyond that, or blank.
     """
@@ -164,7 +165,7 @@ class Explanation:
 
     @property
     def picture(self) -> NDArray[np.uint8]:
-        """The whole slice in the model's rendering, uint8 (H, W)."""
+        """The whole slice in the window that was asked for, else as the model sees it, uint8 (H, W)."""
         return self.framed.picture
 
     @property

@@ -43,7 +43,7 @@ class FramedSlice:
     Parameters
     ----------
     square : (S, S) uint8, what the model sees.
-    picture : (H, W) uint8, the whole slice in the model's rendering.
+    picture : (H, W) uint8, the whole slice in the window that was asked for, else as the model sees it.
     box : the part of the picture that is in the square.
     place : where in the square that part lies; around it are black margins.
     remarks : what the reader of an answer must know, one plain sentence each.
@@ -85,20 +85,20 @@ def frame_slice(sight: Sight, one: Slice) -> FramedSlice:
     """Make the square that a model sees of a slice; training, prediction, explanation and export all come here.
 
     The model sees its own rendering and window, whatever the slice's `pixels` show. Where nobody says the slice's
-    modality, it is the model's, if that was trained on one only. A window that was asked for is for display; a
-    model of the rendering "legacy" sees it, as such models always did.
+    modality, it is the model's, if that was trained on one only. A window that was asked for is for display: the
+    picture shows it, the square does not. A model of the rendering "legacy" sees it, as such models always did.
     """
     is_legacy = sight.rendering == "legacy"
     asked = one.window if is_legacy else one.window and sight.window
-    shown = render_slice(
-        one, rendering=sight.rendering, modality=get_own_modality(sight), window=asked, default=sight.window
-    )
-    remarks = shown.remarks
+    modality = get_own_modality(sight)
+    shown = render_slice(one, rendering=sight.rendering, modality=modality, window=asked, default=sight.window)
+    remarks, picture = shown.remarks, shown.pixels
     if not is_legacy and one.window not in (None, sight.window) and NO_WINDOW.isdisjoint(remarks):
         remarks += (
             f"The model was trained with the window {sight.window} and sees that; the window {one.window} is for "
             "display only.",
         )
+        picture = render_slice(one, modality=modality, window=one.window).pixels
     box = None
     if sight.framing == "head":
         box = find_head(shown.pixels)
@@ -106,7 +106,7 @@ def frame_slice(sight: Sight, one: Slice) -> FramedSlice:
     box = box or Box(0, 0, *shown.pixels.shape)
     place = find_place(box.height, box.width, sight.image_size, resize=sight.resize)
     square = fill_square(crop(shown.pixels, box), sight.image_size, place)
-    return FramedSlice(square, shown.pixels, box, place, remarks)
+    return FramedSlice(square, picture, box, place, remarks)
 
 
 def frame_square(square: Grey) -> FramedSlice:

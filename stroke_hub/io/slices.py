@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias, get_args
+from typing import Any, BinaryIO, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,10 @@ class Slice:
     remarks : what the reader of an answer must know of the picture, one plain sentence each.
     measured : what the file holds, before grey levels were chosen; None where only the pixels are known.
     window : the CT window that was asked for; None where none was.
+
+    Raises
+    ------
+    ValueError : when `modality` is neither of these nor another name of one, as "CT".
     """
 
     pixels: Grey
@@ -65,6 +69,9 @@ class Slice:
     remarks: tuple[str, ...] = ()
     measured: Measured | None = None
     window: Window | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "modality", _check_modality(self.modality))
 
     def __repr__(self) -> str:
         height, width = self.pixels.shape
@@ -123,9 +130,8 @@ def load_slices(
     UnreadableImage : for whatever cannot be decoded; the message names the source and says what to do.
     ValueError : when `modality` or `window` is not one of the above.
     """
-    known = None if modality is None else find_modality(str(modality))
-    if modality is not None and known is None:
-        raise ValueError(f'modality is {modality!r}; pass "BT" (or "CT"), "MR" or None.')
+    known = _check_modality(modality)
+    window = cast(Window, window.lower()) if isinstance(window, str) else window
     if window not in (None, *get_args(Window)):
         raise ValueError(f'window is {window!r}; pass "brain", "stroke", "subdural" or None.')
     name = name_source(source)
@@ -145,6 +151,13 @@ def load_slices(
         pixels, remarks = render(page, modality=known, window=window)
         slices.append(Slice(pixels, known, name, index, (*page.remarks, *remarks), page, window))
     return slices
+
+
+def _check_modality(modality: str | None) -> Modality | None:
+    known = None if modality is None else find_modality(str(modality))
+    if modality is not None and known is None:
+        raise ValueError(f'modality is {modality!r}; pass "BT" (or "CT"), "MR" or None.')
+    return known
 
 
 def render_slice(

@@ -61,13 +61,19 @@ def test_the_list_and_the_module_load_nothing_heavy() -> None:
     assert "usage: stroke-hub COMMAND" in done.stdout
 
 
-def test_info_says_what_a_model_is(run_dir: Path, run: Callable[..., Done]) -> None:
+def test_info_says_what_a_model_is(run_dir: Path, tmp_path: Path, run: Callable[..., Done]) -> None:
     done = run("info", run_dir)
     overall = read_report(run_dir).test["overall"]
     assert done.status == 0, done.err
     for words in ("test_resnet beside test_vit", "squares of 128 pixels", "simulated slices, not patients",
                   f"{overall.n} of", f"{overall.auroc:.3f} [", "`stroke-hub export` writes one"):  # fmt: skip
         assert words in done.out
+    damaged = Path(shutil.copytree(run_dir, tmp_path / "damaged"))
+    (damaged / "report.json").write_text("{")
+    done = run("info", damaged)
+    assert done.status == 0, done.err
+    assert f"{damaged}/report.json: is not JSON; evaluate the run again." in done.out
+    assert "test_resnet beside test_vit" in done.out
     for path in ("./nothing", "/nothing", "~/nothing", "a/b/c", "model.safetensors", "runs/model.safetensors"):
         words = f"error: {path}: is neither a folder nor a Hub repository like owner/name.\n"
         assert run("info", path).err == words

@@ -61,7 +61,7 @@ def test_only_these_endpoints_are_public_and_each_says_its_types(client: Client)
     assert set(api["named_endpoints"]) == ENDPOINTS
     assert api["unnamed_endpoints"] == {}
     named = {p["parameter_name"]: p for p in api["named_endpoints"]["/explain"]["parameters"]}
-    assert list(named) == ["file", "slice", "target", "method", "depth", "window"]
+    assert list(named) == ["file", "slice", "target", "method", "depth", "window", "modality"]
     assert named["target"]["python_type"]["type"] == "Literal['Stroke', 'Normal', 'predicted']"
     assert "Research use only" in api["named_endpoints"]["/predict"]["description"]
 

@@ -112,7 +112,7 @@ def test_upload_gives_a_probability_maps_and_what_they_are_worth(
     await_probability(page, e.probability)
     expect(page.locator(".verdict")).to_have_text(e.label)
     check_maps(page, e)
-    for name in ("The slice as the model saw it", *ALTS.values()):
+    for name in ("The slice", *ALTS.values()):
         expect(page.get_by_role("img", name=name).first).to_be_visible()
     numbers = [float(cell) for cell in page.locator(".evidence .number").all_inner_texts()]
     assert numbers == pytest.approx(
@@ -252,8 +252,29 @@ def test_a_volume_has_slices_windows_and_a_most_suspicious_one(
     expect(page.get_by_text("Upload: head.nii, slice 5 of 5")).to_be_visible(timeout=20_000)
     await_probability(page, float(probabilities[4]))
     page.get_by_role("radio", name="subdural").check()
-    wide = predict(trained, load_slices(file, window="subdural")).probability
-    await_probability(page, float(wide[2]))
+    expect(page.get_by_text("the window subdural is for display only")).to_be_visible(timeout=20_000)
+    await_probability(page, float(probabilities[2]))
+    shown = explain(trained, load_slices(file, window="subdural")[2]).picture
+    np.testing.assert_array_equal(read_canvas(page.locator("[data-layer=original]"))[..., 0], shown)
+    assert (shown != explain(trained, load_slices(file)[2]).picture).any()
+
+
+def test_the_visitor_says_the_modality_of_a_picture(
+    page: Page, trained: ResNetViT, sample: Records, tmp_path: Path
+) -> None:
+    path = sample.part("test").query("modality == 'MR'")["path"].iloc[0]
+    file = tmp_path / "faint.png"
+    faint = load_slices(sample.root / path)[0].pixels // 2 + 20
+    Image.fromarray(faint).save(file)
+    upload(page, file)
+    await_probability(page, float(predict(trained, load_slices(file)).probability[0]))
+    unknown = page.get_by_text("Nothing says whether this is CT or MR")
+    expect(unknown.first).to_be_visible()
+    page.get_by_role("radio", name="MR").check()
+    expect(unknown).to_have_count(0, timeout=20_000)
+    await_probability(page, float(predict(trained, load_slices(file, modality="MR")).probability[0]))
+    page.get_by_role("button", name="BT, stroke").click()  # an example needs no choice
+    expect(page.get_by_role("radio", name="MR")).to_have_count(0)
 
 
 def test_a_dicom_file_shows_no_patient(page: Page, folder: Path, scan: Path, tmp_path: Path) -> None:

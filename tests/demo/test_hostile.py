@@ -158,6 +158,7 @@ def check_body(body: bytes) -> None:
     "options",
     [
         {"window": "SENTINEL<b>"},
+        {"modality": "SENTINEL<b>"},
         {"target": "SENTINEL<b>"},
         {"method": ["SENTINEL"]},
         {"depth": "SENTINEL"},

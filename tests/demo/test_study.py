@@ -30,7 +30,7 @@ def test_one_decoding_tells_whether_windows_matter(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, windowed: bool
 ) -> None:
     monkeypatch.syspath_prepend(ROOT / "space")
-    from study import read_study
+    from study import Reading, read_study
 
     file = tmp_path / "scan"
     file.write_bytes(content)
@@ -40,5 +40,5 @@ def test_one_decoding_tells_whether_windows_matter(
     monkeypatch.setattr(
         stroke_hub, "load_slices", lambda *given, **options: decoded.append(1) or plain(*given, **options)
     )
-    assert read_study(str(file)).windowed == windowed
+    assert read_study(str(file), Reading()).windowed == windowed
     assert len(decoded) == 1

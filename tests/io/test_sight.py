@@ -68,14 +68,15 @@ def test_two_places_of_one_head_in_the_frame_are_one_square() -> None:
     assert np.abs(squares[0].astype(int) - squares[1]).mean() < 8
 
 
-def test_a_model_sees_its_own_window_and_says_so() -> None:
+def test_a_model_sees_its_own_window_and_the_reader_the_one_asked_for() -> None:
     plain, other = load_ct(), load_ct(window="subdural")
     assert (plain.pixels != other.pixels).any()
     for window in ("brain", "stroke", "subdural"):
         expected = frame_slice(Seen(window=window), plain)
         found = frame_slice(Seen(window=window), other)
         np.testing.assert_array_equal(found.square, expected.square)
-        np.testing.assert_array_equal(found.picture, load_ct(window=window).pixels)
+        np.testing.assert_array_equal(found.picture, other.pixels)
+        np.testing.assert_array_equal(expected.picture, load_ct(window=window).pixels)
         said = f"The model was trained with the window {window} and sees that; the window subdural is for display "
         assert found.remarks == (() if window == "subdural" else (f"{said}only.",))
         assert expected.remarks == ()

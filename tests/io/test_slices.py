@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from stroke_hub.errors import UnreadableImage, printable
-from stroke_hub.io.slices import fit_square, load_slices, render_slice
+from stroke_hub.io.slices import Slice, fit_square, load_slices, render_slice
 from stroke_hub.io.sources import load_files
+from tests.hostile import dicom
 
 RAMP = (np.arange(23 * 31) % 256).astype(np.uint8).reshape(23, 31)
 COLOUR = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], axis=-1)
@@ -295,6 +296,8 @@ def test_result_is_a_copy_that_can_be_written() -> None:
 def test_modality_is_checked() -> None:
     with pytest.raises(ValueError, match=r"""modality is 'PET'; pass "BT" \(or "CT"\), "MR" or None"""):
         load_slices(RAMP, modality="PET")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="modality is 'PET'"):
+        Slice(RAMP, "PET")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "modality"), [("CT", "BT"), ("ct", "BT"), ("Mri", "MR"), ("FLAIR", "MR")])
@@ -304,6 +307,14 @@ def test_modalities_have_other_names_and_any_case(name: Any, modality: Any) -> N
     np.testing.assert_array_equal(ours.pixels, theirs.pixels)
     (file,) = load_files(SAMPLES["png"], modality=name)
     assert file.slices[0].modality == modality
+    assert Slice(RAMP, name).modality == modality
+
+
+def test_windows_are_named_in_any_case() -> None:
+    content = dicom(RAMP.astype(np.int16) * 20)
+    (ours,), (theirs,) = load_slices(content, window="Stroke"), load_slices(content, window="stroke")  # type: ignore[arg-type]
+    np.testing.assert_array_equal(ours.pixels, theirs.pixels)
+    assert ours.window == "stroke"
 
 
 # --- what is refused ----------------------------------------------------------------------------------------
