@@ -243,7 +243,7 @@ def test_the_server_fetches_no_address(app: str, address: str) -> None:
             assert b"Web addresses are not fetched" in body
 
 
-@pytest.mark.parametrize("kind", ["photo", "text", "chest", "noise"])
+@pytest.mark.parametrize("kind", ["text", "chest", "noise"])
 def test_what_is_no_brain_slice_is_answered_with_a_warning(visitor: Visitor, kind: str) -> None:
     for seed in range(3):
         content = encode(Image.fromarray(KINDS[kind](seed)), "PNG")
