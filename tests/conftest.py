@@ -112,6 +112,19 @@ def run_dir(sample: Records, shared_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def exported_run(run_dir: Path, sample: Records, shared_folder: Path) -> Path:
+    """A copy of that run with its export; no test writes into it either."""
+    from stroke_hub.deploy.export import export
+
+    run = shared_folder / "exported"
+    with FileLock(shared_folder / "exported.lock"):
+        if not run.is_dir():
+            export(shutil.copytree(run_dir, shared_folder / "exporting"), records=sample, name="sample")
+            (shared_folder / "exporting").rename(run)
+    return run
+
+
+@pytest.fixture(scope="session")
 def trained(run_dir: Path) -> ResNetViT:
     return ResNetViT.from_pretrained(run_dir)
 

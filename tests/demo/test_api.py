@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -24,7 +23,6 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from stroke_hub import Records, ResNetViT, explain, load_slices, predict
-from stroke_hub.deploy.export import export
 from tests.fakes.demo_server import ROOT, serve
 from tests.hostile import pack
 
@@ -220,17 +218,18 @@ def test_files_go_when_their_session_ends(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert shared.exists()
 
 
+@pytest.mark.slow  # tests/inference/test_predictor.py answers by an export without torch
 def test_an_exported_model_answers_by_onnxruntime_and_other_methods_by_pytorch(
-    run_dir: Path, scans: list[Path], trained: ResNetViT, tmp_path: Path
+    exported_run: Path, scans: list[Path], trained: ResNetViT, tmp_path: Path
 ) -> None:
-    run = shutil.copytree(run_dir, tmp_path / "exported")
-    export(run, precisions=["fp32"])
     # the server may import torch, but must not before it is asked for what an export cannot do
     spy = tmp_path / "spy"
     spy.mkdir()
     (spy / "sitecustomize.py").write_text(SPY)
     note = tmp_path / "torch-was-imported"
-    with serve(tmp_path, STROKE_HUB_MODEL=str(run), PYTHONPATH=f"{spy}:{ROOT}", DEMO_NOTE=str(note)) as url:
+    with serve(
+        tmp_path, STROKE_HUB_MODEL=str(exported_run), PYTHONPATH=f"{spy}:{ROOT}", DEMO_NOTE=str(note)
+    ) as url:
         client = Client(url, verbose=False, analytics_enabled=False)
         assert client.predict(api_name="/model_info")["backend"] == "ONNX Runtime, fp32"
         answer = client.predict(handle_file(scans[0]), api_name="/predict")["slices"][0]

@@ -398,7 +398,7 @@ def test_every_tab_is_legible_and_fits(browser: Browser, app: str, width: int, d
     ("environment", "sentence"),
     [
         ({"STROKE_HUB_MODEL": "nobody/nothing"}, "nobody/nothing: is no folder, and"),
-        ({}, "There is no model to show"),
+        pytest.param({}, "There is no model to show", marks=pytest.mark.slow),
     ],
 )
 def test_no_model_gives_a_page_that_says_so(

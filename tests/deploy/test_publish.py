@@ -289,15 +289,16 @@ def slim(run: Path) -> Path:
     return run
 
 
-def test_killed_at_every_request_the_next_attempt_completes(hub: Hub, client: Client, run: Path) -> None:
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_at_any_request_the_next_attempt_completes(hub: Hub, client: Client, run: Path, step: int) -> None:
     before, report = fingerprint(slim(run)), read_report(run)
     asked = len(hub.requests)
     client.call(publish, run, "owner/whole")
     whole, count = hub.files("owner/whole"), len(hub.requests) - asked
     assert count > 8
     for when in ("before", "after"):
-        for n in range(1, count + 1):
-            repo = f"owner/{when}-{n}"
+        for n in range(1, count + 1, step):
+            repo = f"owner/{when}-{n}-{step}"
             hub.kill_at(n, when=when)
             words = fail(client, publish, run, repo)
             assert "the run is kept in" in words, (repo, words)

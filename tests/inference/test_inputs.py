@@ -26,7 +26,6 @@ from stroke_hub import (
     load_slices,
     predict,
 )
-from stroke_hub.deploy.export import export
 from stroke_hub.inference.predict import to_pixels
 from stroke_hub.inference.results import find_method
 from tests.hostile import VOLUME, nifti, pack
@@ -89,16 +88,9 @@ SEVERAL: dict[str, Callable[[list[Path], Path], Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def exported(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shutil.copytree(run_dir, tmp_path_factory.mktemp("exported") / "run")
-    export(folder, precisions=["fp32"])
-    return folder
-
-
 @pytest.fixture(scope="module", params=["torch", "onnx"])
-def model(request: pytest.FixtureRequest, exported: Path) -> Predictor:
-    return Predictor.from_pretrained(exported, backend=request.param)
+def model(request: pytest.FixtureRequest, exported_run: Path) -> Predictor:
+    return Predictor.from_pretrained(exported_run, backend=request.param)
 
 
 @pytest.mark.parametrize("kind", ONE)
