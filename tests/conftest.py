@@ -40,6 +40,18 @@ FLAGS = (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each worker whole files, and all of tests/demo to one: a server of the demo costs 15 s of its core.
+
+    The demo comes first: it lasts longest, and much of that is waiting.
+    """
+    demo = Path(__file__).parent / "demo"
+    items.sort(key=lambda item: demo not in item.path.parents)
+    for item in items:
+        name = "demo" if demo in item.path.parents else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 class Done(NamedTuple):
     status: int
     out: str

@@ -252,6 +252,7 @@ def hash_folder(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_written_twice_it_is_the_same(
     planted: tuple[Records, dict[str, str], Audit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ def test_train_and_push_goes_the_whole_way_and_then_finds_its_work_done(
     assert "Traceback" not in other.err
 
 
+@pytest.mark.slow
 def test_a_run_without_its_leaks_is_measured_again_by_what_its_report_says(
     sample: Records, tmp_path: Path, run: Callable[..., Done]
 ) -> None:
@@ -139,6 +140,12 @@ def test_the_token_is_checked_before_the_training(
     done = start("--data", "sample", "--push-to", "owner/name", cwd=tmp_path)
     assert done.stderr.strip() == "error: No Hub token is stored; run `hf auth login`, or set HF_TOKEN."
     assert "is not a repository name" in run("train", "--data", "sample", "--push-to", "not a name").err
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.slow
+def test_the_hub_is_asked_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setenv("HF_TOKEN", "hf_none")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     done = start("--data", "sample", "--push-to", "owner/name", cwd=tmp_path)

@@ -70,7 +70,7 @@ def measure_memory(folder: Path) -> float:
     return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
 
 
-@pytest.mark.parametrize(("clients", "requests"), [(6, 4), pytest.param(16, 20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("clients", "requests"), [(4, 3), pytest.param(16, 20, marks=pytest.mark.slow)])
 def test_many_clients_get_what_one_gets(
     app: str,
     folder: Path,

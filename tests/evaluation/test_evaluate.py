@@ -177,6 +177,7 @@ def test_evaluating_again_gives_the_same_bytes(trained: ResNetViT, sample: Recor
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_other_batches_give_the_same_numbers(
     trained: ResNetViT, sample: Records, report: dict[str, Any], tmp_path: Path
 ) -> None:
