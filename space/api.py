@@ -64,7 +64,7 @@ class Endpoints:
 
         Returns:
             threshold, most_suspicious (number of a slice), sha256 (of the file), model, and slices: a list of
-            slice (its number, from 1), label, probability_of_stroke, unusual, distance.
+            slice (its number, from 1), label, probability_of_stroke, unusual, distance, remarks (on the picture).
         """
         self.sessions.add(request, file)
         study = read_study(file, Reading(modality, window))
@@ -76,6 +76,7 @@ class Endpoints:
                 "probability_of_stroke": float(prediction.probability[i]),
                 "unusual": bool(prediction.unusual[i]),
                 "distance": float(prediction.distance[i]),
+                "remarks": list(prediction.remarks[i]),
             }
             for i in range(len(study.slices))
         ]
@@ -144,7 +145,8 @@ class Endpoints:
             modality: CT or MR; auto where the file or the model says.
 
         Returns:
-            a list of file, slice, label, probability_of_stroke, unusual, error (why a file could not be read).
+            a list of file, slice, label, probability_of_stroke, unusual, error (why a file could not be read),
+            remarks (on the picture).
         """
         if not files:
             raise gr.Error("There are no files; give at least one.", print_exception=False)

@@ -30,6 +30,7 @@ class Row(NamedTuple):
     probability_of_stroke: float | None = None
     unusual: bool | None = None
     error: str = ""
+    remarks: str = ""
 
 
 class Thumbnail(NamedTuple):
@@ -78,7 +79,8 @@ def _flush(
     rows = []
     for i, (name, s) in enumerate(waiting):
         p, label = float(prediction.probability[i]), prediction.label[i]
-        rows.append(Row(name, s.index + 1, label, p, bool(prediction.unusual[i])))
+        remarks = " ".join(prediction.remarks[i])
+        rows.append(Row(name, s.index + 1, label, p, bool(prediction.unusual[i]), remarks=remarks))
         if gallery is not None:
             _keep(gallery, p, f"{name}, slice {s.index + 1}: {label}, {p:.1%}", s)
     waiting.clear()

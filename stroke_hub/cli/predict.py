@@ -51,8 +51,8 @@ def predict_files(
         batch_size: slices that go through the model at once, in every thread.
         contributions: the three columns; False leaves them out.
         modality: of all files, BT (CT) or MR. Without it a DICOM header may tell, or a model that knows one only.
-        window: of CT in Hounsfield units: brain, stroke or subdural. The model sees the one that it was trained
-            with; where that is another, the column remarks says so.
+        window: of CT in Hounsfield units: brain, stroke or subdural. Only models of config format 1 can be asked
+            for one; others see the window that they were trained with, and refuse another.
         resume: go on where an interrupted run stopped, of the same files, unchanged since.
         engine: threads on all cores of this machine, or a Ray cluster: the one that RAY_ADDRESS names, or else
             one on this machine. Its workers must see model and files under the same paths.
@@ -74,6 +74,8 @@ def predict_files(
 
         import_ray()  # before an archive is searched through for nothing
     loaded = load_model(model, revision, backend=backend, precision=precision)
+    if window not in (None, loaded.window) and loaded.rendering != "legacy":
+        raise RunError(f"{model}: sees the window {loaded.window}, with which it was trained; leave --window out.")
     settings = PredictSettings(batch_size, contributions, modality, window)
     if engine == "ray":
         same = partial(

@@ -56,7 +56,7 @@ MISLEADING = re.compile(r"abnormal|no[nt]?[\W_]*stroke|stroke[\W_]*free", re.IGN
 # A word of its own, or set off by its capitals: "infarct" ends in "ct" and says nothing about the modality.
 MODALITY = re.compile(r"(?i:(?:^|[\W\d_]|stroke|normal|controls?)(bt|ct|mri?))$|[a-z](BT|CT|MRI?)$")
 NO_MODALITY = ("", "nan", "none", "null", "na", "n/a", "unknown", "-")  # what tables say of what nobody knows
-NOT_NAMED = "not named as a picture (DICOM and NIfTI are read by predict.py)"
+NOT_NAMED = "not named as a picture (DICOM and NIfTI are read by `stroke-hub predict`)"
 PATIENT = re.compile(r"(p\d+)_", re.IGNORECASE)
 
 # --- folders ------------------------------------------------------------------------------------------------

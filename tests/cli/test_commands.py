@@ -201,6 +201,16 @@ def test_predict_gives_a_row_a_slice_and_an_error_where_one_is(
     assert (merged["label"] == merged["predicted_class"]).all()
 
 
+def test_predict_refuses_a_window_that_the_model_does_not_see(
+    run_dir: Path, sample: Records, tmp_path: Path, run: Callable[..., Done]
+) -> None:
+    picture = sample.root / sample.table["path"].iloc[0]
+    asked = ("predict", picture, "--model", run_dir, "--out", tmp_path / "p.csv", "--window")
+    assert "sees the window brain, with which it was trained; leave --window out" in run(*asked, "subdural").err
+    assert not list(tmp_path.iterdir())
+    assert run(*asked, "brain").status == 0
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [

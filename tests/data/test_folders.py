@@ -106,7 +106,7 @@ def test_every_kind_of_image_is_taken_and_others_are_noted(tmp_path: Path) -> No
     assert sorted(records.table["path"]) == sorted(names + upper)
     assert all(load_slices(tmp_path / path) for path in records.table["path"])
     assert set(records.notes[1:]) == {
-        "1 file was passed over, not named as a picture (DICOM and NIfTI are read by predict.py), "
+        "1 file was passed over, not named as a picture (DICOM and NIfTI are read by `stroke-hub predict`), "
         "for example Stroke/scan.dcm.",
         "1 file was passed over, with unprintable characters in the name, for example Stroke/new?line.png.",
     }

@@ -199,7 +199,7 @@ def test_litter_is_ignored_and_other_files_are_noted(tmp_path: Path) -> None:
         "1 file was passed over, in no folder that names a class, for example train/loose.png.",
         "1 file was passed over, with unprintable characters in the name, "
         "for example train/1- Stroke/StrokeBT/new?line.png.",
-        "2 files were passed over, not named as a picture (DICOM and NIfTI are read by predict.py), "
+        "2 files were passed over, not named as a picture (DICOM and NIfTI are read by `stroke-hub predict`), "
         "for example train/1- Stroke/StrokeBT/more.pdf.",
     ]
 

@@ -73,6 +73,11 @@ def test_predict_and_explain_answer_as_the_library_does(
     assert answer["slices"][0]["label"] == prediction.label[0]
     assert answer["slices"][0]["probability_of_stroke"] == pytest.approx(prediction.probability[0], abs=1e-6)
     assert answer["slices"][0]["distance"] == pytest.approx(prediction.distance[0], rel=1e-4)
+    assert answer["slices"][0]["remarks"] == list(prediction.remarks[0])
+    told = client.predict(handle_file(scans[0]), modality="MR", api_name="/predict")["slices"][0]
+    expected = predict(trained, load_slices(scans[0], modality="MR"))
+    assert told["probability_of_stroke"] == pytest.approx(expected.probability[0], abs=1e-6)
+    assert told["remarks"] == list(expected.remarks[0]) != answer["slices"][0]["remarks"]
     facts = client.predict(handle_file(scans[0]), target="Normal", api_name="/explain")
     assert facts["log_odds"] == pytest.approx(e.log_odds, abs=1e-5)
     assert facts["probability_of_stroke"] == pytest.approx(1 - e.probability, abs=1e-6)

@@ -344,6 +344,7 @@ def test_batch(page: Page, sample: Records, trained: ResNetViT, tmp_path: Path) 
     probabilities = [float(row["probability_of_stroke"]) for row in rows if row["label"]]
     wanted = predict(trained, [load_slices(file)[0] for file in files]).probability
     assert probabilities == pytest.approx(list(wanted), abs=1e-6)
+    assert all("Nothing says whether this is CT or MR" in row["remarks"] for row in rows if row["label"])
     bad = next(row for row in rows if row["error"])
     assert bad["file"].startswith("'=")
     assert "is not a" in bad["error"]
