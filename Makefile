@@ -16,8 +16,8 @@ setup: .venv/ready  ## make .venv and install the package into it
 
 # one thread: sums are rounded in its order, so that the figures of docs/how-well-it-works.md come out again
 quickstart: .venv/ready  ## sample data -> trained, evaluated, explained tiny model in runs/quickstart
-	OMP_NUM_THREADS=1 $(BIN)/python scripts/train_and_push.py --data sample --preset tiny --image-size 96 --epochs 36 \
-		--learning-rate 2e-3 --schedule cosine --warmup-epochs 1 --run-dir runs/quickstart
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/train_and_push.py --data sample --preset tiny --epochs 20 --learning-rate 1e-3 \
+		--run-dir runs/quickstart
 
 demo: quickstart  ## the quickstart's model in the browser, on http://127.0.0.1:7860
 	$(BIN)/python space/app.py

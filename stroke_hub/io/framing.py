@@ -1,7 +1,8 @@
 """Where the head lies in a slice, so that the model sees the head and not the black around it.
 
-Threshold, opening, bounding box, on a small copy. What is thin beside the head (a table, a headrest, a pillow's
-edge, text) goes, wherever it lies; gaps in the head are closed, so that face and brain are one part.
+Threshold, largest part, bounding box, on a small copy. What is thin beside the head (a table, a headrest, a pillow's
+edge, text) goes, wherever it lies; gaps in the head are closed, so that face and brain are one part. A scalp that is
+as dim as noise, as in DWI, is left out: whether it is there would hang on how the values were rounded.
 """
 
 import math
@@ -16,10 +17,13 @@ from stroke_hub.io.windowing import Grey
 __all__ = ["NO_HEAD", "Box", "crop", "find_head", "find_head_mask"]
 
 SIDE = 128  # pixels that the longer side is shrunk to: an opening of 650 x 650 pixels costs ten times the JPEG
-THRESHOLD = 20  # grey levels of 255: air, and the noise of MR, lie below
+FAINTEST = 20  # grey levels of 255: air lies below
+THRESHOLD = 60  # brain in CT windows and in MR lies above; the noise of MR and a dim scalp of DWI below
+OTSU = 0.7  # of Otsu's threshold (1979), where the picture is so dark that this is less
 MIN_RADIUS = 0.06  # of the longer side: what is narrower everywhere is no head
 CLOSING = 5  # pixels of 128: the air of nose and sinuses is bridged, so that a face is one part
 CORE = 0.2  # of the head's radius: what is narrower than this is a table, a headrest or text, not the head
+MARGIN = 1  # pixels of 128 around the head: dark fluid between brain and bone belongs to it
 MIN_PART = 0.2  # of the largest part's area: the smaller lobe of a stripped brain stays, and a dot goes
 
 NO_HEAD = "No head was found in the slice; the whole picture was used."
@@ -53,7 +57,7 @@ def find_head(pixels: Grey) -> Box | None:
     edges = []
     for axis, side in ((1, pixels.shape[0]), (0, pixels.shape[1])):
         lines = np.flatnonzero(mask.any(axis=axis))
-        edges += [int(lines[0]) * factor, min(side, (int(lines[-1]) + 1) * factor)]
+        edges += [max(0, int(lines[0]) - MARGIN) * factor, min(side, (int(lines[-1]) + 1 + MARGIN) * factor)]
     top, bottom, left, right = edges
     return Box(top, left, bottom - top, right - left)
 
@@ -69,8 +73,9 @@ def find_head_mask(pixels: Grey) -> NDArray[np.bool_] | None:
     import cv2
 
     small = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).reduce(_find_factor(pixels)))
-    bright: Any = np.pad((small > THRESHOLD).astype(np.uint8), CLOSING)
-    bright = cv2.morphologyEx(bright, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+    otsu, _ = cv2.threshold(small, 0, 255, cv2.THRESH_OTSU)
+    threshold = min(THRESHOLD, max(FAINTEST, OTSU * otsu))
+    bright: Any = np.pad((small > threshold).astype(np.uint8), CLOSING)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (CLOSING, CLOSING))
     filled = _fill(cv2.morphologyEx(bright, cv2.MORPH_CLOSE, disc))
     depth = cv2.distanceTransform(filled, cv2.DIST_L2, 3)

@@ -291,14 +291,28 @@ def _show_picture(values: NDArray[Any]) -> Grey:
 def _scale_head(values: NDArray[Any]) -> Grey:
     """Stretch MR from its 1st to its 99th percentile inside the head; of the slice where there is no head."""
     few = values.ravel()[:: max(1, values.size // FEW)]
-    low, high = (float(edge) for edge in np.percentile(few, (0.5, 99.5)))
+    low, high = _find_percentiles(few, (0.5, 99.5))
     if high > low:
         mask = find_head_mask(stretch(values, low, high))
         if mask is not None:
             rows, columns = (
                 np.arange(side) * small // side for side, small in zip(values.shape, mask.shape, strict=True)
             )
-            low, high = (float(edge) for edge in np.percentile(values[mask[np.ix_(rows, columns)]], PERCENTILES))
+            low, high = _find_percentiles(values[mask[np.ix_(rows, columns)]], PERCENTILES)
     if not high > low:
         low, high = float(values.min()), float(values.max())
     return stretch(values, low, high)
+
+
+def _find_percentiles(values: NDArray[Any], percentages: tuple[float, float]) -> tuple[float, float]:
+    """Find two percentiles of values that were rounded, (N,): each level is spread to half way to its neighbours.
+
+    Plain percentiles of a picture of 8 bits are its own levels. They moved a slice by up to 1.2 grey levels, and the
+    probability of the quickstart's model by 0.12.
+    """
+    levels, counts = np.unique(values, return_counts=True)
+    levels = levels.astype(np.float64)
+    edges = np.concatenate([levels[:1], (levels[1:] + levels[:-1]) / 2, levels[-1:]])
+    share = np.concatenate([[0.0], np.cumsum(counts) / counts.sum()])
+    low, high = np.interp(np.asarray(percentages) / 100, share, edges)
+    return float(low), float(high)

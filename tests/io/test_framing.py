@@ -130,3 +130,22 @@ def test_the_brain_of_every_simulated_slice_is_in_the_box(sequence: str) -> None
             inside = one.brain[box.top : box.top + box.height, box.left : box.left + box.width]
             assert inside.sum() == one.brain.sum()
             assert box.height * box.width < 0.75 * one.pixels.size  # and the black around it is gone
+
+
+@pytest.mark.parametrize("sequence", ["FLAIR", "DWI"])
+def test_rounding_to_8_bits_moves_neither_box_nor_grey_levels(sequence: str) -> None:
+    from stroke_hub.data.simulated import simulate_patient
+    from stroke_hub.io.slices import load_slices
+
+    rng = np.random.default_rng(0)
+    for seed in range(10):
+        for one in simulate_patient((7, seed), sequence, "infarct" if seed % 2 else "none", slices=2, size=256):
+            values = np.abs(one.clean + rng.normal(0, 0.02, one.clean.shape))
+            shown = [
+                load_slices(np.rint(values / values.max() * levels).astype(np.uint16), modality="MR")[0].pixels
+                for levels in (4095, 255)
+            ]
+            boxes = [np.array(find_head(picture)) for picture in shown]
+            assert np.abs(boxes[0] - boxes[1]).max() <= 4  # a cell of the small copy is 2 pixels, on either side
+            head = shown[0] > 0
+            assert abs(shown[0][head].mean(dtype=float) - shown[1][head].mean(dtype=float)) <= 0.5
