@@ -1,8 +1,8 @@
 """Where the head lies in a slice, so that the model sees the head and not the black around it.
 
-Threshold, largest part, bounding box, on a small copy. What is thin beside the head (a table, a headrest, a pillow's
-edge, text) goes, wherever it lies; gaps in the head are closed, so that face and brain are one part. A scalp that is
-as dim as noise, as in DWI, is left out: whether it is there would hang on how the values were rounded.
+Threshold, largest part, bounding box, on a small copy. What is thin beside the head (a table, a headrest, a
+pillow's edge, text) goes, wherever it lies; gaps in the head are closed, so that face and brain are one part. A
+scalp that is as dim as noise, as in DWI, is left out: else rounding the values would decide whether it is there.
 """
 
 import math

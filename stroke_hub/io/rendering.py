@@ -307,8 +307,8 @@ def _scale_head(values: NDArray[Any]) -> Grey:
 def _find_percentiles(values: NDArray[Any], percentages: tuple[float, float]) -> tuple[float, float]:
     """Find two percentiles of values that were rounded, (N,): each level is spread to half way to its neighbours.
 
-    Plain percentiles of a picture of 8 bits are its own levels. They moved a slice by up to 1.2 grey levels, and the
-    probability of the quickstart's model by 0.12.
+    Plain percentiles of a picture of 8 bits are its own levels. They moved a slice by up to 1.2 grey levels, and
+    the probability of the quickstart's model by 0.12.
     """
     levels, counts = np.unique(values, return_counts=True)
     levels = levels.astype(np.float64)
