@@ -33,6 +33,7 @@ from stroke_hub.inference.onnx_model import (
     ExportedModel,
     Precision,
 )
+from stroke_hub.inference.ood import measure_texture
 from stroke_hub.inference.predict import to_float_pixels
 from stroke_hub.inference.relevance import compute_relevance, has_closed_form
 from stroke_hub.inference.results import make_prediction
@@ -69,12 +70,17 @@ class _Graph(nn.Module):
         else:
             features = self.model.features(x)
             found = {"logits": self.model.head(features)}
-        away = features - self.model.feature_mean  # as ood.measure_distance
+        away = features - self.model.feature_mean  # as predict.compute_distance
         if self.model.feature_scale is not None:
             away = away / self.model.feature_scale
         if self.model.feature_whitening is not None:
             away = away @ self.model.feature_whitening.T
         found["distance"] = away.square().mean(1).sqrt()
+        limit, mean = self.model.feature_distance_limit, self.model.texture_mean
+        scale, whitening = self.model.texture_scale, self.model.texture_whitening
+        if mean is not None and scale is not None and whitening is not None and limit.isfinite():
+            beside = (measure_texture(x[:, 0]) - mean) / scale @ whitening.T
+            found["distance"] = torch.maximum(found["distance"], limit * beside.square().mean(1).sqrt())
         return tuple(found[name] for name in _list_outputs(self.explains))
 
 
@@ -296,13 +302,14 @@ def _list_last(graph: "ModelProto") -> list[str]:
     to 17 %, otherwise by 1 %.
     """
     producers = {output: node for node in graph.graph.node for output in node.output}
-    names = []
-    for output in ("logits", "distance"):
-        node = producers[output]
-        while node.op_type != "Concat":  # of the branches' features
-            names += [node.name, f"{node.name}_MatMul"]  # the quantiser renames a Gemm before it looks
-            node = producers[node.input[0]]
-    return names
+    names: set[str] = set()
+    waiting = ["logits", "distance"]
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is not None and node.name not in names and node.op_type != "Concat":  # of features, of a texture
+            names |= {node.name, f"{node.name}_MatMul"}  # the quantiser renames a Gemm before it looks
+            waiting += node.input
+    return sorted(names)
 
 
 def _measure(

@@ -146,7 +146,7 @@ def _explain_batch(
             words = f"{method}, by the grad-cam package"
     found = {name: values.cpu().numpy() for name, values in relevance._asdict().items()}
     return make_explanations(
-        found | {"distance": compute_distance(model, relevance.features)},
+        found | {"distance": compute_distance(model, relevance.features, x)},
         framed,
         temperature=float(model.temperature),
         threshold=float(model.threshold),

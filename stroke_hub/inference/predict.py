@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stroke_hub.errors import ModelFormatError
 from stroke_hub.inference.inputs import Given, Taken
-from stroke_hub.inference.ood import measure_distance
+from stroke_hub.inference.ood import measure_distance, measure_texture
 from stroke_hub.inference.predictor import Predictor, _as_predictor
 from stroke_hub.inference.results import Prediction, make_prediction, to_squares
 from stroke_hub.io.sight import Sight
@@ -27,6 +27,7 @@ __all__ = [
     "check_precision",
     "compute_distance",
     "compute_features",
+    "compute_textures",
     "predict",
     "predict_with_torch",
     "read_logits",
@@ -106,7 +107,7 @@ def predict_with_torch(model: "ResNetViT", slices: Taken, *, batch_size: int, co
                 features = evaluable.features(x)
                 found = evaluable.head(features)
             logits.append(found.float().cpu())
-            distance.append(compute_distance(model, features))
+            distance.append(compute_distance(model, features, x))
     return make_prediction(
         torch.cat(logits).numpy(),
         temperature=float(model.temperature),
@@ -145,15 +146,35 @@ def compute_features(model: "ResNetViT", squares: "Tensor", *, name: str = "") -
         return torch.cat([evaluable.features(to_float_pixels(batch, device)).float().cpu() for batch in batches])
 
 
-def compute_distance(model: "ResNetViT", features: "Tensor") -> NDArray[np.float64]:
-    """Compute the distance (N,) of features (N, F) from the training slices', by `ood.measure_distance`."""
-    scale, whitening = model.feature_scale, model.feature_whitening
-    return measure_distance(
-        features.float().cpu().numpy(),
-        model.feature_mean.float().cpu().numpy(),
-        None if scale is None else scale.float().cpu().numpy(),
-        None if whitening is None else whitening.float().cpu().numpy(),
+def compute_distance(model: "ResNetViT", features: "Tensor", x: "Tensor") -> NDArray[np.float64]:
+    """Compute the distance (N,) of slices from the training slices: of features or of texture, whichever is larger.
+
+    Parameters
+    ----------
+    features : (N, F). x : (N, 3, S, S), the squares that they are of, as `to_float_pixels` gives them.
+
+    Returns
+    -------
+    In the units of the features' distance, so that one limit is that of both.
+    """
+    names = ("feature_scale", "feature_whitening", "texture_mean", "texture_scale", "texture_whitening")
+    held = {name: value.float().cpu().numpy() for name in names if (value := getattr(model, name)) is not None}
+    mean = model.feature_mean.float().cpu().numpy()
+    distance = measure_distance(
+        features.float().cpu().numpy(), mean, held.get("feature_scale"), held.get("feature_whitening")
     )
+    if "texture_mean" not in held or not model.feature_distance_limit.isfinite():
+        return distance
+    texture = measure_texture(x[:, 0]).cpu().numpy()
+    beside = measure_distance(texture, held["texture_mean"], held["texture_scale"], held["texture_whitening"])
+    return np.maximum(distance, float(model.feature_distance_limit) * beside)
+
+
+def compute_textures(squares: "Tensor") -> "Tensor":
+    """Compute the texture, float32 (N, T), of uint8 squares (N, S, S), by `ood.measure_texture`."""
+    import torch
+
+    return torch.cat([measure_texture(to_float_pixels(batch, "cpu")[:, 0]) for batch in squares.split(32)])
 
 
 def read_logits(model: "ResNetViT", logits: "Tensor") -> Prediction:

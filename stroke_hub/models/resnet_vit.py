@@ -44,6 +44,7 @@ SIGHT: dict[str, tuple[str, ...]] = {
     "framing": ("head", "whole"),
 }
 MODALITIES = ("BT", "MR")
+TEXTURE_SIZE = 52  # numbers that `ood.measure_texture` gives
 CARD = """---
 {{ card_data }}
 ---
@@ -102,6 +103,8 @@ class ResNetViT(
         a training, and of models saved before there were distances.
     feature_whitening : (F, F), makes these z-scores uncorrelated, by the covariance of the training slices; None as
         above. Older models have none.
+    texture_mean, texture_scale, texture_whitening : (T,), (T,), (T, T), the same of the training slices' texture
+        (`ood.measure_texture`), scaled so that the limit of that distance is 1; None as above.
     feature_distance_limit : (), distance beyond which an input is unlike the training set (infinite until set).
 
     Raises
@@ -118,6 +121,9 @@ class ResNetViT(
     feature_mean: Tensor
     feature_scale: Tensor | None
     feature_whitening: Tensor | None
+    texture_mean: Tensor | None
+    texture_scale: Tensor | None
+    texture_whitening: Tensor | None
     feature_distance_limit: Tensor
     commit: str | None = None  # of the Hub repository that it was loaded from
 
@@ -158,6 +164,8 @@ class ResNetViT(
         self.register_buffer("feature_mean", torch.zeros(features))
         self.register_buffer("feature_scale", None)
         self.register_buffer("feature_whitening", None)
+        for name in ("texture_mean", "texture_scale", "texture_whitening"):
+            self.register_buffer(name, None)
         self.register_buffer("feature_distance_limit", torch.tensor(float("inf")))
 
     def __repr__(self) -> str:  # in a line; `print(model.cnn)` shows layers
@@ -273,22 +281,38 @@ class ResNetViT(
             raise ModelFormatError(f"{name}: config.json {unknown}.") from None
         except ModelFormatError as error:
             raise ModelFormatError(f"{name}: {error}") from None
-        if "feature_scale" in weights:  # older models have none, and their files stay what they are
-            model.feature_scale = torch.ones_like(model.feature_mean)
-        if "feature_whitening" in weights:
-            model.feature_whitening = model.feature_mean.new_ones(2 * model.feature_mean.shape)
+        optional = {
+            key: model.feature_mean.new_ones(shape)
+            for keys in model._list_optional()  # older models lack some, and their files stay what they are
+            if not weights.keys().isdisjoint(keys)
+            for key, shape in keys.items()
+        }
+        for key, value in optional.items():
+            setattr(model, key, value)
         check_weights(model, weights, name)
         expected = dict(model.state_dict())
         extra_buffers = {key for key, _ in model.named_buffers()} - set(expected)
         if extra_buffers:  # rotary tables and the like are computed, not saved: meta would leave them empty
-            optional = {name: getattr(model, name) for name in ("feature_scale", "feature_whitening")}
             model = cls(**config)
-            for name_of, value in optional.items():
-                setattr(model, name_of, None if value is None else torch.ones_like(value, device="cpu"))
+            for key, value in optional.items():
+                setattr(model, key, torch.ones_like(value, device="cpu"))
             model.to(device).load_state_dict(weights, strict=True)
         else:
             model.load_state_dict(weights, strict=True, assign=True)
         return model.eval()
+
+    def _list_optional(self) -> list[dict[str, tuple[int, ...]]]:
+        """List tensors that not every file has, with their shapes; those of one dictionary come together."""
+        size = len(self.feature_mean)
+        return [
+            {"feature_scale": (size,)},
+            {"feature_whitening": (size, size)},
+            {
+                "texture_mean": (TEXTURE_SIZE,),
+                "texture_scale": (TEXTURE_SIZE,),
+                "texture_whitening": (TEXTURE_SIZE, TEXTURE_SIZE),
+            },
+        ]
 
 
 def hash_weights(model: ResNetViT) -> str:

@@ -20,7 +20,7 @@ from stroke_hub.data.splits import assign_validation
 from stroke_hub.errors import DatasetError, RunError
 from stroke_hub.files import hash_file, write_text
 from stroke_hub.inference.ood import store_limit
-from stroke_hub.inference.predict import compute_features
+from stroke_hub.inference.predict import compute_features, compute_textures
 from stroke_hub.io.rendering import Rendering
 from stroke_hub.io.windowing import Modality
 from stroke_hub.metrics.calibration import (
@@ -272,7 +272,8 @@ def _describe_features(model: ResNetViT, parts: Parts) -> None:
     train, val = (compute_features(model, parts[name][0], name=f"{name} slices") for name in ("train", "val"))
     total = sum(batch.double().sum(0) for batch in train.split(32))  # in doubles, but never all of them at once
     model.feature_mean.copy_(total / len(train))
-    store_limit(model, train, parts["train"][1], val)
+    textures = (compute_textures(parts["train"][0]), compute_textures(parts["val"][0]))
+    store_limit(model, train, parts["train"][1], val, textures)
 
 
 def _describe(config: ResolvedConfig) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stroke_hub.errors import RunError
 from stroke_hub.inference.ood import store_limit
-from stroke_hub.inference.predict import compute_features
+from stroke_hub.inference.predict import compute_features, compute_textures
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.progress import track
 from stroke_hub.runs.run_folder import find_best_epoch
@@ -45,7 +45,8 @@ def train_probe(
     train, val = (compute_features(model, parts[name][0], name=f"{name} slices") for name in ("train", "val"))
     labels, val_labels = parts["train"][1], parts["val"][1]
     model.feature_mean.copy_(train.mean(0))
-    store_limit(model, train, labels, val)
+    textures = (compute_textures(parts["train"][0]), compute_textures(parts["val"][0]))
+    store_limit(model, train, labels, val, textures)
     first = cast(nn.Linear, model.head[0])
     heard = first.weight.ne(0).any(0).cpu()  # what a silenced branch says must not reach the gradient
     mean, deviation = train.mean(0), train.std(0, correction=0)

@@ -78,7 +78,7 @@ def check_grids(model: ResNetViT, folder: Path) -> None:
             with torch.no_grad():
                 signs = torch.full((count,), sign) if sign else None
                 relevance = compute_relevance(model, to_float_pixels(squares, "cpu"), signs)
-            expected = {"distance": compute_distance(model, relevance.features)}
+            expected = {"distance": compute_distance(model, relevance.features, to_float_pixels(squares, "cpu"))}
             expected |= {name: values.numpy() for name, values in relevance._asdict().items()}
             for name, values in found.items():
                 wanted = expected[name]
