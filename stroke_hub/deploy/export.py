@@ -60,6 +60,7 @@ class _Graph(nn.Module):
     def __init__(self, model: ResNetViT, *, explains: bool) -> None:
         super().__init__()
         self.model, self.explains = model, explains
+        self.limit = float(model.feature_distance_limit)
         self.eval()
 
     def forward(self, pixels: Tensor, sign: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -76,11 +77,10 @@ class _Graph(nn.Module):
         if self.model.feature_whitening is not None:
             away = away @ self.model.feature_whitening.T
         found["distance"] = away.square().mean(1).sqrt()
-        limit, mean = self.model.feature_distance_limit, self.model.texture_mean
-        scale, whitening = self.model.texture_scale, self.model.texture_whitening
-        if mean is not None and scale is not None and whitening is not None and limit.isfinite():
+        mean, scale, whitening = self.model.texture_mean, self.model.texture_scale, self.model.texture_whitening
+        if mean is not None and scale is not None and whitening is not None and self.limit < np.inf:
             beside = (measure_texture(x[:, 0]) - mean) / scale @ whitening.T
-            found["distance"] = torch.maximum(found["distance"], limit * beside.square().mean(1).sqrt())
+            found["distance"] = torch.maximum(found["distance"], self.limit * beside.square().mean(1).sqrt())
         return tuple(found[name] for name in _list_outputs(self.explains))
 
 

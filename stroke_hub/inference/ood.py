@@ -82,11 +82,10 @@ def measure_texture(pixels: "Tensor") -> "Tensor":
     """
     import torch
 
-    edges = torch.linspace(0, 1, LEVELS + 1)
-    # a difference of cumulative shares: half the work of comparing with both ends of every bin
-    below = [(pixels < float(edge)).float().mean((1, 2)) for edge in edges[1:-1]]
-    shares = torch.stack([torch.zeros_like(below[0]), *below, torch.ones_like(below[0])], 1).diff(dim=1)
-    found = [shares.clamp_min(0).sqrt()]
+    # differences of cumulative shares: half the work of comparing with both ends of every bin
+    below = [(pixels < level / LEVELS).float().mean((1, 2)) for level in range(1, LEVELS)]
+    ends = zip([torch.zeros_like(below[0]), *below], [*below, torch.ones_like(below[0])], strict=True)
+    found = [torch.stack([(high - low).clamp_min(0).sqrt() for low, high in ends], 1)]
     for scale in range(SCALES):
         if scale:
             pixels = torch.nn.functional.avg_pool2d(pixels[:, None], 2)[:, 0]
