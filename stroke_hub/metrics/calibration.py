@@ -29,8 +29,8 @@ def fit_calibration(
 
     Cross-entropy with Platt's targets (1999), (n + 1) / (n + 2) and 1 / (n + 2) instead of 1 and 0: with plain ones
     a validation split without an error would ask for T = 0 and certainty. The temperature alone (Guo et al., 2017)
-    cannot mend a model that overstates strokes: of the quickstart's it made the expected calibration error on the
-    test slices worse, 0.115 to 0.149; with the shift it is 0.024.
+    cannot mend a model that overstates strokes: of an earlier quickstart's it made the expected calibration error
+    on the test slices worse, 0.115 to 0.149; with the shift it was 0.024.
 
     Parameters
     ----------
