@@ -9,7 +9,7 @@ from PIL import Image
 
 from stroke_hub import Slice, load_slices
 from stroke_hub.data.simulated import simulate_patient
-from stroke_hub.io.rendering import find_hounsfield
+from stroke_hub.io.rendering import UNKNOWN_PICTURE, find_hounsfield
 from stroke_hub.io.slices import render_slice
 from tests.io.synth import dcm
 
@@ -126,9 +126,8 @@ def test_who_says_nothing_is_told_so(heads: dict[str, list[np.ndarray]]) -> None
     ):
         one = show(source)
         np.testing.assert_array_equal(one.pixels, picture)
-        assert one.remarks == (
-            'Nothing says whether this is CT or MR, so it is shown as it is; choose modality="CT" or "MR".',
-        )
+        assert one.remarks == (UNKNOWN_PICTURE,)
+        assert 'choose modality="CT" or "MR"' in UNKNOWN_PICTURE
         assert render_slice(one, modality="MR").remarks == ()
     values = show(heads["MR"][0])
     assert 'Choose modality="CT" or "MR"' in values.remarks[0]
