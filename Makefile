@@ -26,7 +26,7 @@ screenshot: quickstart  ## draw docs/demo*.png again (needs Chromium)
 	$(BIN)/python scripts/screenshot.py
 
 test: .venv/ready  ## every test that takes seconds, a file a core
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-all: .venv/ready  ## the proofs that take minutes too
 	$(BIN)/python -m pytest -m ''

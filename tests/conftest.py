@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before anything imports it
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # else every worker starts threads for all cores, and they wait
@@ -16,6 +16,7 @@ import pytest
 import torch
 from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
+from xdist.scheduler import LoadFileScheduling
 
 from stroke_hub import (
     PRESETS,
@@ -33,6 +34,7 @@ from stroke_hub.data.loader import list_modalities
 from stroke_hub.evaluation.evaluate import evaluate_run
 from stroke_hub.runs.report import REPORT_FILE
 
+DEMO = "tests/demo/"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -40,16 +42,22 @@ FLAGS = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each worker whole files, and all of tests/demo to one: a server of the demo costs 15 s of its core.
+class _Scheduling(LoadFileScheduling):
+    """Whole files for each worker, and all of tests/demo for one: a server of the demo costs 15 s of its core."""
 
-    The demo comes first: it lasts longest, and much of that is waiting.
-    """
-    demo = Path(__file__).parent / "demo"
-    items.sort(key=lambda item: demo not in item.path.parents)
-    for item in items:
-        name = "demo" if demo in item.path.parents else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(name))
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return DEMO if file.startswith(DEMO) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
+    """Let xdist deal out the tests so."""
+    return _Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the demo's tests first: they last longest, and much of that is waiting."""
+    items.sort(key=lambda item: not item.nodeid.startswith(DEMO))
 
 
 class Done(NamedTuple):
