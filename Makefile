@@ -25,8 +25,9 @@ demo: quickstart  ## the quickstart's model in the browser, on http://127.0.0.1:
 screenshot: quickstart  ## draw docs/demo*.png again (needs Chromium)
 	$(BIN)/python scripts/screenshot.py
 
-test: .venv/ready  ## every test that takes seconds, a file a core
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# a worker more than cores: the tests of the demo mostly wait for it
+test: .venv/ready  ## every test that takes seconds, on all cores
+	$(BIN)/python -m pytest --numprocesses $$($(BIN)/python -c "import os; print(1 + os.cpu_count())") --dist loadfile --no-loadscope-reorder
 
 test-all: .venv/ready  ## the proofs that take minutes too
 	$(BIN)/python -m pytest -m ''

@@ -155,6 +155,7 @@ def test_the_hub_is_asked_before_the_training(tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow  # tests/data/test_folders.py measures by the command too
 def test_evaluate_measures_a_run_anew(
     run_dir: Path, sample: Records, tmp_path: Path, run: Callable[..., Done]
 ) -> None:

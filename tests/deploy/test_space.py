@@ -83,6 +83,7 @@ def sha(hub: Hub, client: Client, run_dir: Path, sample: Records, tmp_path_facto
     return head
 
 
+@pytest.mark.slow
 def test_the_published_model_is_the_runs_and_measures_what_its_card_says(
     hub: Hub, client: Client, sha: str, run_dir: Path, sample: Records, tmp_path: Path
 ) -> None:

@@ -344,6 +344,7 @@ def publish_by_line() -> None:
         print(json.dumps(catch(attempt)), flush=True)
 
 
+@pytest.mark.slow
 def test_killed_at_every_request_it_loses_nothing_and_doubles_nothing(hub: Hub, tmp_path: Path) -> None:
     process = start(publish_by_line, hub.environment(tmp_path / "home"))
     assert process.stdin is not None

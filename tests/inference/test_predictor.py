@@ -481,6 +481,7 @@ def test_an_export_goes_to_the_hub_and_back(
     assert f"on {record['measured']['n']} test slices of sample" in card
 
 
+@pytest.mark.slow
 def test_a_commit_with_the_export_of_other_weights_is_refused(hub: Hub, client: Client, copy: Path) -> None:
     record = copy / "onnx" / "export.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"weights_sha256": "0" * 64}))
