@@ -172,7 +172,7 @@ def test_int8_is_rounded_and_no_more(run: Path, sample: Records, trained: ResNet
     assert (rounded.backend, rounded.precision) == ("onnx", "int8")
     # scales of activations are a batch's: export measures with batches of 16
     change = np.abs(rounded.predict(slices, batch_size=16).probability - predict(trained, slices).probability).max()
-    assert 1e-6 < change <= 0.03  # of a model of two epochs: one of twenty changes by 0.0012
+    assert 1e-6 < change <= 0.02
     record = read_export(run)
     assert record is not None
     assert record["measured"]["int8"]["probability"] == pytest.approx(change, abs=1e-4)
