@@ -156,7 +156,7 @@ def test_other_organs_pass_at_most_half_as_often_as_by_z_scores(quickstart: Path
     model, simple = ResNetViT.from_pretrained(quickstart), ResNetViT.from_pretrained(quickstart)
     squares = to_pixels(model, list_other_organs())
     simple.feature_whitening = simple.texture_mean = None
-    split, limits, root = read_split(quickstart), [], quickstart.parent / "sample"
+    split, limits, root = read_split(quickstart), [], read_records(quickstart.parent / "sample").root
     for part in ("train", "val"):
         known = decode_squares(simple, root, split[split["split"] == part])
         limits.append(np.quantile(predict(simple, known).distance, LEVEL))
