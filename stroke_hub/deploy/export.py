@@ -298,8 +298,8 @@ def _list_last(graph: "ModelProto") -> list[str]:
     """List the products between the features and the outputs, which stay float32.
 
     They are small and nothing averages their error out. With the head in integers the largest change of a
-    probability of the quickstart is 0.0080, without 0.0012. With the whitening in integers, distances change by up
-    to 17 %, otherwise by 1 %.
+    probability of an earlier quickstart was 0.0080, without 0.0012. With the whitening in integers, distances
+    change by up to 17 %, otherwise by 1 %.
     """
     producers = {output: node for node in graph.graph.node for output in node.output}
     names: set[str] = set()

@@ -26,6 +26,7 @@ __all__ = [
 CONFIG_FILE = constants.CONFIG_NAME
 WEIGHTS_FILE = constants.SAFETENSORS_SINGLE_FILE
 CONFIG_LIMIT = 100_000  # bytes; ours are of some hundred
+# divided by, or above 0 by their nature
 POSITIVE = {
     "temperature",
     "cnn_std",
@@ -33,7 +34,7 @@ POSITIVE = {
     "feature_scale",
     "texture_scale",
     "feature_distance_limit",
-}  # divided by, or above
+}
 HEADER_LIMIT = 100_000_000  # bytes, as safetensors has it
 HALVED_FROM = 4  # elements; below stand thresholds and the statistics of pixels
 
