@@ -21,6 +21,7 @@ from PIL import Image, PngImagePlugin
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from stroke_hub.data.lesions import load_lesions
 from stroke_hub.errors import DatasetError
 
 __all__ = ["PatientPlan", "SimulatedSlice", "plan_patients", "simulate_patient", "write_sample"]
@@ -32,7 +33,7 @@ Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 Grid = tuple[Floats, Floats, Floats]  # z, y, x in mm
 
-VERSION = 1  # of the simulation: raise it when the same seed gives other pixels
+VERSION = 2  # of the simulation: raise it when the same seed gives other pixels
 FIELD_OF_VIEW = 250.0  # mm: the largest of 100 simulated heads measures 230
 LEVELS = (2.0, 50.0)  # mm above the commissures: thalamus to above the ventricles, where brain is sizeable
 TEST_SHARE = 7 / 22  # 280 of 880 patients
@@ -40,6 +41,7 @@ SMALL = (0.012, 0.085)  # share of the brain that a lesion covers in its middle 
 LARGE = (0.045, 0.2)  # an infarct on CT: of those of SMALL, 10 HU below their surroundings, half could not be seen
 STROKE_SHARE = 1 / 6  # the Kaggle dataset has 393 stroke to 1984 normal slices in train, 119 to 657 in test
 DESCRIPTION = "simulated brain slice (stroke_hub sample dataset), not a patient"
+TRIALS = 40  # lesions tried before the one that comes nearest to the wanted share
 CALCIFICATIONS = ((-21, -40, 10), (21, -40, 10), (0, -28, 3))  # choroid plexus, pineal gland: template x, y, z
 INDEX_COLUMNS = ("path", "label", "modality", "patient", "split", "sequence", "lesion", "mask")
 FOLDERS = {"train": ("2- Control/Normal", "1- Stroke/Stroke"), "test": ("normal", "stroke")}  # normal, stroke
@@ -208,8 +210,11 @@ def simulate_patient(
     head = _head(anatomy, grid)
     signal = _ct_signal(scanner, head) if sequence == "CT" else _mr_signal(scanner, head, sequence)
     mask = np.zeros(head.brain.shape, bool)
+    if lesion == "infarct":
+        mask = _lay_infarct(illness, head, LARGE if sequence == "CT" else SMALL)
+    elif lesion == "bleed":
+        mask = _draw_bleed(illness, head)
     if lesion != "none":
-        mask = _lesion(illness, head, sequence, lesion)
         signal = _add_lesion(illness, signal, head, mask, sequence, lesion)
     pixels, clean = _acquire(grain, signal, sequence)
     return [
@@ -271,16 +276,34 @@ def _head(rng: Generator, grid: Grid) -> _Head:
     return _Head(place, tissue, share, depth, depth < 0, grid)
 
 
-def _lesion(rng: Generator, head: _Head, scan: Scan, lesion: Lesion) -> Bools:
+def _lay_infarct(rng: Generator, head: _Head, shares: tuple[float, float]) -> Bools:
+    """Lay a real lesion where it was, or mirrored, that covers such shares of the brain in every slice."""
+    lesions = load_lesions()
+    tissue = head.brain & (head.tissue > 0.5)
+    brain = head.brain.sum((1, 2))
+    cell = abs(float(head.grid[2][1] - head.grid[2][0])) ** 2  # mm2
+    low, high = shares[0] * brain.min() * cell, shares[1] * brain.max() * cell
+    side = np.array([rng.choice([-1, 1]), 1, 1], np.float32)[:, None, None, None]
+    best, least = np.zeros(head.brain.shape, bool), -1.0
+    for number in rng.permutation(lesions.find(head.grid[0], low, high))[:TRIALS]:
+        mask = lesions.lay(int(number), head.place * side) & tissue
+        covered = mask.sum((1, 2)) / brain
+        if shares[0] <= covered.min() and covered.max() <= shares[1]:
+            return mask
+        if covered.max() <= shares[1] and covered.min() > least:
+            best, least = mask, float(covered.min())
+    return best
+
+
+def _draw_bleed(rng: Generator, head: _Head) -> Bools:
     """An irregular blob within one hemisphere: of a drawn area, for a threshold would leave some slices empty."""
     z, y, x = np.meshgrid(*head.grid, indexing="ij", sparse=True)
     tissue = head.brain & (head.tissue > 0.5) & (np.abs(head.place[0]) > 2)
     middle = len(z) // 2
     row, column = rng.choice(np.argwhere(tissue[middle] & (head.depth[middle] < -3)))
     one_side = np.sign(head.place[0]) == np.sign(head.place[0][middle, row, column])
-    # An infarct keeps to tissue; a bleed presses sulci and ventricles away.
-    inside = one_side & (tissue if lesion == "infarct" else head.depth < -2)
-    share = math.exp(rng.uniform(*np.log(LARGE if (scan, lesion) == ("CT", "infarct") else SMALL)))
+    inside = one_side & (head.depth < -2)  # a bleed presses sulci and ventricles away
+    share = math.exp(rng.uniform(*np.log(SMALL)))
     height = 1.3 * float(np.ptp(z)) / 2 + 2  # mm: reaches past the outer slices, which cut it at a smaller radius
     areas = head.brain.sum((1, 2)) * share * (1 - ((z - z[middle]) / (1.4 * height)).ravel() ** 2)
     radius = math.sqrt(share * head.brain[middle].sum() / math.pi) * abs(x.ravel()[1] - x.ravel()[0])
@@ -289,7 +312,7 @@ def _lesion(rng: Generator, head: _Head, scan: Scan, lesion: Lesion) -> Bools:
     along = (dx * math.cos(angle) + dy * math.sin(angle)) * squash
     across = (dy * math.cos(angle) - dx * math.sin(angle)) / squash
     roughness = 0.3 * _smooth(rng, head.grid, max(0.55 * radius, 3.0)) + 0.12 * _smooth(rng, head.grid, 3.0)
-    remoteness = np.hypot(along, across) / radius - roughness * (0.6 if lesion == "bleed" else 1.0)
+    remoteness = np.hypot(along, across) / radius - 0.6 * roughness
     remoteness[~inside] = np.inf
     ranked = np.sort(remoteness.reshape(len(remoteness), -1), axis=1)
     limits = np.take_along_axis(ranked, areas.astype(int)[:, None], axis=1)[..., None]
