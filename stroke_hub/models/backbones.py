@@ -9,9 +9,13 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from stroke_hub.errors import HubError, ModelFormatError
+from stroke_hub.models.download import download
 from stroke_hub.models.resnet_vit import ResNetViT
+from stroke_hub.models.weights import WEIGHTS_FILE
 
 __all__ = ["load_backbone"]
+
+HUB = "hf-hub:"  # timm's own prefix
 
 
 def load_backbone(model: ResNetViT, branch: Literal["cnn", "vit"], source: str) -> None:
@@ -20,8 +24,9 @@ def load_backbone(model: ResNetViT, branch: Literal["cnn", "vit"], source: str) 
     Parameters
     ----------
     branch : "cnn" or "vit".
-    source : "random" leaves it as it is, "imagenet" fetches timm's own weights, anything else is the path of
-        a safetensors file with them.
+    source : "random" leaves it as it is, "imagenet" fetches timm's own weights, ``hf-hub:owner/name`` (or
+        ``hf-hub:owner/name@revision``) those of that repository's model.safetensors; anything else is the path of a
+        safetensors file with them.
 
     Raises
     ------
@@ -39,10 +44,16 @@ def load_backbone(model: ResNetViT, branch: Literal["cnn", "vit"], source: str) 
     if source == "imagenet":
         name = f"{architecture}.{tag}" if tag else architecture
     else:
-        if Path(source).suffix != ".safetensors" or not Path(source).is_file():
-            raise ModelFormatError(f"{source}: is not a safetensors file; give imagenet, random or such a file.")
-        _check_backbone_file(backbone, source, architecture)
-        name, options["pretrained_cfg_overlay"] = architecture, {"file": source}
+        file = source
+        if source.startswith(HUB):
+            repo, _, revision = source.removeprefix(HUB).partition("@")
+            file = str(download(repo, WEIGHTS_FILE, revision or None, {}))
+        elif Path(source).suffix != ".safetensors" or not Path(source).is_file():
+            raise ModelFormatError(
+                f"{source}: is not a safetensors file; give imagenet, random, {HUB}owner/name or such a file."
+            )
+        _check_backbone_file(backbone, file, source, architecture)
+        name, options["pretrained_cfg_overlay"] = architecture, {"file": file}
     try:
         pretrained = timm.create_model(name, **options)
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
@@ -55,10 +66,10 @@ def load_backbone(model: ResNetViT, branch: Literal["cnn", "vit"], source: str) 
     backbone.load_state_dict(pretrained.state_dict())
 
 
-def _check_backbone_file(backbone: nn.Module, source: str, architecture: str) -> None:
+def _check_backbone_file(backbone: nn.Module, path: str, source: str, architecture: str) -> None:
     """Refuse a file of another architecture: timm loads what fits and is silent about the rest."""
     try:
-        with safe_open(source, framework="pt") as file:
+        with safe_open(path, framework="pt") as file:
             missing = {key for key, _ in backbone.named_parameters()} - set(file.keys())
     except (SafetensorError, OSError) as error:
         raise ModelFormatError(f"{source}: is damaged or not safetensors.") from error

@@ -79,7 +79,9 @@ class ResNetViT(
     cnn : name of a timm model whose `forward_features` gives a spatial map (N, C, H, W).
     vit : name of a timm model with square patches and a CLS token.
     image_size : side S of the square input in pixels, 32 to 1024.
-    hidden : width of the head's hidden layer, 1 to 8192.
+    hidden : width of the head's hidden layer, 1 to 8192; 0 is a linear head.
+    cnn_output_stride : pixels a cell of the CNN's last map, 32, 16 or 8. Below 32, timm dilates the last stages,
+        which keeps pretrained weights and gives finer maps.
     dropout : probability behind the hidden layer, 0 <= dropout < 1.
     classes : the two class names, fixed.
     resize : how a slice becomes a square, by black margins ("pad") or distortion ("stretch").
@@ -134,6 +136,7 @@ class ResNetViT(
         vit: str = "vit_base_patch16_224",
         image_size: int = 224,
         hidden: int = 512,
+        cnn_output_stride: int = 32,
         dropout: float = 0.3,
         classes: list[str] | tuple[str, ...] = CLASSES,
         resize: Literal["pad", "stretch"] = "pad",
@@ -144,17 +147,16 @@ class ResNetViT(
         format_version: int = FORMAT_VERSION,
     ) -> None:
         super().__init__()
-        _check_config(cnn, vit, image_size, hidden, dropout, classes, format_version)
+        _check_config(cnn, vit, image_size, hidden, cnn_output_stride, dropout, classes, format_version)
         _check_sight({"resize": resize, "rendering": rendering, "window": window, "framing": framing}, modalities)
         self.image_size = image_size
         self.resize: Literal["pad", "stretch"] = resize
         self.rendering, self.window, self.framing, self.modalities = rendering, window, framing, tuple(modalities)
-        self.cnn = _create_cnn(cnn)
+        self.cnn = _create_cnn(cnn, cnn_output_stride)
         self.vit = _create_vit(vit, image_size)
         features = self.cnn.num_features + self.vit.num_features
-        self.head = nn.Sequential(
-            nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(CLASSES))
-        )
+        before = [nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout)] if hidden else []
+        self.head = nn.Sequential(*before, nn.Linear(hidden or features, len(CLASSES)))
         for branch in ("cnn", "vit"):
             source = getattr(self, branch).pretrained_cfg
             for name in ("mean", "std"):
@@ -342,8 +344,15 @@ def _check_device(device: str | torch.device) -> None:
         raise ValueError(f"device is {str(device)!r}, but there is no such device; {advice}.") from None
 
 
-def _create_cnn(name: str) -> Any:
-    return timm.create_model(name, pretrained=False, num_classes=0)
+def _create_cnn(name: str, output_stride: int) -> Any:
+    if output_stride == 32:  # not every CNN of timm has the option
+        return timm.create_model(name, pretrained=False, num_classes=0)
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=0, output_stride=output_stride)
+    except (TypeError, NotImplementedError, AssertionError, ValueError):
+        raise ModelFormatError(
+            f"{name} cannot be built with cnn_output_stride {output_stride}; leave it at 32, or choose another CNN."
+        ) from None
 
 
 def _create_vit(name: str, image_size: int) -> Any:
@@ -370,6 +379,7 @@ def _check_config(
     vit: Any,
     image_size: Any,
     hidden: Any,
+    output_stride: Any,
     dropout: Any,
     classes: Any,
     format_version: Any,
@@ -382,8 +392,10 @@ def _check_config(
         _require(plain and timm.is_model(name), key, name, "the name of a timm model")
     size_fits = type(image_size) is int and 32 <= image_size <= 1024
     _require(size_fits, "image_size", image_size, "a whole number from 32 to 1024")
-    hidden_fits = type(hidden) is int and 1 <= hidden <= 8192
-    _require(hidden_fits, "hidden", hidden, "one whole number from 1 to 8192, for one hidden layer")
+    hidden_fits = type(hidden) is int and 0 <= hidden <= 8192
+    _require(hidden_fits, "hidden", hidden, "one whole number from 0 (a linear head) to 8192, for one hidden layer")
+    stride_fits = type(output_stride) is int and output_stride in (8, 16, 32)
+    _require(stride_fits, "cnn_output_stride", output_stride, "32, 16 or 8")
     _require(type(dropout) in (int, float) and 0 <= dropout < 1, "dropout", dropout, "from 0 to below 1")
     _require(
         isinstance(classes, (list, tuple)) and tuple(classes) == CLASSES,

@@ -16,7 +16,7 @@ __all__ = ["AdvancedConfig", "CommonConfig", "ResolvedConfig", "Tracker", "Train
 GIVEN = "init-from"  # what cnn_weights and vit_weights say of weights that another run gave
 FLOAT = tyro.conf.arg(metavar="FLOAT")
 SWITCH = tyro.conf.arg(metavar="True|False")
-WEIGHTS = tyro.conf.arg(metavar="imagenet|random|FILE")
+WEIGHTS = tyro.conf.arg(metavar="imagenet|random|hf-hub:OWNER/NAME|FILE")
 
 
 Tracker: TypeAlias = Literal["trackio", "tensorboard", "wandb"]
@@ -41,7 +41,8 @@ class CommonConfig:
     learning_rate: Annotated[float | None, FLOAT] = None
     """AdamW's, at its highest. plain, seed, robust: 3e-4; a probe: 1e-3."""
     cnn_weights: Annotated[str | None, WEIGHTS] = None
-    """imagenet (the default; random for tiny), random, or a safetensors file."""
+    """imagenet (the default; random for tiny), random, a safetensors file, or a Hub repository of timm's, as
+    hf-hub:timm/resnet50.a1_in1k."""
     vit_weights: Annotated[str | None, WEIGHTS] = None
     """The same for the transformer."""
     seed: int = 0
@@ -59,6 +60,8 @@ class AdvancedConfig:
     """timm name of the vision transformer, instead of the preset's."""
     init_from: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
     """Start from the weights of this run folder, head included, instead: same backbones, any image size."""
+    cnn_output_stride: Literal[32, 16, 8] = 32
+    """Pixels a cell of the CNN's last map: below 32 its last stages are dilated, and Grad-CAM is finer."""
     framing: Annotated[Framing | None, tyro.conf.arg(metavar="head|whole")] = None
     """head: every slice is cropped to the head before it becomes a square; whole: the whole picture, with what is
     black around the head. plain, robust: head; seed: whole."""
@@ -91,6 +94,8 @@ class AdvancedConfig:
     """Both classes weigh the same in the loss, however rare one is. robust: True; plain, seed: False."""
     augmentation: Annotated[Literal["none", "seed", "mild"] | None, tyro.conf.arg(metavar="none|seed|mild")] = None
     """seed: flips and rotation; mild: small affine changes and gamma too. robust: mild; plain, seed: seed."""
+    hidden: int = 512
+    """Width of the head's hidden layer; 0 is a linear head."""
     dropout: float = 0.3
     """Behind the head's hidden layer."""
     precision: Annotated[Literal["fp32", "bf16"] | None, tyro.conf.arg(metavar="fp32|bf16")] = None

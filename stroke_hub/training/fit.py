@@ -240,6 +240,8 @@ def _build_model(config: ResolvedConfig, training: pd.DataFrame) -> ResNetViT:
         cnn=config.cnn,
         vit=config.vit,
         image_size=config.image_size,
+        hidden=config.hidden,
+        cnn_output_stride=config.cnn_output_stride,
         dropout=config.dropout,
         resize="stretch" if config.recipe == "seed" else "pad",
         rendering=RENDERING,
