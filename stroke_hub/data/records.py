@@ -30,6 +30,7 @@ from stroke_hub.data.layout import (
     show_path,
     walk_files,
 )
+from stroke_hub.data.readers.scans import SCANS_FILE, read_scans
 from stroke_hub.errors import DatasetError
 from stroke_hub.io.images import IMAGE_SUFFIXES
 from stroke_hub.io.windowing import Modality
@@ -76,6 +77,9 @@ def read_records(root: str | Path) -> Records:
     split) gives groups, a modality where no folder does, and further columns. Without it the group is the
     ``p123`` of a file named ``p123_...``, or else the file itself.
 
+    A ``scans.csv`` in `root` itself is taken instead of the folders (`readers.scans`): it lists every slice of
+    whole scans, each with its label. Give ``deep`` to have the folders read.
+
     Raises
     ------
     DatasetError : when a split or class is missing, index.csv contradicts the folders, or is unreadable.
@@ -83,20 +87,26 @@ def read_records(root: str | Path) -> Records:
     given = Path(root).expanduser().resolve()
     if not given.is_dir():
         raise DatasetError(f"{show_path(given)}: is not a folder; check the path of the dataset.")
+    if (given / SCANS_FILE).is_file():
+        rows = read_scans(given / SCANS_FILE)
+        return _make_records(given, rows, [], {})
     base, splits = find_base(given)
     passed_over: dict[str, list[str]] = {}
     files = ((split, path) for split in splits for folder in splits[split] for path in walk_files(folder))
     rows = [row for split, path in files if (row := _read_file(base, split, path, passed_over))]
     if not rows:
         raise DatasetError(f"{show_path(base)}: holds no images; put them into folders like train/Stroke/StrokeBT.")
-    rows.sort(key=lambda row: str(row["path"]))
     index = _find_index(given, base)
-    index_notes = _join_index(rows, index, base) if index else []
+    return _make_records(base, rows, _join_index(rows, index, base) if index else [], passed_over)
+
+
+def _make_records(base: Path, rows: list[Row], notes: list[str], passed_over: dict[str, list[str]]) -> Records:
+    rows.sort(key=lambda row: str(row["path"]))
     # Text columns of pandas would turn None into NaN, which is neither None nor false: hence objects.
     table = pd.DataFrame(rows, dtype=object).astype({"label": np.int64})
     _check_classes(base, table)
-    notes = (*_describe(table), *index_notes, *describe_passed_over(table, passed_over))
-    return Records(base, table, notes)
+    said = (*_describe(table), *notes, *describe_passed_over(table, passed_over))
+    return Records(base, table, said)
 
 
 def hash_records(records: Records) -> str:
