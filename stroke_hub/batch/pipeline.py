@@ -79,7 +79,8 @@ class PredictSettings:
         """The columns that the model fills, and their kinds."""
         shares = [f"contribution_{name}" for name in CONTRIBUTIONS] if self.contributions else []
         first = {"label": "string", "stroke_probability": "float64"}
-        return first | dict.fromkeys(shares, "float32") | {"unusual": "bool"}
+        named = {"baseline": "string"} if self.contributions else {}
+        return first | dict.fromkeys(shares, "float32") | named | {"unusual": "bool"}
 
     @property
     def columns(self) -> dict[str, str]:
@@ -128,6 +129,7 @@ def predict_slices(model: Model, slices: Sequence[FramedSlice], settings: Predic
     answers: dict[str, Any] = {"label": found.label, "stroke_probability": found.probability}
     if found.contributions is not None:
         answers |= {f"contribution_{name}": found.contributions[:, i] for i, name in enumerate(CONTRIBUTIONS)}
+        answers["baseline"] = found.baseline
     return answers | {"unusual": found.unusual}
 
 

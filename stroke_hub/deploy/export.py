@@ -63,10 +63,10 @@ class _Graph(nn.Module):
         self.limit = float(model.feature_distance_limit)
         self.eval()
 
-    def forward(self, pixels: Tensor, sign: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(self, pixels: Tensor, sign: Tensor | None = None, rows: Tensor | None = None) -> tuple[Tensor, ...]:
         x = to_float_pixels(pixels, pixels.device)
         if self.explains:
-            relevance = compute_relevance(self.model, x, sign)
+            relevance = compute_relevance(self.model, x, sign, rows=rows)
             found, features = relevance._asdict(), relevance.features
         else:
             features = self.model.features(x)
@@ -195,7 +195,9 @@ def _trace(model: ResNetViT, explains: bool, name: str) -> "ModelProto":
     # two of them: a batch of one would be taken for a constant
     pixels = torch.zeros((2, model.image_size, model.image_size), dtype=torch.uint8)
     batch = torch.export.Dim("batch")
-    inputs: dict[str, Tensor] = {"pixels": pixels} | ({"sign": torch.ones(2)} if explains else {})
+    inputs: dict[str, Tensor] = {"pixels": pixels}
+    if explains:
+        inputs |= {"sign": torch.ones(2), "rows": torch.zeros(2, dtype=torch.int64)}
     say("exporting to ONNX")
     try:
         with _quietly():
@@ -231,6 +233,7 @@ def _trace(model: ResNetViT, explains: bool, name: str) -> "ModelProto":
         "temperature": float(model.temperature),
         "threshold": float(model.threshold),
         "distance_limit": limit if np.isfinite(limit) else None,
+        "baselines": list(model.baselines),
         "explains": explains,
     }
     del graph.metadata_props[:]

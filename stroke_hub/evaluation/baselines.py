@@ -311,7 +311,7 @@ def _fit_logistic(x: Floats, label: Labels, asked: Floats) -> Floats:
 
 
 def _score_branches(model: ResNetViT, features: Tensor) -> dict[str, Baseline]:
-    split = model.cnn.num_features
+    split = model.cnn_features
     mean = model.feature_mean.float().cpu().expand_as(features)
     kept = {
         "cnn_alone": ("CNN", "ViT", [features[:, :split], mean[:, split:]]),

@@ -12,6 +12,7 @@ from stroke_hub.inference.predict import check_precision, compute_distance, to_f
 from stroke_hub.inference.predictor import Predictor, _as_predictor
 from stroke_hub.inference.results import Explanation, Method, Target, frame_slices, make_explanations
 from stroke_hub.io.sight import FramedSlice
+from stroke_hub.models.presets import find_baseline
 from stroke_hub.progress import track
 
 if TYPE_CHECKING:  # torch is imported where it is used: an exported model answers without it
@@ -135,7 +136,12 @@ def _explain_batch(
     sign = None if target == "predicted" else torch.full((len(framed),), 1.0 if target == "Stroke" else -1.0)
     with torch.inference_mode(closed and method == "relevance"):
         x = to_float_pixels(torch.from_numpy(np.stack([one.square for one in framed])), device)
-        relevance = compute_relevance(model, x, None if sign is None else sign.to(device), depth=depth)
+        names = model.baselines
+        rows = [find_baseline(model.modalities, one.modality, count=len(names)) for one in framed]
+        compared = torch.tensor(rows, device=device)
+        relevance = compute_relevance(
+            model, x, None if sign is None else sign.to(device), rows=compared, depth=depth
+        )
         words = "closed form" if closed else f"autograd, depth {depth}"
         if method == "attention":
             relevance = relevance._replace(vit_map=compute_rollout(model, x))
@@ -153,4 +159,5 @@ def _explain_batch(
         limit=float(model.feature_distance_limit),
         target=target,
         method=words,
+        baselines=[names[row] for row in rows],
     )

@@ -31,7 +31,7 @@ from stroke_hub.io.rendering import Rendering
 from stroke_hub.io.sight import Framing
 from stroke_hub.io.windowing import Modality, Window
 from stroke_hub.models.download import download
-from stroke_hub.models.presets import CLASSES
+from stroke_hub.models.presets import CLASSES, find_baseline, name_baselines
 from stroke_hub.models.weights import WEIGHTS_FILE, is_stored_halved
 from stroke_hub.progress import track
 from stroke_hub.runs.report import REPORT_FILE, find_report
@@ -59,7 +59,7 @@ Precision = Literal["fp32", "int8"]
 FOLDER = "onnx"
 EXPORT_FILE = "export.json"
 FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
-EXPORT_VERSION = 3
+EXPORT_VERSION = 4
 EXPORT_LIMIT = 100_000  # bytes; ours are of some hundred
 AGAIN = "export it again with `stroke-hub export`, or use the backend torch"
 PREDICTS_ONLY = "This export predicts only, as its model has no closed form; explain with the backend torch."
@@ -93,6 +93,7 @@ class ExportSettings:
     temperature: float
     threshold: float
     distance_limit: float | None
+    baselines: list[str]
     explains: bool
 
     def __post_init__(self) -> None:
@@ -111,9 +112,14 @@ class ExportSettings:
             and all(type(number) is float and np.isfinite(number) for number in numbers)
             and self.temperature > 0
             and type(self.distance_limit) in (float, type(None))
+            and self.baselines in _list_baselines(self.modalities)
             and type(self.explains) is bool
         ):
             raise ValueError("a setting is not one that export writes")
+
+
+def _list_baselines(modalities: Sequence[str]) -> list[list[str]]:
+    return [list(name_baselines(modalities, has_normal=has_normal)) for has_normal in (False, True)]
 
 
 class ExportedModel:
@@ -121,7 +127,8 @@ class ExportedModel:
 
     Attributes
     ----------
-    image_size, resize, rendering, window, framing, modalities, temperature, threshold : as of `ResNetViT`.
+    image_size, resize, rendering, window, framing, modalities : as of `ResNetViT`.
+    temperature, threshold, baselines : the same.
     distance_limit : its `feature_distance_limit`.
     precision : "fp32" or "int8".
     explains : whether the graph has the explanation; otherwise it predicts only.
@@ -157,6 +164,7 @@ class ExportedModel:
         self.temperature, self.threshold = settings.temperature, settings.threshold
         self.distance_limit = np.inf if settings.distance_limit is None else settings.distance_limit
         self.explains, self.weights_sha256 = settings.explains, settings.weights_sha256
+        self.baselines = tuple(settings.baselines)
         self.precision: Precision = precision
         self.commit: str | None = None
 
@@ -229,11 +237,14 @@ class ExportedModel:
         """
         if contributions and not self.explains:
             raise RunError(PREDICTS_ONLY)
-        squares, remarks = (slices, None) if isinstance(slices, np.ndarray) else to_squares(self, slices)
+        squares, remarks, modalities = to_squares(self, slices)
         if not len(squares):
             return make_prediction(np.zeros((0, len(CLASSES)), np.float32), temperature=1.0, threshold=0.5)
         names = (*PREDICTED, "contributions") if contributions else PREDICTED
-        found = [self.run(batch, 1.0, names) for batch in _split(squares, batch_size, "predicting")]
+        rows = self._find_rows(modalities)
+        starts = track(range(0, len(squares), batch_size), "predicting")
+        parts_of = [slice(start, start + batch_size) for start in starts]
+        found = [self.run(squares[part], 1.0, names, rows[part]) for part in parts_of]
         logits, distance, *parts = (np.concatenate([part[name] for part in found]) for name in names)
         return make_prediction(
             logits,
@@ -243,6 +254,7 @@ class ExportedModel:
             limit=self.distance_limit,
             squares=squares,
             contributions=parts[0] if contributions else None,
+            baseline=[self.baselines[row] for row in rows] if contributions else None,
             remarks=remarks,
         )
 
@@ -259,22 +271,32 @@ class ExportedModel:
         explained: list[Explanation] = []
         framed = list(frame_slices(self, slices))
         for part in _split(framed, batch_size, "explaining"):
+            rows = self._find_rows([one.modality for one in part])
             explained += make_explanations(
-                self.run(np.stack([one.square for one in part]), sign, EXPLAINED),
+                self.run(np.stack([one.square for one in part]), sign, EXPLAINED, rows),
                 part,
                 temperature=self.temperature,
                 threshold=self.threshold,
                 limit=self.distance_limit,
                 target=target,
                 method="closed form",
+                baselines=[self.baselines[row] for row in rows],
             )
         return explained
 
-    def run(self, squares: NDArray[np.uint8], sign: float, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Run the graph on squares uint8 (N, S, S) for outputs by name; `sign` is that of `compute_relevance`."""
+    def _find_rows(self, modalities: Sequence[str | None]) -> NDArray[np.int64]:
+        """Find the number of the baseline of each slice."""
+        count = len(self.baselines)
+        return np.array([find_baseline(self.modalities, one, count=count) for one in modalities], np.int64)
+
+    def run(
+        self, squares: NDArray[np.uint8], sign: float, names: Sequence[str], rows: NDArray[np.int64] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Run the graph on squares uint8 (N, S, S) for outputs by name; sign, rows as of `compute_relevance`."""
         feed: dict[str, NDArray[Any]] = {"pixels": squares}
         if self.explains:
             feed["sign"] = np.full(len(squares), sign, np.float32)
+            feed["rows"] = self._find_rows([None] * len(squares)) if rows is None else rows
         return dict(zip(names, self._session.run(list(names), feed), strict=True))
 
 
@@ -378,7 +400,7 @@ def _read_settings(session: "InferenceSession", name: str, file: str) -> ExportS
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ModelFormatError(f"{name}: {file} has other metadata than this version's exports; {AGAIN}.") from None
     wanted = {"pixels": ["tensor(uint8)", settings.image_size, settings.image_size]}
-    wanted |= {"sign": ["tensor(float)"]} if settings.explains else {}
+    wanted |= {"sign": ["tensor(float)"], "rows": ["tensor(int64)"]} if settings.explains else {}
     inputs = {part.name: [part.type, *part.shape[1:]] for part in session.get_inputs() if part.shape}
     outputs = {part.name for part in session.get_outputs() if part.type == "tensor(float)"}
     if inputs != wanted or not outputs >= set(EXPLAINED if settings.explains else PREDICTED):

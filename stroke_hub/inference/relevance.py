@@ -31,10 +31,12 @@ class Relevance(NamedTuple):
     logits : (N, 2), uncalibrated.
     log_odds : (N,), z of the class explained.
     sign : (N,), +1 where that class is Stroke, -1 where it is Normal.
-    cnn_map : (N, h, w), >= 0, Grad-CAM (Selvaraju et al., 2017).
-    vit_map : (N, g, k), signed attention relevance of the patches (after Chefer et al., 2021).
+    cnn_map : (N, h, w), >= 0, Grad-CAM (Selvaraju et al., 2017); of several stages their sum, on the finest grid.
+    vit_map : (N, g, k), signed gradient x attention of the patches at the CLS token; where the mean of the patches
+        gives features too, plus gradient x token.
     cnn_evidence : (N, h, w), signed, in log-odds, summing to `contributions[:, 0]`.
-    vit_evidence : (N, g, k), signed, in log-odds, summing to `contributions[:, 1]`: an allocation.
+    vit_evidence : (N, g, k), signed, in log-odds, summing to `contributions[:, 1]`. What the mean of the patches
+        carries is each patch's own; what the CLS token carries is an allocation.
     contributions : (N, 3), of the CNN, the ViT and the baseline, in log-odds, summing to `log_odds`.
     norms : (N, 2), Euclidean norms of the two branches' features: a diagnostic, not a contribution.
     features : (N, F), both branches' features.
@@ -61,6 +63,7 @@ class _HeadTerms(NamedTuple):
     gradient: Tensor  # (N, F), dz/dh
     beta: Tensor  # (N, F), average of dz/dh on the way from the baseline
     contributions: Tensor  # (N, 3)
+    features: Tensor  # (N, F)
 
 
 def _gelu_slope(x: Tensor) -> Tensor:
@@ -100,7 +103,9 @@ def has_closed_form(vit: nn.Module) -> bool:
     )
 
 
-def compute_relevance(model: ResNetViT, x: Tensor, sign: Tensor | None = None, *, depth: int = 1) -> Relevance:
+def compute_relevance(
+    model: ResNetViT, x: Tensor, sign: Tensor | None = None, *, rows: Tensor | None = None, depth: int = 1
+) -> Relevance:
     """Compute maps and contributions of N inputs.
 
     Parameters
@@ -109,6 +114,7 @@ def compute_relevance(model: ResNetViT, x: Tensor, sign: Tensor | None = None, *
     x : (N, 3, S, S), float pixels in [0, 1].
     sign : (N,), +1 where Stroke is explained, -1 where Normal is, 0 where the class that the threshold predicts is;
         None is all 0.
+    rows : (N,), which of the model's `baselines` each slice is compared with; None is the last.
     depth : how many of the last transformer blocks the ViT map looks through. 1 is the closed form; more adds
         the recursion of Chefer et al. (2021), by autograd.
 
@@ -118,34 +124,72 @@ def compute_relevance(model: ResNetViT, x: Tensor, sign: Tensor | None = None, *
     """
     model = get_evaluable(model)
     with torch.no_grad():
-        maps = model.map_cnn(x).float()
-        pooled = maps.mean((2, 3))
+        maps = [one.float() for one in model.map_stages(x)]
+        baseline = _find_baseline(model, maps, len(x), rows)
         if depth == 1 and has_closed_form(model.vit):
-            return _explain_in_closed_form(model, x, maps, pooled, sign)
-    return _explain_by_autograd(model, x, maps, pooled, sign, depth)
+            return _explain_in_closed_form(model, x, maps, baseline, sign)
+    return _explain_by_autograd(model, x, maps, baseline, sign, depth)
+
+
+class _Baseline(NamedTuple):
+    features: Tensor  # (N, F)
+    maps: list[Tensor]  # (N, C, h, w) each
+    patches: Tensor  # (N, P, D), or (N, 0, D) where they give no feature
+
+
+def _find_baseline(model: ResNetViT, maps: list[Tensor], count: int, rows: Tensor | None) -> _Baseline:
+    """Find what each of N slices is compared with: normal slices cell by cell, or the mean of all features."""
+    width = model.vit.num_features
+    if model.normal_maps is None or model.normal_tokens is None:
+        mean = model.feature_mean.float()
+        parts = mean[: model.cnn_features].split([one.shape[1] for one in maps])
+        flat = [part[None, :, None, None].expand_as(one) for part, one in zip(parts, maps, strict=True)]
+        patches = int(model.vit_patches) * model.vit.patch_embed.num_patches
+        return _Baseline(mean.expand(count, -1), flat, mean[-width:].expand(count, patches, width))
+    stored, tokens = model.normal_maps.float(), model.normal_tokens.float()
+    if len(stored) > 1:  # the last baseline is the mean of the others
+        stored, tokens = (torch.cat([each, each.mean(0, keepdim=True)]) for each in (stored, tokens))
+    if rows is None:
+        stored, tokens = stored[-1:].expand(count, -1), tokens[-1:].expand(count, -1, -1)
+    else:
+        stored, tokens = stored[rows], tokens[rows]
+    sizes = [one.shape[1:].numel() for one in maps]
+    normal = [part.unflatten(1, one.shape[1:]) for part, one in zip(stored.split(sizes, 1), maps, strict=True)]
+    parts = [one.mean((2, 3)) for one in normal] + [tokens[:, 0]]
+    patches = tokens[:, 1:]
+    return _Baseline(torch.cat([*parts, patches.mean(1)] if model.vit_patches else parts, 1), normal, patches)
 
 
 def _explain_in_closed_form(
-    model: ResNetViT, x: Tensor, maps: Tensor, pooled: Tensor, sign: Tensor | None
+    model: ResNetViT, x: Tensor, maps: list[Tensor], baseline: _Baseline, sign: Tensor | None
 ) -> Relevance:
     vit = model.vit
     tokens = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(model.normalise_vit(x)))))
     for block in vit.blocks[:-1]:
         tokens = block(tokens)
     with torch.autocast(x.device.type, enabled=False):  # small and decisive: always in float32
-        last = _LastBlock(vit, tokens.float())
-        head = _weigh(model, pooled, last.cls, sign)
-        relevance = last.relevance(head.gradient[:, pooled.shape[1] :])
-        return _gather(model, maps, pooled, last.cls, head, relevance)
+        tokens = tokens.float()
+        last = _LastBlock(vit, tokens)
+        final = last.cls[:, None]
+        if model.vit_patches:  # the patches are needed too, so the block is computed at every token
+            final = vit.norm(vit.blocks[-1](tokens))
+        head = _weigh(model, model.join(maps, final), baseline.features, sign)
+        relevance = last.relevance(_get_cls(model, head.gradient))
+        return _gather(model, maps, final, baseline, head, relevance)
+
+
+def _get_cls(model: ResNetViT, values: Tensor) -> Tensor:
+    """Get the part of (N, F) that is of the CLS token, (N, D)."""
+    return values[:, model.cnn_features : model.cnn_features + model.vit.num_features]
 
 
 def _explain_by_autograd(
-    model: ResNetViT, x: Tensor, maps: Tensor, pooled: Tensor, sign: Tensor | None, depth: int
+    model: ResNetViT, x: Tensor, maps: list[Tensor], baseline: _Baseline, sign: Tensor | None, depth: int
 ) -> Relevance:
     private = copy_for_evaluation(model)
     attentions = _record_attentions(private, depth)
     with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-        cls = private.vit.forward_features(private.normalise_vit(x.float()))[:, 0].float()
+        tokens = private.vit.forward_features(private.normalise_vit(x.float())).float()
     if not attentions:
         raise ModelFormatError(
             f"{type(model.vit).__name__} keeps no attention probabilities that an explanation could read; "
@@ -153,14 +197,14 @@ def _explain_by_autograd(
         )
     with torch.autocast(x.device.type, enabled=False):
         with torch.no_grad():
-            head = _weigh(private, pooled, cls.detach(), sign)
+            head = _weigh(private, private.join(maps, tokens.detach()), baseline.features, sign)
         # dz/dP = dz/dc * dc/dP: the head's part is known already
         gradients = torch.autograd.grad(
-            cls, attentions, head.gradient[:, pooled.shape[1] :], materialize_grads=True
+            tokens[:, 0], attentions, _get_cls(model, head.gradient), materialize_grads=True
         )
         with torch.no_grad():
             relevance = _chain_relevance([a.detach() for a in attentions], gradients)
-            return _gather(private, maps, pooled, cls.detach(), head, relevance)
+            return _gather(private, maps, tokens.detach(), baseline, head, relevance)
 
 
 def _record_attentions(private: ResNetViT, depth: int) -> list[Tensor]:
@@ -206,7 +250,7 @@ def compute_rollout(model: ResNetViT, x: Tensor) -> Tensor:
         chain = identity.expand(len(x), size, size)
         for attention in attentions:
             chain = (0.5 * attention.float().mean(1) + 0.5 * identity) @ chain
-        return _as_grid(model, chain[:, 0])
+        return _as_grid(model, chain[:, 0, model.vit.num_prefix_tokens :])
 
 
 class _LastBlock:
@@ -278,7 +322,7 @@ def _predict_sign(model: ResNetViT, logits: Tensor, sign: Tensor | None) -> Tens
     return predicted if sign is None else torch.where(sign == 0, predicted, sign.to(logits))
 
 
-def _weigh(model: ResNetViT, pooled: Tensor, cls: Tensor, sign: Tensor | None) -> _HeadTerms:
+def _weigh(model: ResNetViT, features: Tensor, baseline: Tensor, sign: Tensor | None) -> _HeadTerms:
     """Compute logits, gradient and contributions of the features, at the head: Linear, ReLU, Dropout, Linear.
 
     Integrated gradients (Sundararajan et al., 2017) have a closed form here. On the straight way from the baseline
@@ -286,55 +330,83 @@ def _weigh(model: ResNetViT, pooled: Tensor, cls: Tensor, sign: Tensor | None) -
     (relu(u) - relu(u0)) / (u - u0).
     """
     first, last = cast(nn.Linear, model.head[0]), cast(nn.Linear, model.head[-1])
-    features, baseline, split = torch.cat([pooled, cls], dim=1), model.feature_mean.float(), pooled.shape[1]
-    both = _linear(first, torch.cat([features, baseline[None]]))
-    active = both.relu()
-    logits = _linear(last, active)
-    sign = _predict_sign(model, logits[:-1], sign)
+    count, split = features.shape[0], model.cnn_features
+    both = _linear(first, torch.cat([features, baseline]))
+    active = both if first is last else both.relu()
+    logits = both if first is last else _linear(last, active)
+    sign = _predict_sign(model, logits[:count], sign)
     difference = (logits[:, 1] - logits[:, 0]) / model.temperature.float()
     output = (last.weight[1] - last.weight[0]).float() / model.temperature.float() * sign[:, None]
-    u, u0 = both[:-1], both[-1:]
-    step = u - u0
-    moves = step.abs() > 1e-6  # below, the quotient is rounding error; the slope is its limit
-    mean_slope = torch.where(
-        moves, (active[:-1] - active[-1:]) / torch.where(moves, step, torch.ones_like(step)), _relu_slope(u)
-    )
-    # one product for both
-    rows = torch.cat([output * _relu_slope(u), output * mean_slope]) @ first.weight.float()
-    gradient, beta = rows[: u.shape[0]], rows[u.shape[0] :]
+    if first is last:  # every slope is the output's own
+        rows = torch.cat([output, output])
+    else:
+        u, u0 = both[:count], both[count:]
+        step = u - u0
+        moves = step.abs() > 1e-6  # below, the quotient is rounding error; the slope is its limit
+        mean_slope = torch.where(
+            moves,
+            (active[:count] - active[count:]) / torch.where(moves, step, torch.ones_like(step)),
+            _relu_slope(u),
+        )
+        # one product for both
+        rows = torch.cat([output * _relu_slope(u), output * mean_slope]) @ first.weight.float()
+    gradient, beta = rows[:count], rows[count:]
     parts = beta * (features - baseline)
     cnn, vit = parts[:, :split].sum(1), parts[:, split:].sum(1)
-    contributions = torch.stack([cnn, vit, difference[-1] * sign], dim=1)
-    return _HeadTerms(logits[:-1], difference[:-1] * sign, sign, gradient, beta, contributions)
+    contributions = torch.stack([cnn, vit, difference[count:] * sign], dim=1)
+    return _HeadTerms(logits[:count], difference[:count] * sign, sign, gradient, beta, contributions, features)
 
 
 def _as_grid(model: ResNetViT, relevance: Tensor) -> Tensor:
-    """Lay out token relevance (N, T) as patches (N, g, k), without the prefix tokens."""
-    patches = relevance[:, model.vit.num_prefix_tokens :]
-    return patches.reshape(patches.shape[0], *model.vit.patch_embed.grid_size)
+    """Lay out patches (N, P) as a grid (N, g, k)."""
+    return cast(Tensor, relevance.unflatten(1, tuple(model.vit.patch_embed.grid_size)))
+
+
+def _spread(grid: Tensor, rows: int, columns: int) -> Tensor:
+    """Spread sums (N, h, w) over a finer grid (N, rows, columns), evenly within each cell; sums are kept."""
+    if grid.shape[1:] == (rows, columns):
+        return grid
+    row, column = (torch.arange(n) * cells // n for n, cells in zip((rows, columns), grid.shape[1:], strict=True))
+    area = torch.bincount(row)[row][:, None] * torch.bincount(column)[column]
+    return grid[:, row][:, :, column] / area.to(grid)
 
 
 def _gather(
-    model: ResNetViT, maps: Tensor, pooled: Tensor, cls: Tensor, head: _HeadTerms, relevance: Tensor
+    model: ResNetViT, maps: list[Tensor], final: Tensor, baseline: _Baseline, head: _HeadTerms, relevance: Tensor
 ) -> Relevance:
-    split, cells = pooled.shape[1], maps.shape[2] * maps.shape[3]
-    weights = torch.stack([head.gradient[:, :split], head.beta[:, :split]], dim=1) / cells
-    weighted = (weights @ maps.flatten(2)).unflatten(2, maps.shape[2:])  # (N, 2, h, w)
-    phi_cnn, phi_vit = head.contributions[:, 0], head.contributions[:, 1]
-    # what the maps do not carry, the baseline, is constant over the map
-    rest = (phi_cnn - weighted[:, 1].sum((1, 2))) / cells
-    vit_map = _as_grid(model, relevance)
+    finest = maps[0].shape[2:]
+    cnn_map = cnn_evidence = maps[0].new_zeros(len(maps[0]), *finest)
+    start = 0
+    for one, normal in zip(maps, baseline.maps, strict=True):
+        part = slice(start, start + one.shape[1])
+        start += one.shape[1]
+        cells = one.shape[2] * one.shape[3]
+        seen = (head.gradient[:, None, part] @ one.flatten(2))[:, 0].unflatten(1, one.shape[2:])
+        away = (head.beta[:, None, part] @ (one - normal).flatten(2))[:, 0].unflatten(1, one.shape[2:])
+        cnn_map = cnn_map + _spread(seen / cells, *finest)
+        cnn_evidence = cnn_evidence + _spread(away / cells, *finest)
+    vit_map = _as_grid(model, relevance[:, model.vit.num_prefix_tokens :])
+    away = _get_cls(model, head.beta) * _get_cls(model, head.features - baseline.features)
+    vit_evidence = _allocate(vit_map, away.sum(1))
+    if model.vit_patches:
+        patches = final[:, -baseline.patches.shape[1] :]
+        gradient, beta = (
+            values[:, -final.shape[2] :, None] / patches.shape[1] for values in (head.gradient, head.beta)
+        )
+        vit_map = vit_map + _as_grid(model, (patches @ gradient)[..., 0])
+        vit_evidence = vit_evidence + _as_grid(model, ((patches - baseline.patches) @ beta)[..., 0])
+    split = model.cnn_features
     return Relevance(
         logits=head.logits,
         log_odds=head.log_odds,
         sign=head.sign,
-        cnn_map=weighted[:, 0].clamp_min(0),
+        cnn_map=cnn_map.clamp_min(0),
         vit_map=vit_map,
-        cnn_evidence=weighted[:, 1] + rest[:, None, None],
-        vit_evidence=_allocate(vit_map, phi_vit),
+        cnn_evidence=cnn_evidence,
+        vit_evidence=vit_evidence,
         contributions=head.contributions,
-        norms=torch.stack([pooled.norm(dim=1), cls.norm(dim=1)], dim=1),
-        features=torch.cat([pooled, cls], dim=1),
+        norms=torch.stack([head.features[:, :split].norm(dim=1), head.features[:, split:].norm(dim=1)], dim=1),
+        features=head.features,
         cls_relevance=relevance[:, 0],
     )
 

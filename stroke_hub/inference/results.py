@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from stroke_hub.inference.ood import describe_unusual, find_unusual
 from stroke_hub.io.framing import Box
 from stroke_hub.io.sight import FramedSlice, Sight, frame_slice, frame_square
 from stroke_hub.io.slices import Slice
+from stroke_hub.io.windowing import Modality
 from stroke_hub.models.presets import CLASSES
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "Layer",
     "Method",
     "Prediction",
+    "Squares",
     "Target",
     "find_method",
     "find_target",
@@ -65,6 +67,7 @@ class Prediction:
     remarks : N tuples, what the reader of each answer must know of the picture, one plain sentence each.
     contributions : (N, 3) float32, log-odds of Stroke that CNN, ViT and baseline contribute, as in `Explanation`;
         None where they were not asked for.
+    baseline : N names of what they are compared with; None as above.
     """
 
     probability: NDArray[np.float64]
@@ -74,6 +77,7 @@ class Prediction:
     unusual: NDArray[np.bool_]
     remarks: list[tuple[str, ...]]
     contributions: NDArray[np.float32] | None = None
+    baseline: list[str] | None = None
 
     def __repr__(self) -> str:
         counts = [f"{self.label.count(name)} {name}" for name in reversed(CLASSES)]
@@ -89,14 +93,16 @@ class Prediction:
 
         Returns
         -------
-        Columns label, stroke_probability, contribution_cnn, contribution_vit, contribution_baseline (where they
-        were asked for), unusual, distance and remarks (one text), named as in the table of ``stroke-hub predict``.
+        Columns label, stroke_probability, contribution_cnn, contribution_vit, contribution_baseline and baseline (its
+        name; these four where they were asked for), unusual, distance and remarks (one text), named as in the table
+        of ``stroke-hub predict``.
         """
         import pandas as pd
 
         columns: dict[str, Any] = {"label": self.label, "stroke_probability": self.probability}
         if self.contributions is not None:
             columns |= {f"contribution_{name}": self.contributions[:, i] for i, name in enumerate(CONTRIBUTIONS)}
+            columns["baseline"] = self.baseline
         columns |= {"unusual": self.unusual, "distance": self.distance}
         return pd.DataFrame(columns | {"remarks": [" ".join(remarks) for remarks in self.remarks]})
 
@@ -114,7 +120,9 @@ class Explanation:
     cnn_evidence : float32 (S, S), signed log-odds per pixel, summing to contributions["cnn"].
     vit_evidence : float32 (S, S), the same for contributions["vit"]: that sum allocated over the patches.
     fused_map : float32 (S, S), cnn_evidence + vit_evidence. It is not the sum of the two display maps.
-    contributions : log-odds of "cnn", "vit" and "baseline" (the training-mean features), summing to log_odds.
+    contributions : log-odds of "cnn", "vit" and "baseline", summing to log_odds. The first two tell how far the
+        slice's features are from the baseline's, the last what the model says of the baseline itself.
+    baseline : what that is, as "mean of the normal BT training slices".
     norms : Euclidean norms of the branches' features: a diagnostic, not a contribution.
     method : how the maps were computed.
     framed : what the model saw of the slice, and where in the slice that lies.
@@ -136,6 +144,7 @@ class Explanation:
     fused_map: FloatMap
     contributions: dict[str, float]
     norms: dict[str, float]
+    baseline: str
     method: str
     framed: FramedSlice
     distance: float
@@ -235,14 +244,24 @@ def frame_slices(model: Sight, slices: Taken) -> Iterator[FramedSlice]:
         yield frame_slice(model, one) if isinstance(one, Slice) else one
 
 
-def to_squares(
-    model: Sight, slices: Iterable[Slice | FramedSlice]
-) -> tuple[NDArray[np.uint8], list[tuple[str, ...]]]:
-    """Turn N slices into the model's squares, uint8 (N, S, S), and their remarks; N may be 0."""
-    seen = [(one.square, one.remarks) for one in frame_slices(model, slices)]  # pictures are let go at once
+class Squares(NamedTuple):
+    """Hold what a model sees of N slices: squares uint8 (N, S, S), and remarks and modality of each."""
+
+    squares: NDArray[np.uint8]
+    remarks: list[tuple[str, ...]]
+    modalities: list[Modality | None]
+
+
+def to_squares(model: Sight, slices: Iterable[Slice | FramedSlice] | NDArray[np.uint8]) -> Squares:
+    """Turn N slices into the model's squares; squares stay what they are. N may be 0."""
+    if isinstance(slices, np.ndarray):
+        return Squares(slices, [()] * len(slices), [None] * len(slices))
+    # pictures are let go at once
+    seen = [(one.square, one.remarks, one.modality) for one in frame_slices(model, slices)]
     if not seen:
-        return np.zeros((0, model.image_size, model.image_size), np.uint8), []
-    return np.stack([square for square, _ in seen]), [remarks for _, remarks in seen]
+        return Squares(np.zeros((0, model.image_size, model.image_size), np.uint8), [], [])
+    squares, remarks, modalities = zip(*seen, strict=True)
+    return Squares(np.stack(squares), list(remarks), list(modalities))
 
 
 def find_target(name: str) -> Target:
@@ -283,6 +302,7 @@ def make_prediction(
     limit: float = np.inf,
     squares: NDArray[np.uint8] | None = None,
     contributions: NDArray[np.float32] | None = None,
+    baseline: list[str] | None = None,
     remarks: Sequence[tuple[str, ...]] | None = None,
 ) -> Prediction:
     """Turn logits (N, 2) into calibrated probabilities and labels, and tell which slices are unusual.
@@ -293,7 +313,7 @@ def make_prediction(
     distance : (N,), from the training slices; where it was not measured, nothing is unusual.
     limit : the model's, for `distance`.
     squares : uint8 (N, S, S), what the model saw; goes with `distance`.
-    contributions : (N, 3), passed on.
+    contributions, baseline : (N, 3) and N names, passed on.
     remarks : of each slice; none where only squares are known.
     """
     values = logits.astype(np.float64)
@@ -304,7 +324,7 @@ def make_prediction(
         measured = distance.astype(np.float64)
         unusual = find_unusual(measured, limit, squares)
     told: list[tuple[str, ...]] = [()] * len(logits) if remarks is None else list(remarks)
-    return Prediction(probability, label, logits, measured, unusual, told, contributions)
+    return Prediction(probability, label, logits, measured, unusual, told, contributions, baseline)
 
 
 def make_explanations(
@@ -316,6 +336,7 @@ def make_explanations(
     limit: float,
     target: Target,
     method: str,
+    baselines: Sequence[str],
 ) -> list[Explanation]:
     """Turn the arrays of `relevance.Relevance` into explanations.
 
@@ -327,6 +348,7 @@ def make_explanations(
     temperature, threshold, limit : the model's own, the last for the distance.
     target : the class that `found` is of.
     method : how the maps were computed.
+    baselines : what each slice is compared with, by name.
     """
     squares = np.stack([one.square for one in framed])
     size = squares.shape[-1]
@@ -358,6 +380,7 @@ def make_explanations(
             fused_map=fused[i],
             contributions=dict(zip(CONTRIBUTIONS, contributions[i], strict=True)),
             norms=dict(zip(("cnn", "vit"), norms[i], strict=True)),
+            baseline=baselines[i],
             method=method,
             framed=framed[i],
             distance=float(prediction.distance[i]),

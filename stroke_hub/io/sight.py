@@ -47,6 +47,7 @@ class FramedSlice:
     box : the part of the picture that is in the square.
     place : where in the square that part lies; around it are black margins.
     remarks : what the reader of an answer must know, one plain sentence each.
+    modality : that the slice was rendered as; None where nobody said.
     """
 
     square: Grey
@@ -54,6 +55,7 @@ class FramedSlice:
     box: Box
     place: Box
     remarks: tuple[str, ...] = ()
+    modality: Modality | None = None
 
     def match(self, other: Grey) -> Grey:
         """Resize another picture of the same field of view, as a lesion mask, to the picture's (H, W)."""
@@ -106,7 +108,7 @@ def frame_slice(sight: Sight, one: Slice) -> FramedSlice:
     box = box or Box(0, 0, *shown.pixels.shape)
     place = find_place(box.height, box.width, sight.image_size, resize=sight.resize)
     square = fill_square(crop(shown.pixels, box), sight.image_size, place)
-    return FramedSlice(square, picture, box, place, remarks)
+    return FramedSlice(square, picture, box, place, remarks, shown.modality)
 
 
 def frame_square(square: Grey) -> FramedSlice:

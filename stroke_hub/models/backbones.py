@@ -63,7 +63,8 @@ def load_backbone(model: ResNetViT, branch: Literal["cnn", "vit"], source: str) 
         ) from error
     except (RuntimeError, KeyError, SafetensorError) as error:
         raise ModelFormatError(f"{source}: does not hold the weights of {architecture}.") from error
-    backbone.load_state_dict(pretrained.state_dict())
+    whole = pretrained.state_dict()  # the branch may be cut to fewer stages or blocks
+    backbone.load_state_dict({key: whole[key] for key in backbone.state_dict()})
 
 
 def _check_backbone_file(backbone: nn.Module, path: str, source: str, architecture: str) -> None:

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from stroke_hub.errors import ModelFormatError
 from stroke_hub.files import atomic_write
+from stroke_hub.models.branches import create_cnn, create_vit
 from stroke_hub.models.download import download
-from stroke_hub.models.presets import CLASSES
+from stroke_hub.models.presets import CLASSES, name_baselines
 from stroke_hub.models.weights import CONFIG_FILE, WEIGHTS_FILE, check_weights, read_config, read_weights
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ class ResNetViT(
     hidden : width of the head's hidden layer, 1 to 8192; 0 is a linear head.
     cnn_output_stride : pixels a cell of the CNN's last map, 32, 16 or 8. Below 32, timm dilates the last stages,
         which keeps pretrained weights and gives finer maps.
+    cnn_stages : how many of the CNN's last stages give features, each averaged over its map; 0 takes the final map
+        alone, behind whatever the CNN has after its stages.
+    vit_blocks : how many of the transformer's first blocks are kept, before its final norm; 0 keeps all.
+    vit_patches : whether the mean of the patches joins the CLS token.
     dropout : probability behind the hidden layer, 0 <= dropout < 1.
     classes : the two class names, fixed.
     resize : how a slice becomes a square, by black margins ("pad") or distortion ("stretch").
@@ -100,7 +105,11 @@ class ResNetViT(
     cnn_mean, cnn_std, vit_mean, vit_std : (3, 1, 1), statistics for pixels in [0, 1].
     temperature : (), divides the difference of the logits (1 until calibrated).
     threshold : (), probability from which a slice is called Stroke (0.5 until chosen).
-    feature_mean : (F,), mean features of the training set: the baseline of contributions.
+    feature_mean : (F,), mean features of the training set.
+    normal_maps : (M, cells), the mean maps of normal training slices, stage after stage, flattened, of each of M
+        modalities; normal_tokens : (M, T, D), their mean CLS token and, where these give features, patches. What
+        contributions and evidence are compared with (`baselines`); None before the end of a training, and of older
+        models, which compare with `feature_mean`.
     feature_scale : (F,), standard deviations of the same, by which distances are measured; None before the end of
         a training, and of models saved before there were distances.
     feature_whitening : (F, F), makes these z-scores uncorrelated, by the covariance of the training slices; None as
@@ -121,6 +130,8 @@ class ResNetViT(
     temperature: Tensor
     threshold: Tensor
     feature_mean: Tensor
+    normal_maps: Tensor | None
+    normal_tokens: Tensor | None
     feature_scale: Tensor | None
     feature_whitening: Tensor | None
     texture_mean: Tensor | None
@@ -137,6 +148,9 @@ class ResNetViT(
         image_size: int = 224,
         hidden: int = 512,
         cnn_output_stride: int = 32,
+        cnn_stages: int = 0,
+        vit_blocks: int = 0,
+        vit_patches: bool = False,
         dropout: float = 0.3,
         classes: list[str] | tuple[str, ...] = CLASSES,
         resize: Literal["pad", "stretch"] = "pad",
@@ -147,14 +161,17 @@ class ResNetViT(
         format_version: int = FORMAT_VERSION,
     ) -> None:
         super().__init__()
-        _check_config(cnn, vit, image_size, hidden, cnn_output_stride, dropout, classes, format_version)
+        _check_config(cnn, vit, image_size, hidden, dropout, classes, format_version)
+        _check_branches(cnn_output_stride, cnn_stages, vit_blocks, vit_patches)
         _check_sight({"resize": resize, "rendering": rendering, "window": window, "framing": framing}, modalities)
         self.image_size = image_size
         self.resize: Literal["pad", "stretch"] = resize
         self.rendering, self.window, self.framing, self.modalities = rendering, window, framing, tuple(modalities)
-        self.cnn = _create_cnn(cnn, cnn_output_stride)
-        self.vit = _create_vit(vit, image_size)
-        features = self.cnn.num_features + self.vit.num_features
+        self.cnn_stages, self.vit_patches = cnn_stages, vit_patches
+        self.cnn, channels = create_cnn(cnn, output_stride=cnn_output_stride, stages=cnn_stages)
+        self.vit = create_vit(vit, image_size, blocks=vit_blocks)
+        self.cnn_features = sum(channels)  # of the features, the first are the CNN's
+        features = self.cnn_features + self.vit.num_features * (1 + vit_patches)
         before = [nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout)] if hidden else []
         self.head = nn.Sequential(*before, nn.Linear(hidden or features, len(CLASSES)))
         for branch in ("cnn", "vit"):
@@ -164,6 +181,8 @@ class ResNetViT(
         self.register_buffer("temperature", torch.tensor(1.0))
         self.register_buffer("threshold", torch.tensor(0.5))
         self.register_buffer("feature_mean", torch.zeros(features))
+        self.register_buffer("normal_maps", None)
+        self.register_buffer("normal_tokens", None)
         self.register_buffer("feature_scale", None)
         self.register_buffer("feature_whitening", None)
         for name in ("texture_mean", "texture_scale", "texture_whitening"):
@@ -177,24 +196,51 @@ class ResNetViT(
         size = f"{self.image_size} x {self.image_size}"
         return f"ResNetViT({cnn} + {vit}, {size}, {count:.1f} M parameters, {kind} on {self.temperature.device})"
 
-    def map_cnn(self, x: Tensor) -> Tensor:
-        """Compute the CNN's last map, (N, C, H, W), of float pixels (N, 3, S, S) in [0, 1]."""
-        features = self.cnn.forward_features((x - self.cnn_mean) / self.cnn_std)
-        if features.ndim != 4 or features.shape[1] != self.cnn.num_features:
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Name what contributions are compared with: the normal slices of each modality, and of all together."""
+        return name_baselines(self.modalities, has_normal=self.normal_maps is not None)
+
+    def map_stages(self, x: Tensor) -> list[Tensor]:
+        """Compute the CNN's maps that give features, (N, C, H, W) each, of float pixels (N, 3, S, S) in [0, 1]."""
+        x = (x - self.cnn_mean) / self.cnn_std
+        if self.cnn_stages:
+            maps = self.cnn.forward_intermediates(x, indices=self.cnn_stages, intermediates_only=True)
+        else:
+            maps = [self.cnn.forward_features(x)]
+        if any(one.ndim != 4 for one in maps) or sum(one.shape[1] for one in maps) != self.cnn_features:
             raise ModelFormatError(
-                f"{type(self.cnn).__name__} gives features of shape {tuple(features.shape)}, not a spatial "
+                f"{type(self.cnn).__name__} gives features of shape {tuple(maps[-1].shape)}, not a spatial "
                 "map (N, C, H, W); choose another timm CNN."
             )
-        return cast(Tensor, features)
+        return cast(list[Tensor], maps)
+
+    def map_cnn(self, x: Tensor) -> Tensor:
+        """Compute the CNN's last map, (N, C, H, W), of float pixels (N, 3, S, S) in [0, 1]."""
+        return self.map_stages(x)[-1]
 
     def normalise_vit(self, x: Tensor) -> Tensor:
         """Normalise pixels (N, 3, S, S) for the transformer's patch embedding."""
         return (x - self.vit_mean) / self.vit_std
 
     def features(self, x: Tensor) -> Tensor:
-        """Compute both branches' features, (N, F): the pooled map, then the CLS token."""
-        cls = self.vit.forward_features(self.normalise_vit(x))[:, 0]
-        return torch.cat([self.map_cnn(x).mean((2, 3)), cls], dim=1)
+        """Compute both branches' features, (N, F): the pooled maps, the CLS token, the mean of the patches."""
+        tokens = self.vit.forward_features(self.normalise_vit(x))
+        return self.join(self.map_stages(x), tokens)
+
+    def join(self, maps: list[Tensor], tokens: Tensor) -> Tensor:
+        """Join the features, (N, F), of the CNN's maps and the transformer's final tokens (N, T, D)."""
+        return torch.cat([self.pool_maps(maps), self.pool_tokens(tokens)], dim=1)
+
+    def pool_maps(self, maps: list[Tensor]) -> Tensor:
+        """Average the CNN's maps into its features."""
+        return torch.cat([one.mean((2, 3)) for one in maps], dim=1)
+
+    def pool_tokens(self, tokens: Tensor) -> Tensor:
+        """Take the transformer's features of its final tokens: CLS and, if wanted, the mean of the patches."""
+        if not self.vit_patches:
+            return tokens[:, 0]
+        return torch.cat([tokens[:, 0], tokens[:, self.vit.num_prefix_tokens :].mean(1)], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits (N, 2), uncalibrated, of float pixels (N, 3, S, S) in [0, 1]."""
@@ -305,8 +351,12 @@ class ResNetViT(
 
     def _list_optional(self) -> list[dict[str, tuple[int, ...]]]:
         """List tensors that not every file has, with their shapes; those of one dictionary come together."""
-        size = len(self.feature_mean)
+        size, rows = len(self.feature_mean), max(1, len(self.modalities))
+        blank = self.feature_mean.new_zeros(1, 3, self.image_size, self.image_size)
+        cells = sum(one.numel() for one in self.map_stages(blank))  # on the meta device: nothing is computed
+        tokens = 1 + self.vit_patches * self.vit.patch_embed.num_patches
         return [
+            {"normal_maps": (rows, cells), "normal_tokens": (rows, tokens, self.vit.num_features)},
             {"feature_scale": (size,)},
             {"feature_whitening": (size, size)},
             {
@@ -344,42 +394,11 @@ def _check_device(device: str | torch.device) -> None:
         raise ValueError(f"device is {str(device)!r}, but there is no such device; {advice}.") from None
 
 
-def _create_cnn(name: str, output_stride: int) -> Any:
-    if output_stride == 32:  # not every CNN of timm has the option
-        return timm.create_model(name, pretrained=False, num_classes=0)
-    try:
-        return timm.create_model(name, pretrained=False, num_classes=0, output_stride=output_stride)
-    except (TypeError, NotImplementedError, AssertionError, ValueError):
-        raise ModelFormatError(
-            f"{name} cannot be built with cnn_output_stride {output_stride}; leave it at 32, or choose another CNN."
-        ) from None
-
-
-def _create_vit(name: str, image_size: int) -> Any:
-    try:
-        vit: Any = timm.create_model(
-            name, pretrained=False, num_classes=0, img_size=image_size, global_pool="token"
-        )
-    except (TypeError, AssertionError, ValueError) as error:
-        raise ModelFormatError(
-            f"{name} cannot be built for {image_size} pixels with a CLS token; choose another timm ViT or size."
-        ) from error
-    if getattr(vit, "cls_token", None) is None or not hasattr(vit, "blocks"):
-        raise ModelFormatError(f"{name} has no CLS token; choose a timm ViT that has one.")
-    patch = vit.patch_embed.patch_size[0]
-    if image_size % patch:
-        raise ModelFormatError(
-            f"image_size is {image_size}, but must be a multiple of {name}'s patches of {patch}."
-        )
-    return vit
-
-
 def _check_config(
     cnn: Any,
     vit: Any,
     image_size: Any,
     hidden: Any,
-    output_stride: Any,
     dropout: Any,
     classes: Any,
     format_version: Any,
@@ -394,8 +413,6 @@ def _check_config(
     _require(size_fits, "image_size", image_size, "a whole number from 32 to 1024")
     hidden_fits = type(hidden) is int and 0 <= hidden <= 8192
     _require(hidden_fits, "hidden", hidden, "one whole number from 0 (a linear head) to 8192, for one hidden layer")
-    stride_fits = type(output_stride) is int and output_stride in (8, 16, 32)
-    _require(stride_fits, "cnn_output_stride", output_stride, "32, 16 or 8")
     _require(type(dropout) in (int, float) and 0 <= dropout < 1, "dropout", dropout, "from 0 to below 1")
     _require(
         isinstance(classes, (list, tuple)) and tuple(classes) == CLASSES,
@@ -403,6 +420,15 @@ def _check_config(
         classes,
         f"{list(CLASSES)}",
     )
+
+
+def _check_branches(output_stride: Any, stages: Any, blocks: Any, mean: Any) -> None:
+    """Refuse values that say of the branches what none of ours has."""
+    stride_fits = type(output_stride) is int and output_stride in (8, 16, 32)
+    _require(stride_fits, "cnn_output_stride", output_stride, "32, 16 or 8")
+    _require(type(stages) is int and 0 <= stages <= 4, "cnn_stages", stages, "a whole number from 0 to 4")
+    _require(type(blocks) is int and 0 <= blocks <= 100, "vit_blocks", blocks, "a whole number from 0 to 100")
+    _require(type(mean) is bool, "vit_patches", mean, "true or false")
 
 
 def _check_sight(chosen: dict[str, Any], modalities: Any) -> None:

@@ -36,6 +36,7 @@ from stroke_hub.models.weights import WEIGHTS_FILE
 from stroke_hub.progress import is_first, say
 from stroke_hub.runs.run_folder import CALIBRATION_FILE, TRAIN_CONFIG_FILE, find_best_epoch, is_trained
 from stroke_hub.runs.train_config import ResolvedConfig, Tracker, TrainConfig, describe_variant
+from stroke_hub.training.baseline import store_baseline
 from stroke_hub.training.checkpoint import save_model, tidy, warm_start
 from stroke_hub.training.distributed import start_accelerator
 from stroke_hub.training.loop import Parts, measure_epoch, train_epochs
@@ -108,6 +109,7 @@ def fit(
     if words := describe_variant(resolved):
         say(f"note: {words}")
     model.to(accelerator.device)
+    known_modalities = list_modalities(table[table["split"] == "train"])
     if resolved.probe:
         history, logits = train_probe(resolved, model, parts)
     else:
@@ -118,6 +120,7 @@ def fit(
         if is_first():
             _describe_features(model, parts)
     if is_first():
+        store_baseline(model.eval(), *parts["train"], known_modalities)
         _finish(resolved, model, history, logits, parts["val"][1], run_dir)
     accelerator.wait_for_everyone()
     return run_dir

@@ -116,7 +116,7 @@ def silence_branch(model: ResNetViT, branch: Literal["cnn", "vit"]) -> None:
     The saved model then is a usual one whose other branch alone decides; `BranchView` trains it, where the
     features are zeros, so that the gradient of these weights is 0 too.
     """
-    first, split = cast(nn.Linear, model.head[0]), model.cnn.num_features
+    first, split = cast(nn.Linear, model.head[0]), model.cnn_features
     columns = slice(0, split) if branch == "cnn" else slice(split, None)
     with torch.no_grad():
         first.weight[:, columns] = 0
@@ -133,13 +133,14 @@ class BranchView(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits (N, 2) of float pixels (N, 3, S, S) in [0, 1]."""
         model = self.model
+        split = model.cnn_features
+        features = x.new_zeros(len(x), len(model.feature_mean))
         if self.branch == "cnn":
-            cnn = model.map_cnn(x).mean((2, 3))
-            vit = cnn.new_zeros(len(x), model.vit.num_features)
+            features = torch.cat([model.pool_maps(model.map_stages(x)), features[:, split:]], 1)
         else:
-            vit = model.vit.forward_features(model.normalise_vit(x))[:, 0]
-            cnn = vit.new_zeros(len(x), model.cnn.num_features)
-        return cast(Tensor, model.head(torch.cat([cnn, vit], dim=1)))
+            tokens = model.vit.forward_features(model.normalise_vit(x))
+            features = torch.cat([features[:, :split], model.pool_tokens(tokens)], 1)
+        return cast(Tensor, model.head(features))
 
 
 def build_average(model: ResNetViT, config: ResolvedConfig) -> Any:

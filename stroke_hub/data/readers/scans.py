@@ -25,9 +25,9 @@ SCANS_FILE = "scans.csv"
 def read_scans(file: Path) -> list[Row]:
     """Read scans.csv: a row per slice, as `records.Records` has them.
 
-    The file has columns scan, slice, path (relative to its folder), label and split; patient, modality and others may
-    stand beside them. The group of a slice is its patient, or else its scan. Where neither a column nor a folder
-    says the modality of a slice, it is that of its scan's other slices, or of all others where there is only one.
+    The file has columns scan, slice, path (relative to its folder), label and split; patient, modality and others
+    may stand beside them. The group of a slice is its patient, or else its scan. Where neither a column nor a
+    folder says the modality of a slice, it is that of its scan's other slices, or of all others.
 
     Raises
     ------
