@@ -20,7 +20,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from stroke_hub.errors import ModelFormatError
-from stroke_hub.models.resnet_vit import ResNetViT, copy_for_evaluation, get_evaluable
+from stroke_hub.models.resnet_vit import LESION_GRID, ResNetViT, copy_for_evaluation, get_evaluable
 
 __all__ = ["Relevance", "compute_relevance", "compute_rollout", "has_closed_form"]
 
@@ -135,6 +135,7 @@ class _Baseline(NamedTuple):
     features: Tensor  # (N, F)
     maps: list[Tensor]  # (N, C, h, w) each
     patches: Tensor  # (N, P, D), or (N, 0, D) where they give no feature
+    scores: Tensor  # (N, 2), of the lesion; (N, 0) where there are none
 
 
 def _find_baseline(model: ResNetViT, maps: list[Tensor], count: int, rows: Tensor | None) -> _Baseline:
@@ -142,22 +143,27 @@ def _find_baseline(model: ResNetViT, maps: list[Tensor], count: int, rows: Tenso
     width = model.vit.num_features
     if model.normal_maps is None or model.normal_tokens is None:
         mean = model.feature_mean.float()
-        parts = mean[: model.cnn_features].split([one.shape[1] for one in maps])
+        parts = mean[: model.cnn_channels].split([one.shape[1] for one in maps])
         flat = [part[None, :, None, None].expand_as(one) for part, one in zip(parts, maps, strict=True)]
+        own = mean[model.cnn_features :]
+        patch = own[width : 2 * width] if model.vit_patches else own[:0].new_zeros(width)
         patches = int(model.vit_patches) * model.vit.patch_embed.num_patches
-        return _Baseline(mean.expand(count, -1), flat, mean[-width:].expand(count, patches, width))
-    stored, tokens = model.normal_maps.float(), model.normal_tokens.float()
-    if len(stored) > 1:  # the last baseline is the mean of the others
-        stored, tokens = (torch.cat([each, each.mean(0, keepdim=True)]) for each in (stored, tokens))
+        scores = mean[[model.cnn_features - 1, -1]] if model.lesion_cells else mean[:0]
+        spread = (mean.expand(count, -1), flat, patch.expand(count, patches, width), scores.expand(count, -1))
+        return _Baseline(*spread)
+    held = [model.normal_maps.float(), model.normal_tokens.float()]
+    held.append(held[0][:, :0] if model.normal_scores is None else model.normal_scores.float())
+    if len(held[0]) > 1:  # the last baseline is the mean of the others
+        held = [torch.cat([each, each.mean(0, keepdim=True)]) for each in held]
     if rows is None:
-        stored, tokens = stored[-1:].expand(count, -1), tokens[-1:].expand(count, -1, -1)
-    else:
-        stored, tokens = stored[rows], tokens[rows]
+        rows = torch.full((count,), len(held[0]) - 1, device=held[0].device)
+    stored, tokens, scores = (each[rows] for each in held)
     sizes = [one.shape[1:].numel() for one in maps]
     normal = [part.unflatten(1, one.shape[1:]) for part, one in zip(stored.split(sizes, 1), maps, strict=True)]
-    parts = [one.mean((2, 3)) for one in normal] + [tokens[:, 0]]
     patches = tokens[:, 1:]
-    return _Baseline(torch.cat([*parts, patches.mean(1)] if model.vit_patches else parts, 1), normal, patches)
+    vit = [tokens[:, 0], patches.mean(1)] if model.vit_patches else [tokens[:, 0]]
+    parts = [model.pool_maps(normal), scores[:, :1], *vit, scores[:, 1:]]
+    return _Baseline(torch.cat(parts, 1), normal, patches, scores)
 
 
 def _explain_in_closed_form(
@@ -374,7 +380,8 @@ def _spread(grid: Tensor, rows: int, columns: int) -> Tensor:
 def _gather(
     model: ResNetViT, maps: list[Tensor], final: Tensor, baseline: _Baseline, head: _HeadTerms, relevance: Tensor
 ) -> Relevance:
-    finest = maps[0].shape[2:]
+    least = LESION_GRID if model.lesion_cells else 1
+    finest = [max(side, least) for side in maps[0].shape[2:]]
     cnn_map = cnn_evidence = maps[0].new_zeros(len(maps[0]), *finest)
     start = 0
     for one, normal in zip(maps, baseline.maps, strict=True):
@@ -389,12 +396,17 @@ def _gather(
     away = _get_cls(model, head.beta) * _get_cls(model, head.features - baseline.features)
     vit_evidence = _allocate(vit_map, away.sum(1))
     if model.vit_patches:
-        patches = final[:, -baseline.patches.shape[1] :]
-        gradient, beta = (
-            values[:, -final.shape[2] :, None] / patches.shape[1] for values in (head.gradient, head.beta)
-        )
+        own = slice(model.cnn_features + final.shape[2], model.cnn_features + 2 * final.shape[2])
+        patches = final[:, model.vit.num_prefix_tokens :]
+        gradient, beta = (values[:, own, None] / patches.shape[1] for values in (head.gradient, head.beta))
         vit_map = vit_map + _as_grid(model, (patches @ gradient)[..., 0])
         vit_evidence = vit_evidence + _as_grid(model, ((patches - baseline.patches) @ beta)[..., 0])
+    if model.lesion_cells:
+        grid = [max(side, least) for side in vit_map.shape[1:]]
+        seen, away = _place_scores(model, maps, final, baseline.scores, head)
+        cnn_map, cnn_evidence = cnn_map + _spread(seen[:, 0], *finest), cnn_evidence + _spread(away[:, 0], *finest)
+        vit_map, vit_evidence = _spread(vit_map, *grid), _spread(vit_evidence, *grid)
+        vit_map, vit_evidence = vit_map + _spread(seen[:, 1], *grid), vit_evidence + _spread(away[:, 1], *grid)
     split = model.cnn_features
     return Relevance(
         logits=head.logits,
@@ -409,6 +421,20 @@ def _gather(
         features=head.features,
         cls_relevance=relevance[:, 0],
     )
+
+
+def _place_scores(
+    model: ResNetViT, maps: list[Tensor], final: Tensor, normal: Tensor, head: _HeadTerms
+) -> tuple[Tensor, Tensor]:
+    """Place what the lesion scores carry on the cells that they average: relevance and evidence, (N, 2, 16, 16)."""
+    scores = model.score_cells(maps, final)
+    chosen = model.find_cells(scores)
+    taken = scores.flatten(2).gather(2, chosen) / model.lesion_cells
+    places = [model.cnn_features - 1, head.features.shape[1] - 1]
+    seen = head.gradient[:, places, None] * taken
+    away = head.beta[:, places, None] * (taken - normal[:, :, None] / model.lesion_cells)
+    blank = torch.zeros_like(scores).flatten(2)
+    return tuple(blank.scatter(2, chosen, values).view_as(scores) for values in (seen, away))  # type: ignore[return-value]
 
 
 def _allocate(relevance: Tensor, total: Tensor) -> Tensor:

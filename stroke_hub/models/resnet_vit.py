@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import timm
 import torch
+import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from safetensors import SafetensorError
 from safetensors.torch import save, save_file
@@ -24,6 +25,7 @@ from stroke_hub.files import atomic_write
 from stroke_hub.models.branches import create_cnn, create_vit
 from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES, name_baselines
+from stroke_hub.models.sample import locate_model
 from stroke_hub.models.weights import CONFIG_FILE, WEIGHTS_FILE, check_weights, read_config, read_weights
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from stroke_hub.io.sight import Framing
     from stroke_hub.io.windowing import Modality, Window
 
-__all__ = ["ResNetViT", "copy_for_evaluation", "get_evaluable", "hash_weights"]
+__all__ = ["LESION_GRID", "ResNetViT", "copy_for_evaluation", "get_evaluable", "hash_weights"]
 
 FORMAT_VERSION = 2
 # what configurations of format 1 do not say
@@ -45,6 +47,7 @@ SIGHT: dict[str, tuple[str, ...]] = {
     "framing": ("head", "whole"),
 }
 MODALITIES = ("BT", "MR")
+LESION_GRID = 16  # cells on a side: 5 % of a head is 13 of them
 TEXTURE_SIZE = 52  # numbers that `ood.measure_texture` gives
 CARD = """---
 {{ card_data }}
@@ -87,6 +90,9 @@ class ResNetViT(
         alone, behind whatever the CNN has after its stages.
     vit_blocks : how many of the transformer's first blocks are kept, before its final norm; 0 keeps all.
     vit_patches : whether the mean of the patches joins the CLS token.
+    lesion_cells : how many cells the lesion scores average, 1 to 64; 0 is without. A linear layer, learned from lesion
+        masks, scores every cell of a grid of 16 x 16 by both branches; the mean score of the highest cells, one number
+        a branch, joins the features.
     dropout : probability behind the hidden layer, 0 <= dropout < 1.
     classes : the two class names, fixed.
     resize : how a slice becomes a square, by black margins ("pad") or distortion ("stretch").
@@ -107,9 +113,10 @@ class ResNetViT(
     threshold : (), probability from which a slice is called Stroke (0.5 until chosen).
     feature_mean : (F,), mean features of the training set.
     normal_maps : (M, cells), the mean maps of normal training slices, stage after stage, flattened, of each of M
-        modalities; normal_tokens : (M, T, D), their mean CLS token and, where these give features, patches. What
-        contributions and evidence are compared with (`baselines`); None before the end of a training, and of older
-        models, which compare with `feature_mean`.
+        modalities; normal_tokens : (M, T, D), their mean CLS token and, where these give features, patches;
+        normal_scores : (M, 2), their mean lesion scores, where there are some. What contributions and evidence are
+        compared with (`baselines`); None before the end of a training, and of older models, which compare with
+        `feature_mean`.
     feature_scale : (F,), standard deviations of the same, by which distances are measured; None before the end of
         a training, and of models saved before there were distances.
     feature_whitening : (F, F), makes these z-scores uncorrelated, by the covariance of the training slices; None as
@@ -132,6 +139,7 @@ class ResNetViT(
     feature_mean: Tensor
     normal_maps: Tensor | None
     normal_tokens: Tensor | None
+    normal_scores: Tensor | None
     feature_scale: Tensor | None
     feature_whitening: Tensor | None
     texture_mean: Tensor | None
@@ -151,6 +159,7 @@ class ResNetViT(
         cnn_stages: int = 0,
         vit_blocks: int = 0,
         vit_patches: bool = False,
+        lesion_cells: int = 0,
         dropout: float = 0.3,
         classes: list[str] | tuple[str, ...] = CLASSES,
         resize: Literal["pad", "stretch"] = "pad",
@@ -162,16 +171,19 @@ class ResNetViT(
     ) -> None:
         super().__init__()
         _check_config(cnn, vit, image_size, hidden, dropout, classes, format_version)
-        _check_branches(cnn_output_stride, cnn_stages, vit_blocks, vit_patches)
+        _check_branches(cnn_output_stride, cnn_stages, vit_blocks, vit_patches, lesion_cells)
         _check_sight({"resize": resize, "rendering": rendering, "window": window, "framing": framing}, modalities)
         self.image_size = image_size
         self.resize: Literal["pad", "stretch"] = resize
         self.rendering, self.window, self.framing, self.modalities = rendering, window, framing, tuple(modalities)
-        self.cnn_stages, self.vit_patches = cnn_stages, vit_patches
+        self.cnn_stages, self.vit_patches, self.lesion_cells = cnn_stages, vit_patches, lesion_cells
         self.cnn, channels = create_cnn(cnn, output_stride=cnn_output_stride, stages=cnn_stages)
         self.vit = create_vit(vit, image_size, blocks=vit_blocks)
-        self.cnn_features = sum(channels)  # of the features, the first are the CNN's
-        features = self.cnn_features + self.vit.num_features * (1 + vit_patches)
+        scores, self.cnn_channels = bool(lesion_cells), sum(channels)
+        self.cnn_features = sum(channels) + scores  # of the features, the first are the CNN's
+        features = self.cnn_features + self.vit.num_features * (1 + vit_patches) + scores
+        if lesion_cells:
+            self.lesion = nn.Linear(sum(channels) + self.vit.num_features, 1)
         before = [nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout)] if hidden else []
         self.head = nn.Sequential(*before, nn.Linear(hidden or features, len(CLASSES)))
         for branch in ("cnn", "vit"):
@@ -183,6 +195,7 @@ class ResNetViT(
         self.register_buffer("feature_mean", torch.zeros(features))
         self.register_buffer("normal_maps", None)
         self.register_buffer("normal_tokens", None)
+        self.register_buffer("normal_scores", None)
         self.register_buffer("feature_scale", None)
         self.register_buffer("feature_whitening", None)
         for name in ("texture_mean", "texture_scale", "texture_whitening"):
@@ -208,7 +221,7 @@ class ResNetViT(
             maps = self.cnn.forward_intermediates(x, indices=self.cnn_stages, intermediates_only=True)
         else:
             maps = [self.cnn.forward_features(x)]
-        if any(one.ndim != 4 for one in maps) or sum(one.shape[1] for one in maps) != self.cnn_features:
+        if any(one.ndim != 4 for one in maps) or sum(one.shape[1] for one in maps) != self.cnn_channels:
             raise ModelFormatError(
                 f"{type(self.cnn).__name__} gives features of shape {tuple(maps[-1].shape)}, not a spatial "
                 "map (N, C, H, W); choose another timm CNN."
@@ -230,17 +243,34 @@ class ResNetViT(
 
     def join(self, maps: list[Tensor], tokens: Tensor) -> Tensor:
         """Join the features, (N, F), of the CNN's maps and the transformer's final tokens (N, T, D)."""
-        return torch.cat([self.pool_maps(maps), self.pool_tokens(tokens)], dim=1)
+        cnn, vit = self.pool_maps(maps), self.pool_tokens(tokens)
+        if not self.lesion_cells:
+            return torch.cat([cnn, vit], dim=1)
+        scores = self.score_cells(maps, tokens)
+        highest = scores.flatten(2).gather(2, self.find_cells(scores)).mean(2)
+        return torch.cat([cnn, highest[:, :1], vit, highest[:, 1:]], dim=1)
 
     def pool_maps(self, maps: list[Tensor]) -> Tensor:
-        """Average the CNN's maps into its features."""
+        """Average the CNN's maps, (N, channels)."""
         return torch.cat([one.mean((2, 3)) for one in maps], dim=1)
 
     def pool_tokens(self, tokens: Tensor) -> Tensor:
-        """Take the transformer's features of its final tokens: CLS and, if wanted, the mean of the patches."""
+        """Take the CLS token of the transformer's final tokens and, if wanted, the mean of the patches."""
         if not self.vit_patches:
             return tokens[:, 0]
         return torch.cat([tokens[:, 0], tokens[:, self.vit.num_prefix_tokens :].mean(1)], dim=1)
+
+    def score_cells(self, maps: list[Tensor], tokens: Tensor) -> Tensor:
+        """Score the cells of the lesion grid by both branches, (N, 2, 16, 16); their sum is the log-odds of a lesion."""
+        *stages, patches = self.lesion.weight[0].split([*(one.shape[1] for one in maps), tokens.shape[2]])
+        own = (tokens[:, self.vit.num_prefix_tokens :] @ patches).unflatten(1, self.vit.patch_embed.grid_size)
+        seen = [torch.einsum("nchw,c->nhw", one, weight) for one, weight in zip(maps, stages, strict=True)]
+        cnn = torch.stack([_resample(one) for one in seen]).sum(0)
+        return torch.stack([cnn, _resample(own)], dim=1) + self.lesion.bias / 2
+
+    def find_cells(self, scores: Tensor) -> Tensor:
+        """Find the cells of highest score, (N, 2, `lesion_cells`): the same for both branches."""
+        return scores.sum(1).flatten(1).topk(self.lesion_cells).indices[:, None].expand(-1, 2, -1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits (N, 2), uncalibrated, of float pixels (N, 3, S, S) in [0, 1]."""
@@ -273,14 +303,15 @@ class ResNetViT(
         local_files_only: bool = False,
         device: str | torch.device = "cpu",
     ) -> Self:
-        """Load a model in evaluation mode from the Hub or from a local folder.
+        """Load a model in evaluation mode from the Hub, from a local folder or from the package.
 
         Strict where the mixin is lenient: configuration and weights come from one commit, safetensors only,
         every key and shape must match, and what is missing is never replaced by a default.
 
         Parameters
         ----------
-        pretrained_model_name_or_path : ``"owner/name"``, or a folder with config.json and model.safetensors.
+        pretrained_model_name_or_path : ``"owner/name"``, a folder with config.json and model.safetensors, or
+            ``"sample"``, the model that comes with the package; a local folder of that name is ``"./sample"``.
         revision : commit, tag or branch on the Hub.
         token, cache_dir, force_download, local_files_only : as in `huggingface_hub.hf_hub_download`.
         device : where the weights go, as "cpu" or "cuda".
@@ -292,7 +323,7 @@ class ResNetViT(
         HubError : the repository cannot be reached or read.
         """
         _check_device(device)
-        name = str(pretrained_model_name_or_path)
+        name = locate_model(pretrained_model_name_or_path)
         commit = None
         if Path(name).is_dir():
             config_path, weights_path = Path(name) / CONFIG_FILE, Path(name) / WEIGHTS_FILE
@@ -356,7 +387,8 @@ class ResNetViT(
         cells = sum(one.numel() for one in self.map_stages(blank))  # on the meta device: nothing is computed
         tokens = 1 + self.vit_patches * self.vit.patch_embed.num_patches
         return [
-            {"normal_maps": (rows, cells), "normal_tokens": (rows, tokens, self.vit.num_features)},
+            {"normal_maps": (rows, cells), "normal_tokens": (rows, tokens, self.vit.num_features)}
+            | ({"normal_scores": (rows, 2)} if self.lesion_cells else {}),
             {"feature_scale": (size,)},
             {"feature_whitening": (size, size)},
             {
@@ -383,6 +415,14 @@ def copy_for_evaluation(model: ResNetViT) -> ResNetViT:
 def get_evaluable(model: ResNetViT) -> ResNetViT:
     """Give `model` itself if it is in evaluation mode, else a private copy: other threads may use its mode."""
     return copy_for_evaluation(model) if any(part.training for part in model.modules()) else model
+
+
+def _resample(scores: Tensor) -> Tensor:
+    """Resample scores (N, h, w) to the lesion grid."""
+    side = (LESION_GRID, LESION_GRID)
+    if scores.shape[1:] == side:
+        return scores
+    return F.interpolate(scores[:, None], side, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _check_device(device: str | torch.device) -> None:
@@ -422,13 +462,15 @@ def _check_config(
     )
 
 
-def _check_branches(output_stride: Any, stages: Any, blocks: Any, mean: Any) -> None:
+def _check_branches(output_stride: Any, stages: Any, blocks: Any, patches: Any, lesion_cells: Any) -> None:
     """Refuse values that say of the branches what none of ours has."""
     stride_fits = type(output_stride) is int and output_stride in (8, 16, 32)
     _require(stride_fits, "cnn_output_stride", output_stride, "32, 16 or 8")
     _require(type(stages) is int and 0 <= stages <= 4, "cnn_stages", stages, "a whole number from 0 to 4")
     _require(type(blocks) is int and 0 <= blocks <= 100, "vit_blocks", blocks, "a whole number from 0 to 100")
-    _require(type(mean) is bool, "vit_patches", mean, "true or false")
+    _require(type(patches) is bool, "vit_patches", patches, "true or false")
+    cells_fit = type(lesion_cells) is int and 0 <= lesion_cells <= 64
+    _require(cells_fit, "lesion_cells", lesion_cells, "a whole number from 0 to 64")
 
 
 def _check_sight(chosen: dict[str, Any], modalities: Any) -> None:

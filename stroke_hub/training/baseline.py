@@ -31,18 +31,23 @@ def store_baseline(
     normal = (labels == 0).cpu()
     rows = [normal & torch.tensor([one == known for one in modalities]) for known in model.modalities]
     rows = [row if row.any() else normal for row in rows] or [normal]
-    sums: list[tuple[Tensor, Tensor]] = []
+    sums: list[tuple[Tensor, ...]] = []
     for row in rows:
-        maps = tokens = torch.zeros(1, dtype=torch.float64)
+        maps = tokens = scores = torch.zeros(1, dtype=torch.float64)
         for batch in track(squares[row.to(squares.device)].split(32), "normal slices"):
             x = to_float_pixels(batch, device)
             with torch.no_grad():
-                found = torch.cat([one.flatten(1) for one in evaluable.map_stages(x)], 1)
+                stages = evaluable.map_stages(x)
+                found = torch.cat([one.flatten(1) for one in stages], 1)
                 final = evaluable.vit.forward_features(evaluable.normalise_vit(x))
+                if model.lesion_cells:
+                    joined = evaluable.join(stages, final)[:, [model.cnn_features - 1, -1]]
+                    scores = scores + joined.double().sum(0).cpu()
                 kept = [0, *range(evaluable.vit.num_prefix_tokens, final.shape[1])] if model.vit_patches else [0]
             maps = maps + found.double().sum(0).cpu()
             tokens = tokens + final[:, kept].double().sum(0).cpu()
-        sums.append((maps / int(row.sum()), tokens / int(row.sum())))
-    like = model.feature_mean
-    model.normal_maps = torch.stack([maps for maps, _ in sums]).to(like)
-    model.normal_tokens = torch.stack([tokens for _, tokens in sums]).to(like)
+        sums.append(tuple(total / int(row.sum()) for total in (maps, tokens, scores)))
+    maps, tokens, scores = (torch.stack(parts).to(model.feature_mean) for parts in zip(*sums, strict=True))
+    model.normal_maps, model.normal_tokens = maps, tokens
+    if model.lesion_cells:
+        model.normal_scores = scores
