@@ -24,7 +24,7 @@ PREDICTIONS_FILE = "predictions.csv"
 @program
 def evaluate_model(
     *,
-    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME")],
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME|sample")],
     data_dir: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
     revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
@@ -36,7 +36,7 @@ def evaluate_model(
     """Measure any run or Hub model on any folder of slices, and explain chosen ones; without labels, predict only.
 
     Args:
-        model: a run folder, or a model on the Hub.
+        model: a run folder, a model on the Hub, or sample, the model that comes with the package.
         data_dir: a dataset folder in the Kaggle layout, or any folder of slices whose classes are told by folder
             names or by an index.csv with the columns path and label.
         out: a new folder for report.json, the CSVs and the figures; without labels for predictions.csv.

@@ -18,7 +18,7 @@ __all__ = ["explain_folder"]
 @program
 def explain_folder(
     *,
-    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME")],
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME|sample")],
     data_dir: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
     revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
@@ -28,7 +28,7 @@ def explain_folder(
     """Explain every slice of a dataset's split: maps, pictures and a page to look through, worst errors first.
 
     Args:
-        model: a run folder, or a model on the Hub.
+        model: a run folder, a model on the Hub, or sample, the model that comes with the package.
         data_dir: a dataset folder in the Kaggle layout.
         out: a new folder for index.html, explanations.csv, maps/ and pictures/.
         revision: commit, tag or branch of a Hub model.

@@ -7,6 +7,7 @@ import tyro
 
 from stroke_hub.cli.common import name_dataset, program, read_noted, tell_export
 from stroke_hub.errors import RunError
+from stroke_hub.models.sample import SAMPLE
 
 __all__ = ["export_model"]
 
@@ -14,7 +15,7 @@ __all__ = ["export_model"]
 @program
 def export_model(
     *,
-    model: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER")],
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     split: Literal["test", "train"] = "test",
     precisions: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8"),
@@ -31,10 +32,14 @@ def export_model(
     from stroke_hub.deploy.export import export
     from stroke_hub.inference.onnx_model import FOLDER
 
-    if not model.is_dir():
+    if model == SAMPLE:
+        raise RunError(
+            f"{SAMPLE}: is in the package, exported already; give the folder of a finished run, as ./{SAMPLE}."
+        )
+    if not Path(model).is_dir():
         raise RunError(f"{model}: is no folder; give the folder of a finished run.")
     records = read_noted(data_dir) if data_dir else None
     if not precisions:
         raise RunError("There is nothing to export; give --precisions fp32, int8 or both.")
     name = name_dataset(records) if records else ""
-    tell_export(export(model, precisions=precisions, records=records, split=split, name=name), model / FOLDER)
+    tell_export(export(model, precisions=precisions, records=records, split=split, name=name), Path(model) / FOLDER)

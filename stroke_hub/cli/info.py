@@ -9,6 +9,7 @@ from stroke_hub.cli.common import program
 from stroke_hub.errors import HubError, ModelFormatError, RunError
 from stroke_hub.inference.onnx_model import read_export
 from stroke_hub.models.download import download
+from stroke_hub.models.sample import locate_model
 from stroke_hub.models.weights import CONFIG_FILE, read_config
 from stroke_hub.report.formatting import say_interval, show_digits
 from stroke_hub.runs.report import REPORT_FILE, Data, Source, read_report
@@ -18,14 +19,14 @@ __all__ = ["show_model"]
 
 @program
 def show_model(
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER|OWNER/NAME")],
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER|OWNER/NAME|sample")],
     *,
     revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
 ) -> None:
     """Show what a model is: its backbones, what it was trained on, how good it is, and its exports.
 
     Args:
-        model: a run folder, or a model on the Hub.
+        model: a run folder, a model on the Hub, or sample, the model that comes with the package.
         revision: commit, tag or branch of a Hub model.
     """
     facts = _describe_config(model, revision)
@@ -36,7 +37,7 @@ def show_model(
 
 
 def _describe_config(model: str, revision: str | None) -> dict[str, str]:
-    folder = Path(model)
+    folder = Path(locate_model(model))
     file = folder / CONFIG_FILE if folder.is_dir() else download(model, CONFIG_FILE, revision, {})
     config = read_config(file, model)
     facts = {"model": model}
@@ -50,7 +51,7 @@ def _describe_config(model: str, revision: str | None) -> dict[str, str]:
 
 
 def _describe_report(model: str, revision: str | None) -> dict[str, str]:
-    folder = Path(model)
+    folder = Path(locate_model(model))
     try:
         if not folder.is_dir():
             folder = download(model, REPORT_FILE, revision, {}).parent

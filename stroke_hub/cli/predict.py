@@ -19,7 +19,7 @@ def predict_files(
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE|FOLDER|ZIP|PARQUET|@LIST|-")
     ] = (),
     *,
-    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME")],
+    model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME|sample")],
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv|FILE.parquet")],
     revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
     list: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
@@ -41,7 +41,7 @@ def predict_files(
         sources: images, DICOM or NIfTI files; folders, searched through; zip archives; parquet files with a column
             image, bytes or path (bytes, or paths, or both as `datasets` stores them); @FILE, a text file with a
             path on every line; - for the same from standard input.
-        model: a run folder, or a model on the Hub.
+        model: a run folder, a model on the Hub, or sample, the model that comes with the package.
         out: the table, CSV or parquet by its suffix: path, index (page or slice of the file), label,
             stroke_probability, contribution_cnn, contribution_vit, contribution_baseline (log-odds of Stroke,
             summing to the probability's), unusual (unlike the training slices), error, remarks (on the picture).

@@ -9,6 +9,7 @@ import tyro
 from stroke_hub.cli.common import program, tell_export
 from stroke_hub.data.records import Records, read_records
 from stroke_hub.errors import RunError
+from stroke_hub.models.sample import SAMPLE
 from stroke_hub.progress import say
 
 __all__ = ["PublishOptions", "publish_run", "push_run"]
@@ -44,7 +45,7 @@ class PublishOptions:
 
 @program
 def push_run(
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
     repository: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")],
     *,
     publishing: PublishOptions = PublishOptions(),
@@ -60,13 +61,17 @@ def push_run(
     """
     from stroke_hub.deploy.publish import check_access, check_name
 
-    if not run.is_dir():
+    if run == SAMPLE:
+        raise RunError(
+            f"{SAMPLE}: is in the package, so everybody has it; give the folder of a finished run, as ./{SAMPLE}."
+        )
+    if not Path(run).is_dir():
         raise RunError(f"{run}: is no folder; give the folder of a finished run.")
     check_name(repository)
     if not publishing.dry_run:
         check_access(repository, create_pr=publishing.create_pr)
     records = read_records(data_dir) if data_dir else None
-    publish_run(run, repository, publishing, records=records, name=data_dir.name if data_dir else "")
+    publish_run(Path(run), repository, publishing, records=records, name=data_dir.name if data_dir else "")
 
 
 def publish_run(

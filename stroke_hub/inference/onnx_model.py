@@ -32,6 +32,7 @@ from stroke_hub.io.sight import Framing
 from stroke_hub.io.windowing import Modality, Window
 from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES, find_baseline, name_baselines
+from stroke_hub.models.sample import locate_model
 from stroke_hub.models.weights import WEIGHTS_FILE, is_stored_halved
 from stroke_hub.progress import track
 from stroke_hub.runs.report import REPORT_FILE, find_report
@@ -181,11 +182,11 @@ class ExportedModel:
         threads: int | None = None,
         **options: Any,
     ) -> "ExportedModel":
-        """Load the export in a run folder or a Hub repository, from one commit.
+        """Load the export in a run folder or a Hub repository, from one commit, or that of the package.
 
         Parameters
         ----------
-        name : ``"owner/name"``, or a run folder.
+        name : ``"owner/name"``, a run folder, or ``"sample"``, the model that comes with the package.
         precision : "fp32" or "int8".
         revision : commit, tag or branch on the Hub.
         threads : as of `ExportedModel`.
@@ -197,8 +198,8 @@ class ExportedModel:
         HubError : the repository cannot be reached or read.
         RunError : onnxruntime is not installed.
         """
-        model, commit = str(name), None
-        record = read_export(name, revision, options)
+        model, commit = locate_model(name), None
+        record = read_export(model, revision, options)
         if record is None:
             raise ModelFormatError(
                 f"{model}: has no {FOLDER}/{EXPORT_FILE}; "
@@ -308,7 +309,7 @@ def count_cores() -> int:
 def read_export(
     name: str | Path, revision: str | None = None, options: dict[str, Any] | None = None
 ) -> dict[str, Any] | None:
-    """Read export.json of a run folder or a Hub repository; None where there is none.
+    """Read export.json of a run folder, a Hub repository or "sample"; None where there is none.
 
     Returns
     -------
@@ -320,14 +321,14 @@ def read_export(
     ModelFormatError : it is damaged, of another format, or was not written by `export`.
     HubError : the repository cannot be reached.
     """
-    commit = None
+    name, commit = locate_model(name), None
     if Path(name).is_dir():
         file = Path(name) / FOLDER / EXPORT_FILE
         if not file.is_file():
             return None
     else:
         try:
-            file = download(str(name), f"{FOLDER}/{EXPORT_FILE}", revision, options or {})
+            file = download(name, f"{FOLDER}/{EXPORT_FILE}", revision, options or {})
         except ModelFormatError:
             return None
         commit = file.parent.parent.name  # the cache files every download under snapshots/<commit>/

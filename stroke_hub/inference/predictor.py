@@ -82,11 +82,12 @@ class Predictor:
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
     ) -> "Predictor":
-        """Load a model from the Hub or from a run folder.
+        """Load a model from the Hub, from a run folder or from the package.
 
         Parameters
         ----------
-        name : ``"owner/name"``, or a run folder.
+        name : ``"owner/name"``, a run folder, or ``"sample"``, the model that comes with the package; a local
+            folder of that name is ``"./sample"``.
         revision : commit, tag or branch on the Hub.
         backend : "torch", "onnx" (its `onnx/`, without importing torch), or "auto", the faster one here: torch
             where it finds a CUDA device, otherwise onnx where onnxruntime and the files are there.

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from stroke_hub.errors import HubError, ModelFormatError, RunError, printable
 from stroke_hub.models.download import download
+from stroke_hub.models.sample import locate_model
 
 __all__ = [
     "PARTS",
@@ -694,13 +695,14 @@ def read_report(run_dir: str | Path) -> Report:
 
 
 def find_report(model: str | Path, revision: str | None = None) -> Report | None:
-    """Find the report that a run folder or a Hub repository has of its model.
+    """Find the report that a run folder, a Hub repository or "sample" has of its model.
 
     None where it has none of this schema version.
     """
+    name = locate_model(model)
     try:
-        if Path(model).is_dir():
-            return read_report(model)
-        return read_report(download(str(model), REPORT_FILE, revision, {}).parent)
+        if Path(name).is_dir():
+            return read_report(name)
+        return read_report(download(name, REPORT_FILE, revision, {}).parent)
     except (HubError, ModelFormatError, RunError):
         return None
