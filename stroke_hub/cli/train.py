@@ -71,7 +71,7 @@ def train_and_push(
     """
     config = TrainConfig(**vars(training), **vars(advanced_training))
     drop_leaks, split_file = advanced.drop_leaks, advanced.split_file
-    config.resolve()  # what cannot be shows before the audit
+    recipe = config.resolve().recipe  # what cannot be shows before the audit
     if folds is not None and folds < 2:
         raise RunError(f"folds is {folds}, but must be at least 2.")
     if split_file and not split_file.is_file():
@@ -94,7 +94,7 @@ def train_and_push(
         records, name, note = find_data(data, data_dir, advanced.data_note)
     tell_notes(records)
     variant = describe_variant(config)
-    run_dir = run_dir or Path("runs") / _name_run(name, config, folds)
+    run_dir = run_dir or Path("runs") / _name_run(name, config, recipe, folds)
     found = read_audit(run_dir, records) or audit(records)
     tell_findings(found)
     kept = assign_groups(leave_out(records, found) if drop_leaks else records, found)
@@ -127,12 +127,11 @@ def _cross_validate(config: TrainConfig, records: Records, run_dir: Path, folds:
     say(f"cross-validation: {run_dir}")
 
 
-def _name_run(name: str, config: TrainConfig, folds: int | None) -> str:
-    marks = ["probe"] if config.probe else []
-    marks += [f"{config.branches}-only"] if config.branches != "both" else []
+def _name_run(name: str, config: TrainConfig, recipe: str, folds: int | None) -> str:
+    marks = [f"{config.branches}-only"] if config.branches != "both" else []
     marks += ["shuffled"] if config.shuffle_labels else []
     marks += [f"{folds}-folds"] if folds else []
-    return "-".join([name, config.preset, config.recipe, *marks, f"seed{config.seed}"])
+    return "-".join([name, config.preset, recipe, *marks, f"seed{config.seed}"])
 
 
 def _evaluate_once(run_dir: Path, records: Records, name: str, note: str, options: list[str]) -> None:

@@ -19,10 +19,9 @@ from stroke_hub.models.resnet_vit import ResNetViT
 
 __all__ = ["Augmentation", "AugmentedSlices", "augment_batch", "build_loader", "decode_squares", "list_modalities"]
 
-Augmentation: TypeAlias = Literal["seed", "mild", "none"]
+Augmentation: TypeAlias = Literal["seed", "none"]
 
 ANGLE = 10.0  # degrees, to either side, as in the seed notebook
-SCALE, SHIFT, GAMMA, MOVED = (0.9, 1.1), 0.05, (0.8, 1.25), 0.8  # mild; the last is a probability
 
 
 def decode_squares(model: ResNetViT, root: Path, table: pd.DataFrame) -> Tensor:
@@ -55,9 +54,7 @@ class AugmentedSlices(Dataset[Any]):
         otherwise slice by slice with albumentations.
     labels : int64 (N,).
     augmentation : "seed": flipped left-right (half of them) and rotated by up to 10 degrees (half), as in the seed
-        notebook; "mild": flipped (half), scaled by 0.9 to 1.1, rotated by up to 10 degrees and shifted by up to 5 %
-        of the side, width and height apart (four fifths; on a CPU by whole pixels), grey levels raised to a gamma
-        of 0.8 to 1.25 (half); "none": as they are.
+        notebook; "none": as they are.
     """
 
     def __init__(self, squares: Tensor, labels: Tensor, *, augmentation: Augmentation = "seed") -> None:
@@ -78,14 +75,9 @@ def _compose(augmentation: Augmentation) -> Any:
 
     if augmentation == "none":
         return albumentations.Compose([])
-    flip = albumentations.HorizontalFlip(p=0.5)
-    if augmentation == "seed":
-        return albumentations.Compose([flip, albumentations.Rotate(limit=ANGLE, p=0.5)])
-    if augmentation != "mild":
-        raise ValueError(f'augmentation is {augmentation!r}; pass "seed", "mild" or "none".')
-    affine = albumentations.Affine(scale=SCALE, translate_percent=(-SHIFT, SHIFT), rotate=(-ANGLE, ANGLE), p=MOVED)
-    gamma = albumentations.RandomGamma(gamma_limit=(100 * GAMMA[0], 100 * GAMMA[1]), p=0.5)
-    return albumentations.Compose([flip, affine, gamma])
+    if augmentation != "seed":
+        raise ValueError(f'augmentation is {augmentation!r}; pass "seed" or "none".')
+    return albumentations.Compose([albumentations.HorizontalFlip(p=0.5), albumentations.Rotate(limit=ANGLE, p=0.5)])
 
 
 def build_loader(
@@ -143,7 +135,7 @@ class _AugmentedBatches(Dataset[Any]):
         return augment_batch(self.squares[rows], generator, augmentation=self.augmentation), self.labels[rows]
 
 
-def augment_batch(squares: Tensor, generator: torch.Generator, *, augmentation: Augmentation = "mild") -> Tensor:
+def augment_batch(squares: Tensor, generator: torch.Generator, *, augmentation: Augmentation = "seed") -> Tensor:
     """Augment a whole batch at once, on whatever device it lies.
 
     Parameters
@@ -157,34 +149,24 @@ def augment_batch(squares: Tensor, generator: torch.Generator, *, augmentation: 
     uint8 (B, S, S) on the same device, black where nothing was.
     """
 
-    def draw(low: float, high: float, *further: int) -> Tensor:
-        return low + (high - low) * torch.rand(len(squares), *further, generator=generator)
-
     if augmentation == "none":
         return squares
-    flip, still, angle = draw(0, 1) < 0.5, draw(0, 1), draw(-ANGLE, ANGLE)
-    scale, shift, gamma = torch.ones(len(squares), 2), torch.zeros(len(squares), 2), torch.ones(len(squares))
-    if augmentation == "seed":
-        return _warp(squares, flip, scale, angle.masked_fill(still < 0.5, 0), shift, gamma)
-    moved = still < MOVED
-    scale[moved], shift[moved] = draw(*SCALE, 2)[moved], draw(-SHIFT, SHIFT, 2)[moved]
-    brightened = draw(0, 1) < 0.5
-    gamma[brightened] = draw(*GAMMA)[brightened]
-    return _warp(squares, flip, scale, angle.masked_fill(~moved, 0), shift, gamma)
+
+    def draw() -> Tensor:
+        return torch.rand(len(squares), generator=generator)
+
+    flip, still, angle = draw() < 0.5, draw() < 0.5, 2 * ANGLE * draw() - ANGLE
+    return _warp(squares, flip, angle.masked_fill(still, 0))
 
 
-def _warp(squares: Tensor, flip: Tensor, scale: Tensor, angle: Tensor, shift: Tensor, gamma: Tensor) -> Tensor:
-    """Flip, scale (B, 2) and rotate (degrees, clockwise) about the centre, shift (B, 2; of the side), gamma.
-
-    Width stands before height. squares : uint8 (B, S, S); flip : boolean (B,); angle, gamma : (B,).
-    """
+def _warp(squares: Tensor, flip: Tensor, angle: Tensor) -> Tensor:
+    """Flip (B,) and rotate (B,; degrees, clockwise) uint8 squares (B, S, S) about their centre."""
     radians = angle * (math.pi / 180)
     cosine, sine = torch.cos(radians), torch.sin(radians)
-    back = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1) / scale[..., None]
-    # grid_sample asks where each new pixel comes from, in sides of 2 about the centre: the inverse of the way there
-    theta = torch.cat([back, -back @ (2 * shift)[..., None]], 2)
-    theta[:, 0] *= (1 - 2 * flip.float())[:, None]
-    theta, gamma = theta.to(squares.device), gamma.to(squares.device)
+    # grid_sample asks where each new pixel comes from, about the centre: the inverse of the way there
+    back = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1)
+    back[:, 0] *= (1 - 2 * flip.float())[:, None]
+    theta = torch.cat([back, back.new_zeros(len(squares), 2, 1)], 2).to(squares.device)
     grid = F.affine_grid(theta, [len(squares), 1, *squares.shape[1:]], align_corners=False)
     grey = F.grid_sample(squares[:, None].float(), grid, align_corners=False)[:, 0]
-    return (255 * (grey / 255) ** gamma[:, None, None]).round().to(torch.uint8)
+    return grey.round().to(torch.uint8)

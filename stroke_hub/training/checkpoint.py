@@ -98,11 +98,12 @@ def tidy(run_dir: Path) -> None:
         shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
 
-def warm_start(model: ResNetViT, run: str) -> None:
+def warm_start(model: ResNetViT, run: str, *, head: bool = True) -> None:
     """Give `model` the weights of a finished run, in place: all but what is measured or set anew.
 
-    The position embedding is resampled (timm's bicubic) where the image size differs. Normalisation statistics
-    stay the model's own; calibration, mean features and distances are measured again when this training ends.
+    Without `head`, the head stays as it is. The position embedding is resampled (timm's bicubic) where the image
+    size differs. Normalisation statistics stay the model's own; calibration, mean features and distances are
+    measured again when this training ends.
 
     Raises
     ------
@@ -119,6 +120,9 @@ def warm_start(model: ResNetViT, run: str) -> None:
     own = {name for name, _ in model.named_buffers(recurse=False)}
     measured = {name for name, _ in source.named_buffers(recurse=False)}
     weights = {name: value for name, value in source.state_dict().items() if name not in measured}
+    if not head:
+        own |= {f"head.{name}" for name in model.head.state_dict()}
+        weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
     position = weights.get("vit.pos_embed")
     if position is not None:
         vit: Any = model.vit
@@ -132,7 +136,8 @@ def warm_start(model: ResNetViT, run: str) -> None:
         missing = {"of other shapes"}
     if missing:
         raise RunError(
-            f"--init-from {run}: its weights do not fit this model; give the image size it was trained at."
+            f"--init-from {run}: its weights do not fit this model; give the image size, --cnn-stages, "
+            "--vit-blocks, --vit-patches and --hidden that it was trained with."
         )
 
 

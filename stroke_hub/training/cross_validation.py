@@ -30,8 +30,9 @@ RESULT_FILE = "cross_validation.json"
 def cross_validate(config: TrainConfig, records: Records, run_dir: str | Path, *, folds: int) -> dict[str, Any]:
     """Train a run for each fold, and measure each on the slices that it held out.
 
-    The held-out slices also choose the epoch and the calibration of their run, so that these figures are a little
-    too good; nothing of the test slices is used or measured here. Interrupted, it goes on.
+    The held-out slices also choose the epoch (of a probe, there is one) and the calibration of their run, so that
+    these figures are a little too good. Nothing of the test slices is used or measured here. Interrupted, it goes
+    on.
 
     Parameters
     ----------
@@ -61,10 +62,11 @@ def cross_validate(config: TrainConfig, records: Records, run_dir: str | Path, *
         rows = val[["path", "label", "modality", "group"]].assign(fold=fold)
         held_out.append(rows.assign(stroke_probability=prediction.probability))
     table = pd.concat(held_out).sort_values("path", ignore_index=True)
+    chosen = "calibration" if config.resolve().recipe == "probe" else "epoch and the calibration"
     result = {
         "folds": [_measure(part) for _, part in table.groupby("fold")],
         "pooled": _measure(table),
-        "note": "the slices held out chose the epoch and the calibration of their run",
+        "note": f"the slices held out chose the {chosen} of their run",
     }
     write_split(divided, run_dir / "split.csv")
     write_text(run_dir / PREDICTIONS_FILE, table.to_csv(index=False))

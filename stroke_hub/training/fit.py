@@ -40,12 +40,33 @@ from stroke_hub.training.baseline import store_baseline
 from stroke_hub.training.checkpoint import save_model, tidy, warm_start
 from stroke_hub.training.distributed import start_accelerator
 from stroke_hub.training.loop import Parts, measure_epoch, train_epochs
-from stroke_hub.training.probe import train_probe
+from stroke_hub.training.probe import fit_head
 
 __all__ = ["calibrate", "fit", "shuffle_labels"]
 
 RENDERING: Rendering = "canonical"  # of every model that is trained today
-BEFORE_FRAMING = {"rendering": "legacy", "framing": "whole"}  # of runs whose train_config.json says neither
+DROPOUT = 0.3  # behind a hidden layer, as in the notebook
+# what runs did whose train_config.json does not say it
+BEFORE = {"rendering": "legacy", "framing": "whole", "operating_point": "half", "recipe": "plain"}
+# settings that there are no more, with what plain and seed do still
+GONE: dict[str, Any] = {
+    "weight_decay": 1e-4,
+    "decay_norms": True,
+    "head_epochs": 0,
+    "cnn_layer_decay": 1.0,
+    "vit_layer_decay": 1.0,
+    "schedule": "constant",
+    "warmup_epochs": 0.0,
+    "clip_norm": 0.0,
+    "freeze_batch_norm": False,
+    "ema_decay": 0.0,
+    "class_weights": False,
+    "dropout": DROPOUT,
+    "compile": False,
+    "channels_last": False,
+    "fused": False,
+    "probe": False,
+}
 
 
 def fit(
@@ -72,7 +93,7 @@ def fit(
     Returns
     -------
     The run folder with config.json, model.safetensors (the best epoch by validation AUROC), train_config.json,
-    split.csv, history.csv and checkpoints/model_epoch_*.pth (state dictionaries).
+    split.csv, history.csv and checkpoints/model_epoch_*.pth (state dictionaries). A probe has one epoch.
 
     Raises
     ------
@@ -110,16 +131,17 @@ def fit(
         say(f"note: {words}")
     model.to(accelerator.device)
     known_modalities = list_modalities(table[table["split"] == "train"])
-    if resolved.probe:
-        history, logits = train_probe(resolved, model, parts)
+    if resolved.recipe == "probe":
+        features = _compute_features(model, parts)
+        history, logits = fit_head(resolved, model, features, {name: labels for name, (_, labels) in parts.items()})
     else:
         with _tracking(accelerator, tracker, resolved, run_dir):
             history, logits = train_epochs(
                 resolved, accelerator, model, parts, run_dir, checkpoint_minutes=checkpoint_minutes
             )
-        if is_first():
-            _describe_features(model, parts)
+        features = _compute_features(model, parts) if is_first() else {}
     if is_first():
+        _describe_features(model, parts, features)
         store_baseline(model.eval(), *parts["train"], known_modalities)
         _finish(resolved, model, history, logits, parts["val"][1], run_dir)
     accelerator.wait_for_everyone()
@@ -183,7 +205,7 @@ def _check_folder(run_dir: Path, described: dict[str, Any]) -> None:
         before = None
     if not isinstance(before, dict):
         raise RunError(f"{file}: is damaged; choose another --run-dir, or delete this one.")
-    before = _fill_in(before)
+    before, described = GONE | _fill_in(before), GONE | described
     changed = [key for key in described if before.get(key) != described[key]]
     if changed:
         words = ", ".join(f"{key}: {before.get(key)} -> {described[key]}" for key in changed)
@@ -193,9 +215,9 @@ def _check_folder(run_dir: Path, described: dict[str, Any]) -> None:
 
 
 def _fill_in(before: dict[str, Any]) -> dict[str, Any]:
-    """Fill in the settings that an earlier version did not have: it did what None means now."""
+    """Fill in the settings that an earlier version did not have: it did what None means to its recipe now."""
     known = {field.name for field in fields(TrainConfig)}
-    before = BEFORE_FRAMING | before
+    before = BEFORE | before
     try:
         resolved = TrainConfig(**{key: value for key, value in before.items() if key in known}).resolve()
     except (RunError, TypeError):
@@ -204,9 +226,12 @@ def _fill_in(before: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_processes(config: ResolvedConfig, count: int) -> None:
-    if config.probe and count > 1:
-        raise RunError("A probe takes seconds; start it without torchrun.")
-    if config.batch_size < 2 * count:
+    if config.recipe == "probe":
+        if count > 1:
+            raise RunError(
+                "The recipe probe takes one process; start it without torchrun, or give another --recipe."
+            )
+    elif config.batch_size < 2 * count:
         raise RunError(f"batch_size is {config.batch_size}, but must be at least 2 for each of {count} processes.")
 
 
@@ -245,7 +270,10 @@ def _build_model(config: ResolvedConfig, training: pd.DataFrame) -> ResNetViT:
         image_size=config.image_size,
         hidden=config.hidden,
         cnn_output_stride=config.cnn_output_stride,
-        dropout=config.dropout,
+        cnn_stages=config.cnn_stages,
+        vit_blocks=config.vit_blocks,
+        vit_patches=config.vit_patches,
+        dropout=DROPOUT,
         resize="stretch" if config.recipe == "seed" else "pad",
         rendering=RENDERING,
         window=config.window,
@@ -253,7 +281,7 @@ def _build_model(config: ResolvedConfig, training: pd.DataFrame) -> ResNetViT:
         modalities=_list_modalities(training),
     )
     if config.init_from:
-        warm_start(model, config.init_from)
+        warm_start(model, config.init_from, head=config.recipe != "probe")
     else:
         load_backbone(model, "cnn", config.cnn_weights)
         load_backbone(model, "vit", config.vit_weights)
@@ -271,10 +299,14 @@ def _list_modalities(training: pd.DataFrame) -> list[Modality]:
     return [one for one in get_args(Modality) if one in known] if None not in known else []
 
 
-def _describe_features(model: ResNetViT, parts: Parts) -> None:
+def _compute_features(model: ResNetViT, parts: Parts) -> dict[str, Tensor]:
+    """Compute the features, float32 (N, F) on the CPU, of the slices of train and val."""
+    return {name: compute_features(model, squares, name=f"{name} slices") for name, (squares, _) in parts.items()}
+
+
+def _describe_features(model: ResNetViT, parts: Parts, features: dict[str, Tensor]) -> None:
     """Store what the model was trained on, as features: their mean (contributions' baseline), scale and limit."""
-    model.eval()
-    train, val = (compute_features(model, parts[name][0], name=f"{name} slices") for name in ("train", "val"))
+    train, val = features["train"], features["val"]
     total = sum(batch.double().sum(0) for batch in train.split(32))  # in doubles, but never all of them at once
     model.feature_mean.copy_(total / len(train))
     textures = (compute_textures(parts["train"][0]), compute_textures(parts["val"][0]))
@@ -315,7 +347,7 @@ def calibrate(
     label: Labels,
     *,
     method: Calibration = "platt",
-    operating_point: OperatingPoint = "half",
+    operating_point: OperatingPoint = "youden",
 ) -> dict[str, float]:
     """Calibrate a model on validation logits (N, 2), in place.
 

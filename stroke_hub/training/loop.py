@@ -22,15 +22,7 @@ from stroke_hub.runs.run_folder import find_best_epoch
 from stroke_hub.runs.train_config import ResolvedConfig
 from stroke_hub.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from stroke_hub.training.distributed import gather_rows, share_buffers
-from stroke_hub.training.optim import (
-    BranchView,
-    build_average,
-    build_optimizer,
-    build_schedule,
-    hold_still,
-    silence_branch,
-    weigh_classes,
-)
+from stroke_hub.training.optim import BranchView, build_optimizer, build_schedule, set_training, silence_branch
 
 __all__ = ["Parts", "measure_epoch", "prepare_run", "train_epoch", "train_epochs"]
 
@@ -45,11 +37,9 @@ class _Run:
     accelerator: Any
     model: ResNetViT
     view: nn.Module
-    average: Any
     optimizer: torch.optim.Optimizer
     set_rates: Callable[[int], None]
     steps: int
-    class_weights: Tensor | None
     folder: Path
     seconds: float
     forward: Any = None  # `view`, wrapped for several processes
@@ -61,11 +51,6 @@ class _Run:
     total: float = 0.0  # its loss so far, times `seen`
     seen: int = 0
     random: Tensor | None = None  # (processes, bytes): where every process's generators stand
-
-    @property
-    def validated(self) -> ResNetViT:
-        """Give the model that is validated and saved: the average where there is one."""
-        return self.model if self.average is None else self.average.module
 
 
 def train_epochs(
@@ -117,20 +102,16 @@ def prepare_run(
     if config.branches != "both":
         silence_branch(model, "vit" if config.branches == "cnn" else "cnn")
         view = BranchView(model, config.branches)
-    if config.channels_last:
-        model.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, config)
     steps = -(-len(labels) // config.batch_size)
     return _Run(
         config=config,
         accelerator=accelerator,
         model=model,
-        view=torch.compile(view) if config.compile else view,  # type: ignore[arg-type]
-        average=build_average(model, config),
+        view=view,
         optimizer=optimizer,
         set_rates=build_schedule(optimizer, config, steps),
         steps=steps,
-        class_weights=weigh_classes(labels).to(accelerator.device) if config.class_weights else None,
         folder=folder,
         seconds=minutes * 60,
     )
@@ -140,9 +121,8 @@ def train_epoch(run: _Run, dataset: AugmentedSlices, epoch: int) -> float:
     """Train for one epoch and give the mean loss of its slices."""
     config, accelerator = run.config, run.accelerator
     seed = config.seed * 100_003 + epoch
-    hold_still(run.model, run.optimizer, config, epoch)
-    if run.forward is None or epoch == config.head_epochs + 1:
-        # DistributedDataParallel takes note of what needs gradients when it is made
+    set_training(run.model, config)
+    if run.forward is None:
         run.forward = accelerator.prepare_model(run.view)
     # one seed an epoch, so that a continued run draws what an uninterrupted one would have drawn
     torch.manual_seed(seed + (accelerator.process_index << 32))
@@ -170,30 +150,17 @@ def _take_step(run: _Run, squares: Tensor, labels: Tensor, epoch: int) -> bool:
     """Update once with a batch of all processes, and tell whether it is time for a checkpoint."""
     config, accelerator = run.config, run.accelerator
     count, device = accelerator.num_processes, accelerator.device
-    if len(labels) < (1 if config.freeze_batch_norm else 2 * count):
+    if len(labels) < 2 * count:
         return False  # batch normalisation has no variance of one slice
-    labels, weights = labels.to(device), run.class_weights
-    mass = (len(labels) if weights is None else weights[labels].sum()) / count  # processes are averaged
     own = slice(accelerator.process_index, None, count)
-    absent = accelerator.process_index >= len(labels)  # a last batch may have too few: one is taken for nothing
-    squares, mine = (squares[:1], labels[:1]) if absent else (squares[own], labels[own])
-    pixels = to_float_pixels(squares, device)
-    if config.channels_last:
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    mine, mass = labels[own].to(device), len(labels) / count  # processes are averaged
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        logits = run.forward(pixels)
-    loss = nn.functional.cross_entropy(logits.float(), mine, weight=weights, reduction="sum") / mass
-    if absent:
-        loss = loss * 0
+        logits = run.forward(to_float_pixels(squares[own], device))
+    loss = nn.functional.cross_entropy(logits.float(), mine, reduction="sum") / mass
     run.optimizer.zero_grad(set_to_none=True)
     accelerator.backward(loss)
-    if config.clip_norm:
-        accelerator.clip_grad_norm_(run.model.parameters(), config.clip_norm)
-    done = (epoch - 1) * run.steps + run.step
-    run.set_rates(done)
+    run.set_rates((epoch - 1) * run.steps + run.step)
     run.optimizer.step()
-    if run.average is not None:
-        run.average.update(run.model, step=done + 1)
     due = float(time.monotonic() - run.saved >= run.seconds)
     value = loss.item()
     if count > 1:  # the first process's clock counts, for a checkpoint takes all of them
@@ -208,9 +175,9 @@ def _end_epoch(run: _Run, val: tuple[Tensor, Tensor], epoch: int, loss: float, f
     """Validate the model, add a row to history.csv and write a checkpoint."""
     config, accelerator = run.config, run.accelerator
     squares, labels = val
-    share_buffers(accelerator, run.validated)
+    share_buffers(accelerator, run.model)
     own = squares[accelerator.process_index :: accelerator.num_processes]
-    logits = torch.from_numpy(predict(run.validated.eval(), own).logits)
+    logits = torch.from_numpy(predict(run.model.eval(), own).logits)
     logits = gather_rows(accelerator, logits, len(squares))
     row = {"epoch": epoch, "train_loss": loss} | measure_epoch(logits, labels)
     if not math.isfinite(row["val_loss"]):
@@ -222,10 +189,10 @@ def _end_epoch(run: _Run, val: tuple[Tensor, Tensor], epoch: int, loss: float, f
         f"accuracy {row['val_accuracy']:.4f}, AUROC {row['val_auroc']:.4f}"
     )
     if find_best_epoch(pd.DataFrame(run.history)) == epoch:
-        run.best, run.best_logits = _copy_state(run.validated), logits
+        run.best, run.best_logits = _copy_state(run.model), logits
     if is_first():
         if epoch % 10 == 0:
-            save_weights(_copy_state(run.validated), run.folder / f"model_epoch_{epoch:03d}.pth")
+            save_weights(_copy_state(run.model), run.folder / f"model_epoch_{epoch:03d}.pth")
         write_text(file, pd.DataFrame(run.history).to_csv(index=False))
     run.step, run.total, run.seen = 0, 0.0, 0
     _save(run)
@@ -250,7 +217,6 @@ def _save(run: _Run) -> None:
             "random": everyones,
             "model": run.model.state_dict(),
             "optimizer": run.optimizer.state_dict(),
-            "average": None if run.average is None else run.average.module.state_dict(),
         }
         save_checkpoint(state, run.folder)
     run.saved = time.monotonic()
@@ -259,8 +225,6 @@ def _save(run: _Run) -> None:
 def _restore(run: _Run, state: dict[str, Any]) -> None:
     run.model.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
-    if run.average is not None:
-        run.average.module.load_state_dict(state["average"])
     for name in (*KEPT, "random"):
         setattr(run, name, state[name])
 

@@ -1,113 +1,59 @@
-"""The optimiser: parameter groups, learning rates, frozen parts and the average of the weights."""
+"""The optimiser, its learning rates, and the branch that an ablation does without."""
 
-from collections.abc import Callable, Collection
-from typing import Any, Literal, cast
+from collections.abc import Callable
+from typing import Literal, cast
 
 import torch
-from timm.optim import param_groups_layer_decay, param_groups_weight_decay  # type: ignore[attr-defined]
 from timm.scheduler import CosineLRScheduler  # type: ignore[attr-defined]
-from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.runs.train_config import ResolvedConfig
 
-__all__ = [
-    "BranchView",
-    "build_average",
-    "build_optimizer",
-    "build_schedule",
-    "hold_still",
-    "silence_branch",
-    "weigh_classes",
-]
+__all__ = ["BranchView", "build_optimizer", "build_schedule", "set_training", "silence_branch"]
 
 BRANCHES: tuple[Literal["cnn", "vit"], ...] = ("cnn", "vit")
+WEIGHT_DECAY = {"scratch": 0.05, "plain": 1e-4, "seed": 1e-4}
+WARM_UP = 1 / 12  # of all steps, of the recipe scratch
 
 
 def build_optimizer(model: ResNetViT, config: ResolvedConfig) -> torch.optim.AdamW:
-    """Build AdamW over the parameters of the model that require gradients now.
-
-    Without layer decay, and with weight decay on every parameter, there is one group; otherwise timm's: each
-    backbone by its own `group_matcher`, with "lr_scale" = layer_decay^(layers above it), the head at 1.
-    """
-    rate, decay = config.learning_rate, config.weight_decay
-    scales = {"cnn": config.cnn_layer_decay, "vit": config.vit_layer_decay}
-    groups: list[Any] = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not config.decay_norms or set(scales.values()) != {1.0}:
-        groups = []
-        for branch, scale in scales.items():
-            backbone = getattr(model, branch)
-            spared: Collection[str] = () if config.decay_norms else getattr(backbone, "no_weight_decay", tuple)()
-            groups += param_groups_layer_decay(
-                backbone,
-                weight_decay=decay,
-                weight_decay_exclude_1d=not config.decay_norms,
-                no_weight_decay_list=spared,
-                layer_decay=scale,
-            )
-        groups += (
-            [{"params": list(model.head.parameters()), "weight_decay": decay}]
-            if config.decay_norms
-            else param_groups_weight_decay(model.head, decay)
-        )
-        for group in groups:
-            group["lr"] = rate * group.setdefault("lr_scale", 1.0)
-    return torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=config.fused or None)
+    """Build AdamW over the parameters of the model that require gradients now, in one group."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=WEIGHT_DECAY[config.recipe])
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: ResolvedConfig, steps: int) -> Callable[[int], None]:
-    """Build a function that sets the optimiser's learning rates for update number `step`, from 0.
+    """Build a function that sets the optimiser's learning rate for update number `step`, from 0.
 
-    They follow from `step` alone: a constant, or (Loshchilov and Hutter, 2017) a linear warm-up from a hundredth
-    and half a cosine down to 0, both behind the head's epochs, which have the constant.
+    It follows from `step` alone: a constant (plain, seed), or (scratch; Loshchilov and Hutter, 2017) a linear
+    warm-up from a hundredth, then half a cosine down to 0.
 
     Parameters
     ----------
     steps : updates in one epoch.
     """
-    if config.schedule != "cosine":
+    if config.recipe != "scratch":
         return lambda step: None
-    rate = config.learning_rate
-    head, warmup = config.head_epochs * steps, round(config.warmup_epochs * steps)
-    for group in optimizer.param_groups:
-        group["lr"] = rate  # what timm takes as the highest, and scales by each group's lr_scale
+    total = config.epochs * steps
+    warmup = max(1, round(WARM_UP * total))
     cosine = CosineLRScheduler(
         optimizer,
-        t_initial=max(config.epochs * steps - head - warmup, 2),
+        t_initial=max(total - warmup, 2),
         warmup_t=warmup,
-        warmup_lr_init=rate / 100,
+        warmup_lr_init=config.learning_rate / 100,
         warmup_prefix=True,
         t_in_epochs=False,
     )
-
-    def set_rates(step: int) -> None:
-        if step < head:
-            cosine.update_groups(rate)
-        else:
-            cosine.step_update(step - head)
-
-    return set_rates
+    return lambda step: cosine.step_update(step)
 
 
-def hold_still(model: ResNetViT, optimizer: torch.optim.Optimizer, config: ResolvedConfig, epoch: int) -> None:
-    """Put the model into training mode for an epoch (from 1), but for the parts that this epoch freezes.
-
-    Backbones of given weights in the head's epochs, and a branch that an ablation does without, get no
-    gradients and are in evaluation mode; frozen BatchNorm layers are in evaluation mode.
-    """
+def set_training(model: ResNetViT, config: ResolvedConfig) -> None:
+    """Put the model into training mode, but for a branch that an ablation does without."""
     model.train()
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.requires_grad_(True)
     for branch in BRANCHES:
-        absent = config.branches not in ("both", branch)
-        if absent or (epoch <= config.head_epochs and config.is_given(branch)):
-            getattr(model, branch).eval().requires_grad_(False)
-    if config.freeze_batch_norm:
-        for module in model.cnn.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        if config.branches not in ("both", branch):
+            getattr(model, branch).eval()
 
 
 def silence_branch(model: ResNetViT, branch: Literal["cnn", "vit"]) -> None:
@@ -141,16 +87,3 @@ class BranchView(nn.Module):
             tokens = model.vit.forward_features(model.normalise_vit(x))
             features = torch.cat([features[:, :split], model.pool_tokens(tokens)], 1)
         return cast(Tensor, model.head(features))
-
-
-def build_average(model: ResNetViT, config: ResolvedConfig) -> Any:
-    """Build timm's moving average of the weights (buffers are copied), or None where the configuration has none."""
-    if not config.ema_decay:
-        return None
-    return ModelEmaV3(model, decay=config.ema_decay, use_warmup=True, exclude_buffers=True)
-
-
-def weigh_classes(labels: Tensor) -> Tensor:
-    """Compute the weight of each class in the loss, float32 (2,): N / (2 N_class), for labels (N,) of 0 and 1."""
-    counts = torch.bincount(labels, minlength=2).float()
-    return len(labels) / (2 * counts)

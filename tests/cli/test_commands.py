@@ -113,7 +113,7 @@ def test_a_run_without_its_leaks_is_measured_again_by_what_its_report_says(
     folder = data / Path(copied["path"].iloc[0]).parent
     shutil.copy(data / leaked["path"].iloc[0], folder / "p998_s01_simulated.png")  # train shows what test does
     shutil.copy(data / copied["path"].iloc[0], folder / "p999_s01_simulated.png")  # one picture of two patients
-    given = ["--data-dir", str(data), "--preset", "tiny", "--image-size", "64", "--probe", "--epochs", "2"]
+    given = ["--data-dir", str(data), "--preset", "tiny", "--image-size", "64", "--recipe", "probe"]
     done = run("train", *given, "--run-dir", run_dir, "--drop-leaks")
     assert done.status == 0, done.err
     report = read_report(run_dir)

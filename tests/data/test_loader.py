@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms import InterpolationMode
@@ -27,7 +26,7 @@ from stroke_hub.data.loader import (
 from stroke_hub.inference.predict import to_pixels
 
 COUNT, SIZE, BATCH = 70, 48, 8
-AUGMENTATIONS = ["seed", "mild", "none"]
+AUGMENTATIONS = ["seed", "none"]
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +59,10 @@ def assert_equal(found: list[tuple[Tensor, Tensor]], expected: list[tuple[Tensor
 class FirstSlices(torch.utils.data.Dataset[Any]):
     """What the package did first: the stream that published figures came from."""
 
-    def __init__(self, squares: Tensor, labels: Tensor, augmentation: str) -> None:
+    def __init__(self, squares: Tensor, labels: Tensor) -> None:
         self.squares, self.labels = squares.numpy(), labels.tolist()
-        steps = {
-            "seed": [albumentations.Rotate(limit=10, p=0.5)],
-            "mild": [
-                albumentations.Affine(scale=(0.9, 1.1), translate_percent=(-0.05, 0.05), rotate=(-10, 10), p=0.8),
-                albumentations.RandomGamma(gamma_limit=(80, 125), p=0.5),
-            ],
-        }
-        self.augment = albumentations.Compose([albumentations.HorizontalFlip(p=0.5), *steps[augmentation]])
+        steps = [albumentations.HorizontalFlip(p=0.5), albumentations.Rotate(limit=10, p=0.5)]
+        self.augment = albumentations.Compose(steps)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,13 +73,12 @@ class FirstSlices(torch.utils.data.Dataset[Any]):
 
 
 @pytest.mark.parametrize("seed", [0, 100_003])
-@pytest.mark.parametrize("augmentation", ["seed", "mild"])
-def test_the_stream_is_the_one_it_was(squares: Tensor, labels: Tensor, augmentation: Any, seed: int) -> None:
-    before = FirstSlices(squares, labels, augmentation)
+def test_the_stream_is_the_one_it_was(squares: Tensor, labels: Tensor, seed: int) -> None:
+    before = FirstSlices(squares, labels)
     before.augment.set_random_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     expected = collect(DataLoader(before, batch_size=BATCH, shuffle=True, generator=generator))
-    dataset = AugmentedSlices(squares, labels, augmentation=augmentation)
+    dataset = AugmentedSlices(squares, labels, augmentation="seed")
     assert_equal(collect(build_loader(dataset, batch_size=BATCH, seed=seed)), expected)
 
 
@@ -169,62 +161,38 @@ def test_an_unknown_augmentation_is_named(squares: Tensor, labels: Tensor) -> No
 
 
 @pytest.mark.parametrize("angle", [-10.0, 0.0, 7.3])
-@pytest.mark.parametrize("scale", [0.9, 1.0, 1.1])
-@pytest.mark.parametrize("shift", [(0.0, 0.0), (2 / SIZE, -1 / SIZE)])
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("gamma", [1.0, 0.8, 1.25])
-def test_warping_is_torchvisions(
-    squares: Tensor, angle: float, scale: float, shift: tuple[float, float], flip: bool, gamma: float
-) -> None:
+def test_warping_is_torchvisions(squares: Tensor, angle: float, flip: bool) -> None:
     expected = (reference.horizontal_flip(squares) if flip else squares)[:, None].float() / 255
     expected = reference.affine(
         expected,
         angle=angle,
-        translate=[SIZE * shift[0], SIZE * shift[1]],
-        scale=scale,
+        translate=[0, 0],
+        scale=1.0,
         shear=[0.0, 0.0],
         interpolation=InterpolationMode.BILINEAR,
     )
-    expected = reference.adjust_gamma(expected.clamp(0, 1), gamma)[:, 0] * 255
-
-    def repeat(*values: float) -> Tensor:
-        return torch.tensor(values).expand(COUNT, len(values))
-
-    flips = torch.full((COUNT,), flip)
-    found = _warp(squares, flips, repeat(scale, scale), repeat(angle)[:, 0], repeat(*shift), repeat(gamma)[:, 0])
+    expected = expected.clamp(0, 1)[:, 0] * 255
+    found = _warp(squares, torch.full((COUNT,), flip), torch.full((COUNT,), angle))
     assert found.dtype == torch.uint8
     # half a level from rounding, the rest from single precision
     assert (found.float() - expected).abs().max() <= 0.51
 
 
-def test_width_and_height_scale_apart(squares: Tensor) -> None:
-    scale, still = torch.tensor([[1.1, 0.9]]).expand(COUNT, 2), torch.zeros(COUNT)
-    found = _warp(squares, still > 0, scale, still, torch.zeros(COUNT, 2), still + 1)
-    matrix = np.array([[0.9, 0], [0, 1.1]])  # of rows, then columns
-    centre = np.array([(SIZE - 1) / 2] * 2)
-    for mine, square in zip(found, squares, strict=True):
-        expected = ndimage.affine_transform(
-            square.numpy().astype(float), np.linalg.inv(matrix), centre - np.linalg.inv(matrix) @ centre, order=1
-        )
-        assert np.abs(mine.numpy() - expected)[2:-2, 2:-2].max() <= 0.51
-
-
 def test_each_slice_has_draws_of_its_own(squares: Tensor) -> None:
     same = squares[:1].expand(COUNT, -1, -1)
-    for augmentation, least in (("seed", COUNT // 3), ("mild", 2 * COUNT // 3)):
-        found = augment_batch(same, torch.Generator().manual_seed(0), augmentation=augmentation)  # type: ignore[arg-type]
-        assert len(found.flatten(1).unique(dim=0)) >= least
+    found = augment_batch(same, torch.Generator().manual_seed(0))
+    assert len(found.flatten(1).unique(dim=0)) >= COUNT // 3
 
 
-@pytest.mark.parametrize("augmentation", ["seed", "mild"])
-def test_both_ways_draw_from_the_same_distributions(augmentation: Any) -> None:
+def test_both_ways_draw_from_the_same_distributions() -> None:
     """Centre, spread and mean of a bright disc, moved by albumentations and by `augment_batch`."""
     count = 800
     y, x = torch.meshgrid(torch.arange(160.0), torch.arange(160.0), indexing="ij")
     disc = (200 * torch.exp(-((x - 55) ** 2 + (y - 65) ** 2) / 200)).to(torch.uint8).expand(count, -1, -1)
-    dataset = AugmentedSlices(disc, torch.zeros(count, dtype=torch.long), augmentation=augmentation)
+    dataset = AugmentedSlices(disc, torch.zeros(count, dtype=torch.long))
     ((one, _),) = collect(build_loader(dataset, batch_size=count, seed=0))
-    other = augment_batch(disc, torch.Generator().manual_seed(0), augmentation=augmentation)
+    other = augment_batch(disc, torch.Generator().manual_seed(0))
 
     def measure(pictures: Tensor) -> Tensor:
         weight = pictures.double()
@@ -235,7 +203,7 @@ def test_both_ways_draw_from_the_same_distributions(augmentation: Any) -> None:
     first, second = measure(one), measure(other)
     noise = first.std(0) / count**0.5
     assert ((first.mean(0) - second.mean(0)).abs() < 4 * 2**0.5 * noise + 0.1).all()
-    # 5 % is the noise of a spread of 800; albumentations shifts by whole pixels, rounded down, 7 % less
+    # 5 % is the noise of a spread of 800
     assert ((first.std(0) / second.std(0)).log().abs() < 0.15).all()
 
 

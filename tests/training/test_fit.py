@@ -3,10 +3,9 @@
 import hashlib
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -22,17 +21,26 @@ from stroke_hub import (
     RunError,
     TrainConfig,
     fit,
-    predict,
 )
 from stroke_hub.data.loader import AugmentedSlices, build_loader, decode_squares
+from stroke_hub.evaluation.evaluate import evaluate_run
 from stroke_hub.inference.predict import to_float_pixels
+from stroke_hub.report.command import build_command
+from stroke_hub.runs.report import read_report
 from stroke_hub.runs.run_folder import find_best_epoch, read_split
 from stroke_hub.training import fit as train_module
 from stroke_hub.training.checkpoint import warm_start
 from stroke_hub.training.fit import shuffle_labels
-from stroke_hub.training.loop import measure_epoch
 
-CONFIG = TrainConfig(preset="tiny", image_size=64, epochs=3, limit=40, validation_fraction=0.3)
+CONFIG = TrainConfig(
+    preset="tiny",
+    recipe="plain",
+    image_size=64,
+    epochs=3,
+    limit=40,
+    validation_fraction=0.3,
+    operating_point="half",
+)
 
 
 def load_weights(run: Path) -> dict[str, torch.Tensor]:
@@ -70,12 +78,40 @@ def test_a_run_of_an_earlier_version_is_still_known(whole: Path, sample: Records
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     described = json.loads((run / "train_config.json").read_text())
-    for name in ("augmentation", "schedule", "probe", "init_from", "ema_decay", "dropout"):
+    for name in ("augmentation", "init_from", "cnn_stages", "vit_blocks", "vit_patches", "operating_point"):
         del described[name]
-    (run / "train_config.json").write_text(json.dumps(described))
+    gone = {"dropout": 0.3, "ema_decay": 0.0, "schedule": "constant", "probe": False, "weight_decay": 1e-4}
+    (run / "train_config.json").write_text(json.dumps(described | gone))
     assert fit(CONFIG, sample, run) == run
-    with pytest.raises(RunError, match=r"ema_decay: 0\.0 -> 0\.9"):
-        fit(replace(CONFIG, ema_decay=0.9), sample, run)
+    with pytest.raises(RunError, match=r"holds a run of other settings \(operating_point: half -> youden\)"):
+        fit(replace(CONFIG, operating_point="youden"), sample, run)
+    with pytest.raises(RunError, match=r"recipe: plain -> scratch.* cnn_stages: 0 -> 3.* hidden: 512 -> 0"):
+        fit(replace(CONFIG, recipe=None), sample, run)
+
+
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        ({"ema_decay": 0.9}, r"other settings \(ema_decay: 0\.9 -> 0\.0\)"),
+        ({"probe": True}, r"other settings \(probe: True -> False\)"),
+        ({"recipe": "robust", "freeze_batch_norm": True, "augmentation": "mild"}, r"recipe: robust -> plain"),
+    ],
+)
+def test_what_is_no_more_is_another_setting_and_the_finished_run_is_still_read(
+    before: dict[str, object], words: str, run_dir: Path, sample: Records, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    described = json.loads((run / "train_config.json").read_text())
+    (run / "train_config.json").write_text(json.dumps(described | before))
+    names = {field.name for field in fields(TrainConfig)}
+    config = TrainConfig(**{key: value for key, value in described.items() if key in names})
+    with pytest.raises(RunError, match=words):
+        fit(config, sample, run)
+    evaluate_run(run, sample, name="sample")
+    report = read_report(run)
+    assert report.training is not None
+    assert {key: report.training[key] for key in before} == before
+    assert build_command(report)[:2] == ["python", "scripts/train_and_push.py"]
 
 
 def test_plain_is_the_textbook_loop_to_the_bit(whole: Path, sample: Records) -> None:
@@ -119,7 +155,7 @@ def test_a_folder_of_something_else_is_left_alone(sample: Records, tmp_path: Pat
 
 
 def test_a_backbone_that_does_not_fit_is_named_before_anything_is_written(sample: Records, tmp_path: Path) -> None:
-    config = TrainConfig(preset="tiny", cnn="swin_tiny_patch4_window7_224", image_size=224, limit=8)
+    config = TrainConfig(preset="tiny", recipe="plain", cnn="swin_tiny_patch4_window7_224", image_size=224, limit=8)
     with pytest.raises(ModelFormatError, match="not a spatial map"):
         fit(config, sample, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -160,10 +196,10 @@ def test_the_seed_recipe_is_the_notebooks_preprocessing(sample: Records, tmp_pat
     assert model.cnn_mean.unique().tolist() == model.cnn_std.unique().tolist() == [0.5]
 
 
-def test_defaults_are_the_seeds() -> None:
-    config = TrainConfig().resolve()
+def test_the_baselines_are_the_seeds() -> None:
+    config = TrainConfig(recipe="plain").resolve()
     assert (config.cnn, config.vit, config.image_size) == ("resnet50", "vit_base_patch16_224", 224)
-    assert (config.epochs, config.batch_size, config.learning_rate, config.weight_decay) == (35, 32, 3e-4, 1e-4)
+    assert (config.epochs, config.batch_size, config.learning_rate) == (35, 32, 3e-4)
     assert config.cnn_weights == config.vit_weights == "imagenet"
     assert TrainConfig(preset="tiny").resolve().cnn_weights == "random"
 
@@ -205,17 +241,12 @@ def test_what_a_process_killed_at_its_first_file_leaves_is_no_other_folder(sampl
     assert not list(tmp_path.rglob(".*"))
 
 
-def test_every_ingredient_together_warm_started_at_another_size(
-    whole: Path, sample: Records, tmp_path: Path
-) -> None:
-    config = replace(CONFIG, recipe="robust", init_from=str(whole), image_size=96, epochs=2)
+def test_a_run_starts_from_another_at_another_size(whole: Path, sample: Records, tmp_path: Path) -> None:
+    config = replace(CONFIG, init_from=str(whole), image_size=96, epochs=1)
     run = fit(config, sample, tmp_path / "run")
     described = json.loads((run / "train_config.json").read_text())
     assert described["init_from_sha256"] == hashlib.sha256((whole / "model.safetensors").read_bytes()).hexdigest()
-    assert (described["head_epochs"], described["vit_layer_decay"]) == (1, 0.75)
-    assert described["freeze_batch_norm"] is True
     before, after = load_weights(whole), load_weights(run)
-    assert torch.equal(before["cnn.bn1.running_mean"], after["cnn.bn1.running_mean"])
     assert not torch.equal(before["head.0.weight"], after["head.0.weight"])
     assert after["vit.pos_embed"].shape[1] > before["vit.pos_embed"].shape[1]
 
@@ -270,23 +301,4 @@ def test_runs_that_are_no_model_say_so(sample: Records, tmp_path: Path, capsys: 
     assert (described["branches"], described["shuffle_labels"]) == ("vit", True)
     assert "shuffled_label" in read_split(run)
     first = load_weights(run)["head.0.weight"]
-    assert first[:, : ResNetViT.from_pretrained(run).cnn.num_features].abs().max() == 0
-
-
-def test_a_probe_is_a_usual_model_whose_backbones_were_not_touched(
-    whole: Path, sample: Records, tmp_path: Path
-) -> None:
-    config = replace(CONFIG, probe=True, init_from=str(whole), epochs=20)
-    run = fit(config, sample, tmp_path / "run")
-    before, after = load_weights(whole), load_weights(run)
-    assert all(torch.equal(before[key], after[key]) for key in before if key.startswith(("cnn.", "vit.")))
-    model, split = ResNetViT.from_pretrained(run), read_split(run)
-    history = pd.read_csv(run / "history.csv")
-    val = split[split["split"] == "val"]
-    logits = predict(model, decode_squares(model, sample.root, val)).logits
-    shift = json.loads((run / "calibration.json").read_text())["shift"]
-    logits += np.array([shift / 2, -shift / 2], np.float32)  # as they were before the calibration
-    row = measure_epoch(torch.from_numpy(logits), torch.tensor(val["label"].to_numpy()))
-    best = history.iloc[find_best_epoch(history) - 1]
-    assert row["val_loss"] == pytest.approx(best["val_loss"], rel=1e-4)
-    assert best["val_auroc"] >= pd.read_csv(whole / "history.csv")["val_auroc"].iloc[0]
+    assert first[:, : ResNetViT.from_pretrained(run).cnn_features].abs().max() == 0

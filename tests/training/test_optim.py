@@ -1,167 +1,87 @@
-"""Parameter groups, learning rates, what is held still, and the ablations: each against what it promises."""
+"""Recipes, learning rates and the ablations: each against what it promises."""
 
 import copy
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+import tyro
+from torch import nn
 
 from stroke_hub import PRESETS, ResNetViT, RunError, TrainConfig
-from stroke_hub.training.optim import (
-    BranchView,
-    build_average,
-    build_optimizer,
-    build_schedule,
-    hold_still,
-    silence_branch,
-    weigh_classes,
+from stroke_hub.runs.train_config import ResolvedConfig
+from stroke_hub.training.optim import BranchView, build_optimizer, build_schedule, set_training, silence_branch
+
+TINY = TrainConfig(preset="tiny")
+GONE = [
+    "weight-decay", "decay-norms", "head-epochs", "cnn-layer-decay", "vit-layer-decay", "schedule", "warmup-epochs",
+    "clip-norm", "freeze-batch-norm", "ema-decay", "class-weights", "dropout", "channels-last", "fused", "compile",
+    "probe",
+]  # fmt: skip
+
+
+def build(config: ResolvedConfig) -> ResNetViT:
+    names = ("cnn", "vit", "image_size", "hidden", "cnn_stages", "vit_blocks", "vit_patches")
+    return ResNetViT(**{name: getattr(config, name) for name in names})
+
+
+# --- recipes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "recipe"),
+    [
+        (TrainConfig(), "probe"),
+        (TrainConfig(init_from="run", preset="tiny"), "probe"),
+        (TrainConfig(cnn_weights="cnn.safetensors", vit_weights="hf-hub:timm/vit_tiny_patch16_224"), "probe"),
+        (TINY, "scratch"),
+        (TrainConfig(vit_weights="random"), "scratch"),
+        (TrainConfig(preset="tiny", cnn_weights="imagenet"), "scratch"),
+        (TrainConfig(preset="tiny", recipe="probe"), "probe"),
+        (TrainConfig(recipe="seed"), "seed"),
+    ],
 )
-
-ROBUST = TrainConfig(
-    preset="tiny", recipe="robust", cnn_weights="imagenet", vit_weights="imagenet", epochs=10
-).resolve()
+def test_the_default_recipe_is_a_probe_where_both_branches_have_weights(config: TrainConfig, recipe: str) -> None:
+    assert config.resolve().recipe == recipe
 
 
-def name_rates(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, tuple[float, float]]:
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    return {
-        names[id(parameter)]: (group["lr"], group["weight_decay"])
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
+def test_a_recipe_decides_what_the_head_sees() -> None:
+    def tell(config: TrainConfig) -> tuple[int, int, bool, int]:
+        found = config.resolve()
+        return found.cnn_stages, found.vit_blocks, found.vit_patches, found.hidden
+
+    assert tell(TrainConfig()) == (3, 8, True, 0)
+    assert tell(replace(TINY, recipe="probe")) == (3, 4, True, 0)
+    assert tell(TINY) == (3, 0, True, 0)
+    assert tell(TrainConfig(recipe="plain")) == tell(TrainConfig(recipe="seed")) == (0, 0, False, 512)
+    assert tell(TrainConfig(cnn_stages=1, vit_blocks=5, vit_patches=False)) == (1, 5, False, 0)
 
 
-def test_every_parameter_is_in_one_group_and_deeper_layers_learn_slower() -> None:
-    model = ResNetViT(cnn="resnet18", vit="vit_tiny_patch16_224", image_size=32)
-    rates = name_rates(model, build_optimizer(model, ROBUST))
-    assert rates.keys() == dict(model.named_parameters()).keys()
-    blocks = [rates[f"vit.blocks.{block}.attn.qkv.weight"][0] for block in range(12)]
-    assert blocks == pytest.approx([3e-4 * 0.75 ** (11 - block) for block in range(12)])
-    assert rates["vit.patch_embed.proj.weight"][0] == pytest.approx(3e-4 * 0.75**12)
-    stages = [rates[f"cnn.layer{stage}.{block}.conv1.weight"][0] for stage in (1, 2, 3, 4) for block in (0, 1)]
-    assert stages == pytest.approx([3e-4 * 0.75 ** (7 - place) for place in range(8)])
-    assert rates["head.0.weight"] == (3e-4, 0.05)
-    assert rates["head.0.bias"][1] == rates["cnn.bn1.weight"][1] == rates["vit.pos_embed"][1] == 0
-
-
-def test_a_random_branch_is_neither_slowed_down_nor_held_still() -> None:
-    config = TrainConfig(preset="tiny", recipe="robust", cnn_weights="imagenet").resolve()
-    assert (config.cnn_layer_decay, config.vit_layer_decay) == (0.75, 1.0)
-    model = ResNetViT(**PRESETS["tiny"])
-    optimizer = build_optimizer(model, config)
-    hold_still(model, optimizer, config, epoch=1)
-    assert not any(parameter.requires_grad for parameter in model.cnn.parameters())
-    assert all(parameter.requires_grad for parameter in (*model.vit.parameters(), *model.head.parameters()))
-    hold_still(model, optimizer, config, epoch=2)
-    assert all(parameter.requires_grad for parameter in model.parameters())
-    nothing_given = TrainConfig(preset="tiny", recipe="robust").resolve()
-    assert (nothing_given.head_epochs, nothing_given.freeze_batch_norm) == (0, False)
-
-
-def test_plain_is_one_group_as_torch_makes_it() -> None:
-    model = ResNetViT(**PRESETS["tiny"])
-    optimizer = build_optimizer(model, TrainConfig(preset="tiny").resolve())
-    assert [len(group["params"]) for group in optimizer.param_groups] == [len(list(model.parameters()))]
-    assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (3e-4, 1e-4)
-
-
-def test_the_learning_rate_warms_up_and_falls_by_half_a_cosine() -> None:
-    model = ResNetViT(**PRESETS["tiny"])
-    optimizer = build_optimizer(model, ROBUST)
-    set_rates = build_schedule(optimizer, ROBUST, steps=20)
-    head = next(group for group in optimizer.param_groups if group["lr_scale"] == 1.0)
-    deep = min(optimizer.param_groups, key=lambda group: group["lr_scale"])
-    found = []
-    for step in range(200):
-        set_rates(step)
-        found.append(head["lr"])
-        assert deep["lr"] == pytest.approx(head["lr"] * deep["lr_scale"])
-    warm = [3e-6 + step * (3e-4 - 3e-6) / 20 for step in range(20)]
-    cosine = [3e-4 * (1 + math.cos(math.pi * step / 160)) / 2 for step in range(160)]
-    assert found == pytest.approx([3e-4] * 20 + warm + cosine)
-
-
-def test_frozen_batch_norm_keeps_its_statistics_and_learns_its_weights() -> None:
-    config = TrainConfig(preset="tiny", freeze_batch_norm=True).resolve()
-    model = ResNetViT(**PRESETS["tiny"])
-    before = {name: value.clone() for name, value in model.named_buffers()}
-    optimizer = build_optimizer(model, config)
-    hold_still(model, optimizer, config, epoch=1)
-    model(torch.rand(4, 3, 128, 128)).square().sum().backward()
-    assert all(torch.equal(before[name], value) for name, value in model.named_buffers())
-    assert model.cnn.bn1.weight.grad is not None
-    assert model.head.training
-    hold_still(model, optimizer, TrainConfig(preset="tiny").resolve(), epoch=1)
-    model(torch.rand(4, 3, 128, 128))
-    assert not torch.equal(before["cnn.bn1.running_mean"], model.cnn.bn1.running_mean)
-
-
-@pytest.mark.parametrize("branch", ["cnn", "vit"])
-def test_a_silenced_branch_stays_silent_and_the_saved_model_says_the_same(branch: str) -> None:
-    torch.manual_seed(0)
-    other = "vit" if branch == "cnn" else "cnn"
-    config = TrainConfig(preset="tiny", branches=branch, recipe="robust", dropout=0.0).resolve()
-    model = ResNetViT(**PRESETS["tiny"], dropout=0.0)
-    silence_branch(model, other)
-    view, optimizer = BranchView(model, branch), build_optimizer(model, config)
-    average, asleep = build_average(model, config), copy.deepcopy(getattr(model, other).state_dict())
-    x, labels = torch.rand(4, 3, 128, 128), torch.tensor([0, 1, 0, 1])
-    for step in range(3):
-        hold_still(model, optimizer, config, epoch=1)
-        nn.functional.cross_entropy(view(x), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update(model, step=step + 1)
-    split = model.cnn.num_features
-    for judged in (model.eval(), average.module):
-        silent = judged.head[0].weight[:, split:] if branch == "cnn" else judged.head[0].weight[:, :split]
-        assert silent.abs().max() == 0
-        torch.testing.assert_close(judged(x), BranchView(judged, branch).eval()(x))
-    assert all(torch.equal(asleep[name], value) for name, value in getattr(model, other).state_dict().items())
-
-
-def test_the_average_follows_its_formula_and_copies_buffers() -> None:
-    model = ResNetViT(**PRESETS["tiny"])
-    average = build_average(model, ROBUST)
-    weight: Tensor = model.head[0].bias
-    expected = weight.detach().clone()
-    for step in range(1, 6):
-        with torch.no_grad():
-            weight.add_(1.0)
-        model.feature_mean.fill_(step)
-        average.update(model, step=step)
-        # the first update copies; from then on decay is 1 - (1 + step)^(-2/3), below its limit here
-        decay = 0.0 if step == 1 else 1 - step ** (-2 / 3)
-        expected = decay * expected + (1 - decay) * weight.detach()
-    torch.testing.assert_close(average.module.head[0].bias, expected)
-    assert average.module.feature_mean.unique().tolist() == [5.0]
-    assert average.module.feature_distance_limit == math.inf
-
-
-def test_class_weights_make_both_classes_weigh_the_same() -> None:
-    labels = torch.tensor([0] * 9 + [1])
-    weights = weigh_classes(labels)
-    assert weights[labels][labels == 0].sum() == pytest.approx(float(weights[labels][labels == 1].sum()))
-    assert weights[labels].sum() == pytest.approx(10)
+def test_a_resolved_configuration_resolves_to_itself() -> None:
+    for config in (TrainConfig(), TINY, TrainConfig(recipe="seed"), TrainConfig(recipe="plain", epochs=3)):
+        resolved = config.resolve()
+        assert resolved.resolve() == resolved
+        assert [field.name for field in fields(resolved)] == [field.name for field in fields(TrainConfig)]
+        assert {name for name, value in asdict(resolved).items() if value is None} == {"init_from", "limit"}
+        assert resolved.operating_point == "youden"
 
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"head_epochs": 1}, "random weights"),
-        ({"head_epochs": -1}, "head_epochs is -1"),
-        ({"warmup_epochs": 1.0}, "goes with --schedule cosine"),
-        ({"recipe": "robust", "warmup_epochs": 9.0, "epochs": 5}, "of 5 epochs"),
-        ({"ema_decay": 1.0}, "ema_decay is 1.0"),
-        ({"cnn_layer_decay": 0.0}, "cnn_layer_decay is 0.0"),
-        ({"clip_norm": float("nan")}, "clip_norm is nan"),
-        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
-        ({"dropout": 1.0}, "dropout is 1.0"),
-        ({"probe": True, "ema_decay": 0.9}, "ema_decay means nothing to a probe"),
-        ({"probe": True, "compile": True}, "compile means nothing to a probe"),
+        ({"recipe": "probe", "epochs": 5}, "epochs means nothing to the recipe probe"),
+        ({"recipe": "probe", "batch_size": 8}, "batch_size means nothing to the recipe probe"),
+        ({"recipe": "probe", "learning_rate": 1e-3}, "learning_rate means nothing to the recipe probe"),
+        ({"recipe": "probe", "hidden": 512}, "hidden means nothing to the recipe probe"),
+        ({"recipe": "probe", "augmentation": "seed"}, "augmentation means nothing to the recipe probe"),
+        ({"recipe": "probe", "precision": "bf16"}, "precision means nothing to the recipe probe"),
+        ({"preset": "full", "epochs": 5}, "epochs means nothing to the recipe probe"),
         ({"init_from": "run", "cnn_weights": "random"}, "leave --cnn-weights"),
+        ({"recipe": "robust"}, "recipe is robust, but must be probe, scratch, plain or seed"),
+        ({"augmentation": "mild"}, "augmentation is mild, but must be none or seed"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object], words: str) -> None:
@@ -169,9 +89,91 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, object], words:
         TrainConfig(**{"preset": "tiny", **wrong}).resolve()
 
 
-def test_a_resolved_configuration_resolves_to_itself() -> None:
-    for config in (ROBUST, TrainConfig().resolve(), TrainConfig(recipe="seed", probe=True).resolve()):
-        assert config.resolve() == config
-        assert [field.name for field in fields(config)] == [field.name for field in fields(TrainConfig)]
-        assert {name for name, value in asdict(config).items() if value is None} == {"init_from", "limit"}
-        assert None not in (config.learning_rate, config.ema_decay, config.augmentation, config.fused)
+@pytest.mark.parametrize("option", GONE)
+def test_options_that_there_are_no_more_are_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tyro.cli(TrainConfig, args=[f"--{option}", "1"])
+    assert f"--{option}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["--recipe", "robust"], ["--augmentation", "mild"]])
+def test_choices_that_there_are_no_more_are_refused(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tyro.cli(TrainConfig, args=given)
+    assert given[1] in capsys.readouterr().err
+
+
+# --- steps --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rate", "decay"), [("plain", 3e-4, 1e-4), ("seed", 3e-4, 1e-4), ("scratch", 1e-3, 0.05)]
+)
+def test_every_parameter_is_in_one_group(recipe: str, rate: float, decay: float) -> None:
+    model = ResNetViT(**PRESETS["tiny"])
+    optimizer = build_optimizer(model, replace(TINY, recipe=recipe).resolve())
+    assert [len(group["params"]) for group in optimizer.param_groups] == [len(list(model.parameters()))]
+    assert (optimizer.defaults["lr"], optimizer.defaults["weight_decay"]) == (rate, decay)
+
+
+def test_the_learning_rate_warms_up_and_falls_by_half_a_cosine() -> None:
+    config = replace(TINY, epochs=12).resolve()
+    optimizer = build_optimizer(ResNetViT(**PRESETS["tiny"]), config)
+    set_rates = build_schedule(optimizer, config, steps=20)
+    found = []
+    for step in range(240):
+        set_rates(step)
+        found.append(optimizer.param_groups[0]["lr"])
+    warm = [1e-5 + step * (1e-3 - 1e-5) / 20 for step in range(20)]
+    cosine = [1e-3 * (1 + math.cos(math.pi * step / 220)) / 2 for step in range(220)]
+    assert found == pytest.approx(warm + cosine)
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (1, 3), (2, 1), (3, 5)])
+def test_a_short_training_has_a_step_to_warm_up_and_never_stands_still(epochs: int, steps: int) -> None:
+    config = replace(TINY, epochs=epochs).resolve()
+    optimizer = build_optimizer(ResNetViT(**PRESETS["tiny"]), config)
+    set_rates = build_schedule(optimizer, config, steps=steps)
+    for step in range(epochs * steps):
+        set_rates(step)
+        rate = optimizer.param_groups[0]["lr"]
+        assert (rate == pytest.approx(1e-5)) if step == 0 else (0 < rate <= 1e-3)
+
+
+def test_the_baselines_have_a_constant_rate() -> None:
+    config = replace(TINY, recipe="plain").resolve()
+    optimizer = build_optimizer(ResNetViT(**PRESETS["tiny"]), config)
+    set_rates = build_schedule(optimizer, config, steps=20)
+    for step in (0, 1, 699):
+        set_rates(step)
+        assert optimizer.param_groups[0]["lr"] == 3e-4
+
+
+# --- ablations ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", ["scratch", "plain"])
+@pytest.mark.parametrize("branch", ["cnn", "vit"])
+def test_a_silenced_branch_stays_silent_and_the_saved_model_says_the_same(branch: str, recipe: str) -> None:
+    torch.manual_seed(0)
+    other = "vit" if branch == "cnn" else "cnn"
+    config = replace(TINY, branches=branch, recipe=recipe).resolve()
+    model = build(config)
+    silence_branch(model, other)
+    view, optimizer = BranchView(model, branch), build_optimizer(model, config)
+    asleep = copy.deepcopy(getattr(model, other).state_dict())
+    x, labels = torch.rand(4, 3, 128, 128), torch.tensor([0, 1, 0, 1])
+    for _ in range(3):
+        set_training(model, config)
+        assert [getattr(model, name).training for name in (branch, other)] == [True, False]
+        nn.functional.cross_entropy(view(x), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    weight, split = model.head[0].weight, model.cnn_features
+    silent, heard = (
+        (weight[:, split:], weight[:, :split]) if branch == "cnn" else (weight[:, :split], weight[:, split:])
+    )
+    assert silent.abs().max() == 0
+    assert heard.abs().min() > 0
+    torch.testing.assert_close(model.eval()(x), BranchView(model, branch).eval()(x))
+    assert all(torch.equal(asleep[name], value) for name, value in getattr(model, other).state_dict().items())
