@@ -136,7 +136,7 @@ def fill(made: Path, run_dir: Path, own: Report, fresh: Records, workplace: Path
     shutil.copyfile(measured / REPORT_FILE, made / REPORT_FILE)
     whole = workplace / "whole"  # an export is of float32 weights: of these, as they are loaded
     model.save_pretrained(whole)
-    export(whole, precisions=["fp32"], records=fresh, name=f"slices ({name})")
+    export(whole, precisions=["fp32"], records=fresh, name="fresh simulated patients")
     shutil.copytree(whole / FOLDER, made / FOLDER)
     copy_examples(pd.read_csv(measured / RESULTS_FILE), fresh.root, made / EXAMPLES.name)
     return report
