@@ -1,4 +1,4 @@
-"""Which ingredients of training help: every recipe trained on one dataset and measured on the same test slices.
+"""Which recipe of training helps: every one trained on one dataset and measured on the same test slices.
 
 Every row and seed is a run folder, so that what is finished is found again and what was interrupted goes on. A seed
 decides the validation split too: each has another. The test slices decide nothing.
@@ -17,10 +17,10 @@ from typing import Annotated, Any, Literal
 
 import pandas as pd
 import tyro
-from benchmarks.recipe_table import judge, measure_rows, write_table
+from benchmarks.recipe_table import REFERENCE, judge, measure_rows, write_table
 from benchmarks.timing import Row
 
-from stroke_hub import PRESETS, Records, ResNetViT, fit, predict, read_records, write_sample
+from stroke_hub import PRESETS, Records, ResNetViT, fit, predict, read_records
 from stroke_hub.data.loader import decode_squares
 from stroke_hub.data.records import hash_records
 from stroke_hub.errors import RunError
@@ -30,16 +30,15 @@ from stroke_hub.progress import say, track
 from stroke_hub.runs.run_folder import TRAIN_CONFIG_FILE, is_trained, read_split
 from stroke_hub.runs.train_config import TrainConfig
 
-Group = Literal["main", "ablation", "control"]
+Group = Literal["main", "control"]
 
 SHUFFLES = 5  # at least, of the random-label control
-SIMULATED_SEED = 2  # 0 is the quickstart's dataset, 1 the fresh one of docs/how-well-it-works.md
 PREDICTIONS_FILE, SECONDS_FILE = "recipe_predictions.csv", "recipe_seconds.txt"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A row that is trained: what it changes of the robust recipe."""
+    """A row that is trained: what it changes of the probe."""
 
     words: str
     group: Group
@@ -49,27 +48,11 @@ class Recipe:
 RECIPES = {
     "seed": Recipe("the notebook's recipe", "main", {"recipe": "seed"}),
     "plain": Recipe("plain", "main", {"recipe": "plain"}),
-    "robust": Recipe("**robust**", "main"),
-    "cnn-only": Recipe("robust, CNN only", "main", {"branches": "cnn"}),
-    "vit-only": Recipe("robust, ViT only", "main", {"branches": "vit"}),
-    "init-from": Recipe(
-        "robust, pretrained on simulated slices", "main", {"cnn_weights": None, "vit_weights": None}
-    ),
-    "no-layer-decay": Recipe(
-        "robust without layer decay", "ablation", {"cnn_layer_decay": 1.0, "vit_layer_decay": 1.0}
-    ),
-    "no-schedule": Recipe("robust without warm-up and cosine", "ablation", {"schedule": "constant"}),
-    "no-frozen-norm": Recipe("robust without frozen BatchNorm", "ablation", {"freeze_batch_norm": False}),
-    "no-ema": Recipe("robust without averaged weights", "ablation", {"ema_decay": 0.0}),
-    "no-class-weights": Recipe("robust without class weights", "ablation", {"class_weights": False}),
-    "no-mild": Recipe("robust with the notebook's augmentation", "ablation", {"augmentation": "seed"}),
-    "no-head-first": Recipe("robust without the head first", "ablation", {"head_epochs": 0}),
-    "no-clipping": Recipe("robust without clipping", "ablation", {"clip_norm": 0.0}),
-    "no-weight-decay": Recipe(
-        "robust with the notebook's weight decay", "ablation", {"weight_decay": 1e-4, "decay_norms": True}
-    ),
-    "probe": Recipe("probe: the head alone, 35 epochs", "control", {"probe": True, "epochs": 35}),
-    "shuffled": Recipe("robust on shuffled labels", "control", {"shuffle_labels": True}),
+    "scratch": Recipe("scratch", "main", {"recipe": "scratch"}),
+    "probe": Recipe("**probe**", "main"),
+    "probe-cnn": Recipe("probe, CNN only", "main", {"branches": "cnn"}),
+    "probe-vit": Recipe("probe, ViT only", "main", {"branches": "vit"}),
+    "shuffled": Recipe("probe on shuffled labels", "control", {"shuffle_labels": True}),
 }
 BASELINES = {
     "trivial-logistic": "no network: logistic regression on head area, grey level and slice number",
@@ -78,8 +61,7 @@ BASELINES = {
 NAMES = (*RECIPES, *BASELINES)
 GROUPS: dict[str, Group] = {name: recipe.group for name, recipe in RECIPES.items()}
 GROUPS |= dict.fromkeys(BASELINES, "control")
-ABLATED = [name for name, group in GROUPS.items() if group == "ablation"]
-RIVALS = ("cnn-only", "vit-only", "seed", "plain", *BASELINES)
+RIVALS = ("probe-cnn", "probe-vit", "seed", "plain", "scratch", *BASELINES)
 
 
 def choose_rows(groups: Sequence[Group], only: Sequence[str]) -> list[str]:
@@ -95,16 +77,14 @@ def choose_rows(groups: Sequence[Group], only: Sequence[str]) -> list[str]:
     return [name for name in NAMES if name in only or GROUPS[name] in groups or not (groups or only)]
 
 
-def plan_runs(base: TrainConfig, seeds: Sequence[int], out: Path) -> dict[tuple[str, int], TrainConfig]:
-    """The configuration of every row and seed; a row that would be robust once more is left out."""
+def plan_runs(base: TrainConfig, seeds: Sequence[int]) -> dict[tuple[str, int], TrainConfig]:
+    """The configuration of every row and seed; a row that would be the probe once more is left out."""
     planned = {}
+    probe = replace(base, recipe=REFERENCE, epochs=None)  # which has no epochs
     for name, recipe in RECIPES.items():
-        changes: dict[str, Any] = {"recipe": "robust"} | recipe.changes
-        if name == "init-from":
-            changes["init_from"] = str(out / "pretraining")
-        config = replace(base, **changes)
-        if name != "robust" and config.resolve() == replace(base, recipe="robust").resolve():
-            continue  # say, layer decay where no weights are given
+        config = replace(probe, **{"epochs": base.epochs if "recipe" in recipe.changes else None} | recipe.changes)
+        if name != REFERENCE and config.resolve() == probe.resolve():
+            continue  # the CNN alone where that is asked for in every row
         more = [seed for seed in range(len(seeds) + SHUFFLES) if seed not in seeds]
         missing = max(0, SHUFFLES - len(seeds)) if config.shuffle_labels else 0
         planned |= {(name, seed): replace(config, seed=seed) for seed in [*seeds, *more[:missing]]}
@@ -124,13 +104,6 @@ def train_run(config: TrainConfig, records: Records, run_dir: Path) -> None:
     table = table[table["split"] != "train"]
     probability = predict(model, decode_squares(model, records.root, table)).probability
     write_text(run_dir / PREDICTIONS_FILE, table.assign(probability=probability).to_csv(index=False))
-
-
-def pretrain(base: TrainConfig, out: Path, *, patients: int, epochs: int) -> None:
-    """One robust run on simulated slices, from which every seed of the row init-from starts."""
-    simulated = read_records(write_sample(out / "simulated", patients=patients, seed=SIMULATED_SEED))
-    with counting_seconds(out / "pretraining"):
-        fit(replace(base, recipe="robust", epochs=epochs), simulated, out / "pretraining")
 
 
 @contextmanager
@@ -193,8 +166,6 @@ def compare_recipes(
     chosen: Sequence[str] = NAMES,
     seeds: Sequence[int] = (0, 1, 2),
     note: str = "",
-    pretrain_patients: int = 880,
-    pretrain_epochs: int | None = None,
     replicates: int = 10_000,
 ) -> dict[str, Any]:
     """Train the chosen rows, measure all that are finished, write recipe.md and recipe.json.
@@ -217,22 +188,21 @@ def compare_recipes(
     DatasetError : a slice cannot be read.
     """
     out.mkdir(parents=True, exist_ok=True)
-    planned, size = plan_runs(base, seeds, out), base.resolve().image_size
+    planned = plan_runs(base, seeds)
+    size = next(iter(planned.values())).resolve().image_size
     for name in (name for name in chosen if name in RECIPES and (name, seeds[0]) not in planned):
-        say(f"{name}: left out, as robust has nothing to take away here.")
+        say(f"{name}: left out, as it is the probe here.")
     # a finished run of another row is looked at too: it must be of these settings to stand in the table
     jobs = [(name, seed) for name, seed in planned if name in chosen or is_trained(out / f"{name}-seed{seed}")]
     for place, (name, seed) in enumerate(track(jobs, "recipes"), start=1):
         say(f"{place}/{len(jobs)}: {RECIPES[name].words.strip('*')}, seed {seed}")
-        if name == "init-from" and name in chosen:
-            pretrain(base, out, patients=pretrain_patients, epochs=pretrain_epochs or base.epochs)
         train_run(planned[name, seed], records, out / f"{name}-seed{seed}")
     baselines = out / f"baselines-{hash_records(records)[:12]}-{size}.csv"
     if set(chosen) & set(BASELINES) and not baselines.is_file():
         predict_baselines(records, baselines, image_size=size)
     rows = collect_rows(jobs, out, baselines, replicates=replicates)
-    about = describe(base, records, out, note) | {"command": write_command(base, seeds, note)}
-    result = {"about": about, "rows": rows, "sentences": judge(rows, ablated=ABLATED, rivals=RIVALS)}
+    about = describe(base, records, note) | {"command": write_command(base, seeds, note)}
+    result = {"about": about, "rows": rows, "sentences": judge(rows, rivals=RIVALS)}
     write_text(out / "recipe.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
     write_text(out / "recipe.md", write_page(result))
     return result
@@ -256,9 +226,9 @@ def collect_rows(
     return measure_rows(tables, seconds, words=words, replicates=replicates)
 
 
-def describe(base: TrainConfig, records: Records, out: Path, note: str) -> dict[str, Any]:
+def describe(base: TrainConfig, records: Records, note: str) -> dict[str, Any]:
     """What all rows have in common."""
-    config, test, pretraining = base.resolve(), records.part("test"), out / "pretraining"
+    config, test = replace(base, recipe="plain").resolve(), records.part("test")
     return {
         "note": note,
         "notes": list(records.notes),
@@ -270,13 +240,6 @@ def describe(base: TrainConfig, records: Records, out: Path, note: str) -> dict[
         "image_size": config.image_size,
         "epochs": config.epochs,
         "batch_size": config.batch_size,
-        "pretraining": {
-            "epochs": json.loads((pretraining / TRAIN_CONFIG_FILE).read_text())["epochs"],
-            "slices": int((read_split(pretraining)["split"] == "train").sum()),
-            "cpu_seconds": read_seconds(pretraining),
-        }
-        if is_trained(pretraining)
-        else None,
     }
 
 
@@ -303,15 +266,11 @@ def write_page(result: dict[str, Any]) -> str:
     words = (
         f"{test['n']} test slices{data}, {test['n_stroke']} of them of the class Stroke, of {test['groups']} "
         f"patients or groups; {networks}, {about['image_size']} pixels, "
-        f"{about['epochs']} epochs. Of each figure the middle seed, with its 95 % interval over patients; "
+        f"{about['epochs']} epochs (a probe has none). Of each figure the middle seed, with its 95 % interval over "
+        "patients; "
         "differences are of the middle seeds over the same resamples, and seed by seed where seeds are counted. "
         "Only the validation AUROC, which is that of the best epoch, may choose anything."
     )
-    if before := about["pretraining"]:
-        words += (
-            f" Pretraining: {before['epochs']} epochs of {before['slices']:,} simulated slices, "
-            f"{before['cpu_seconds'] or 0:.0f} CPU seconds more, once for all seeds."
-        )
     again = f"Data: SHA-256 `{about['data_sha256']}`. Once more: `{about['command']}`"
     return "\n\n".join(filter(None, (words, write_table(result["rows"]), listed, again))) + "\n"
 
@@ -330,12 +289,10 @@ def benchmark_recipe(
     image_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
     epochs: int = 10,
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT [INT ...]")] = (0, 1, 2),
-    group: Annotated[tuple[Group, ...], tyro.conf.arg(metavar="main|ablation|control")] = (),
+    group: Annotated[tuple[Group, ...], tyro.conf.arg(metavar="main|control")] = (),
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ROW [ROW ...]")] = (),
-    pretrain_patients: int = 880,
-    pretrain_epochs: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
 ) -> list[Row]:
-    """Train every recipe, and robust without each of its ingredients, and say what each is worth.
+    """Train every recipe, a probe of each branch and the controls, and say what each is worth.
 
     Every row and seed is a run folder below --out: what is finished there is found again, and what was interrupted
     goes on. Two calls at once may share --out if they train other rows.
@@ -351,12 +308,10 @@ def benchmark_recipe(
         vit_weights: the same for the transformer.
         branches: cnn or vit: every row that does not name a branch itself has this one alone, which is faster.
         image_size: side of the square input in pixels.
-        epochs: of every row but the probe.
+        epochs: of every row but the probes.
         seeds: every row is trained with each; the shuffled labels with 5 at least.
         group: train these groups of rows only.
         only: train these rows only (with --group: these too); the table has all that are finished.
-        pretrain_patients: how many are simulated for the row init-from.
-        pretrain_epochs: of its pretraining; by default --epochs.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise RunError("--seeds must be one number or several different ones.")
@@ -367,8 +322,7 @@ def benchmark_recipe(
     records = read_records(data_dir)
     for sentence in records.notes:
         say(f"note: {sentence}")
-    more = {"pretrain_patients": pretrain_patients, "pretrain_epochs": pretrain_epochs}
-    result = compare_recipes(base, records, out, chosen=chosen, seeds=seeds, note=data_note, **more)
+    result = compare_recipes(base, records, out, chosen=chosen, seeds=seeds, note=data_note)
     print((out / "recipe.md").read_text())
     return [summarise(row) for row in result["rows"]]
 

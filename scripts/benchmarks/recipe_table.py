@@ -20,19 +20,20 @@ from stroke_hub.metrics.intervals import bootstrap_intervals, paired_bootstrap, 
 from stroke_hub.progress import track
 from stroke_hub.report.formatting import format_interval
 
-__all__ = ["average_shuffles", "judge", "measure_roc_point", "measure_rows", "write_table"]
+__all__ = ["REFERENCE", "average_shuffles", "judge", "measure_roc_point", "measure_rows", "write_table"]
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 Tables = Mapping[int, pd.DataFrame]
 
+REFERENCE = "probe"  # the row that all others are compared with
 METRICS = ("auroc", "average_precision", "sensitivity", "roc_sensitivity")
 HEADER = (
     "recipe",
-    "validation AUROC (minus robust; seeds above it)",
+    "validation AUROC (minus the probe's; seeds above it)",
     "test AUROC",
     "of each seed",
-    "minus robust (seeds above it)",
+    "minus the probe's (seeds above it)",
     "average precision",
     "sensitivity, threshold of 95 % specificity on validation (specificity on test)",
     "sensitivity at 95 % specificity on the test slices' own ROC curve",
@@ -50,7 +51,7 @@ def measure_rows(
     words: Mapping[str, str],
     replicates: int = 10_000,
 ) -> list[dict[str, Any]]:
-    """Measure rows, and compare each with the row "robust" where there is one.
+    """Measure rows, and compare each with the row "probe" where there is one.
 
     Parameters
     ----------
@@ -65,17 +66,17 @@ def measure_rows(
     -------
     A dictionary a row: "name", "words", "seeds", "val_auroc", every name of `METRICS`, "specificity" and
     "cpu_seconds" of the middle seed, "runs" with the same of every seed, "difference" and "val_difference" to
-    robust; with shuffled labels instead "control", the mean over the seeds.
+    the probe; with shuffled labels instead "control", the mean over the seeds.
     """
     rows: dict[str, dict[str, Any]] = {}
     for name, runs in track(tables.items(), "measuring, with intervals over patients", total=len(tables)):
         known = seconds.get(name, {})
         rows[name] = {"name": name, "words": words[name]} | _measure_row(runs, known, replicates)
-    robust = rows.get("robust")
+    reference = rows.get(REFERENCE)
     for name, row in rows.items():
-        if robust is not None and name != "robust" and "control" not in row:
-            row["difference"] = _compare(row, robust, tables[name], tables["robust"], replicates)
-            row["val_difference"] = _compare_seeds(row, robust, "val_auroc")
+        if reference is not None and name != REFERENCE and "control" not in row:
+            row["difference"] = _compare(row, reference, tables[name], tables[REFERENCE], replicates)
+            row["val_difference"] = _compare_seeds(row, reference, "val_auroc")
     return list(rows.values())
 
 
@@ -159,29 +160,29 @@ def average_shuffles(aurocs: Sequence[float]) -> dict[str, Any]:
 
 
 def _compare(
-    row: dict[str, Any], robust: dict[str, Any], tables: Tables, others: Tables, replicates: int
+    row: dict[str, Any], reference: dict[str, Any], tables: Tables, others: Tables, replicates: int
 ) -> dict[str, Any]:
-    """Test AUROC of a row minus robust's: the middle seeds, over the same resamples of patients."""
+    """Test AUROC of a row minus the probe's: the middle seeds, over the same resamples of patients."""
     a, b = (
         of[_find_middle(one["runs"], "auroc")["seed"]].query("split == 'test'").sort_values("path")
-        for one, of in ((row, tables), (robust, others))
+        for one, of in ((row, tables), (reference, others))
     )
     if a["path"].tolist() != b["path"].tolist():
-        raise ValueError(f"{row['name']} and robust were not measured on the same slices")
+        raise ValueError(f"{row['name']} and {REFERENCE} were not measured on the same slices")
     label, probability, group = _read_columns(a)
     found = paired_bootstrap(
         label, probability, _read_columns(b)[1], group, threshold_a=0.5, threshold_b=0.5, replicates=replicates
     )
-    return found["auroc"] | _compare_seeds(row, robust, "auroc")
+    return found["auroc"] | _compare_seeds(row, reference, "auroc")
 
 
-def _compare_seeds(row: dict[str, Any], robust: dict[str, Any], figure: str) -> dict[str, Any]:
-    """Each seed against robust's same seed, which has the same validation slices; a baseline against every seed."""
+def _compare_seeds(row: dict[str, Any], reference: dict[str, Any], figure: str) -> dict[str, Any]:
+    """Each seed against the probe's, which has the same validation slices; a baseline against every seed."""
 
     def read(run: dict[str, Any]) -> Any:
         return run[figure]["value"] if isinstance(run[figure], dict) else run[figure]
 
-    ours, theirs = ({run["seed"]: read(run) for run in one["runs"]} for one in (row, robust))
+    ours, theirs = ({run["seed"]: read(run) for run in one["runs"]} for one in (row, reference))
     if row["val_auroc"] is None:
         ours = dict.fromkeys(theirs, next(iter(ours.values())))
     pairs = [(ours[seed], theirs[seed]) for seed in theirs if ours.get(seed) is not None]
@@ -234,31 +235,24 @@ def _say_above(gap: dict[str, Any]) -> str:
     return f"{gap['above']} of {gap['pairs']}"
 
 
-def judge(rows: Sequence[dict[str, Any]], *, ablated: Sequence[str], rivals: Sequence[str]) -> list[str]:
+def judge(rows: Sequence[dict[str, Any]], *, rivals: Sequence[str]) -> list[str]:
     """What the table shows in sentences, and what it does not.
 
     A difference is shown where its interval leaves 0 out and every seed has its sign.
 
     Parameters
     ----------
-    ablated : names of the rows that take one ingredient away from robust.
-    rivals : names of those that robust should beat.
+    rivals : names of the rows that the probe should beat.
     """
     gaps = {row["name"]: row["difference"] for row in rows if row.get("difference")}
     words = {row["name"]: row["words"] for row in rows}
-    helping, hurting = (
-        [name for name in ablated if name in gaps and shown(gaps[name])] for shown in (_is_below, _is_above)
-    )
-    unclear = [name for name in ablated if name in gaps and name not in helping + hurting]
-    beaten, unbeaten = (
-        [name for name in rivals if name in gaps and _is_below(gaps[name]) == below] for below in (True, False)
-    )
+    compared = [name for name in rivals if name in gaps]
+    beaten, better = ([name for name in compared if shown(gaps[name])] for shown in (_is_below, _is_above))
+    unclear = [name for name in compared if name not in beaten + better]
     said = {
-        "Worse than robust, so that the ingredient is shown to help": helping,
-        "Better than robust, so that the ingredient is shown to hurt": hurting,
-        "No difference to robust that these slices can show": unclear,
-        "robust is shown to be better than": beaten,
-        "robust is not shown to be better than": unbeaten,
+        "The probe is shown to be better than": beaten,
+        "The probe is shown to be worse than": better,
+        "These slices show no difference between the probe and": unclear,
     }
     sentences = [f"{start}: {'; '.join(words[name] for name in named)}." for start, named in said.items() if named]
     held = {None: "one shuffle has no interval", True: "which holds 0.5", False: "which does not hold 0.5"}

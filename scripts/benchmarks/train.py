@@ -38,6 +38,7 @@ from stroke_hub.progress import say
 from stroke_hub.runs.train_config import TrainConfig
 from stroke_hub.training.distributed import start_accelerator
 from stroke_hub.training.loop import prepare_run, train_epoch
+from stroke_hub.training.optim import WEIGHT_DECAY
 
 GPU = DEVICE == "cuda"
 BATCH = 32 if GPU else 8  # a step of the compact preset takes a second on two cores
@@ -45,7 +46,7 @@ SLICES = 640  # at most
 EPOCH = SLICES if GPU else 40  # of the compact preset's epochs
 COPIES = 20
 DECODED = 40  # slices of the rows of framing
-FAST: dict[str, Any] = {"precision": "bf16", "channels_last": True}
+FAST: dict[str, Any] = {"precision": "bf16"}
 
 
 # --- the notebook -------------------------------------------------------------------------------------------
@@ -119,12 +120,12 @@ class Contest:
 
     def __init__(self, preset: str, *, batch_size: int, fast: bool = False) -> None:
         torch.manual_seed(0)
-        config = TrainConfig(preset=preset, batch_size=batch_size, epochs=1)
+        config = TrainConfig(preset=preset, recipe="plain", batch_size=batch_size, epochs=1)
         self.config = replace(config, **(FAST if fast else {})).resolve()
         self.ours, self.theirs = build_model(preset).to(DEVICE), NotebookModel(**PRESETS[preset]).to(DEVICE)
         for part in ("cnn", "vit", "head"):
             getattr(self.theirs, part).load_state_dict(getattr(self.ours, part).state_dict())
-        settings = {"lr": self.config.learning_rate, "weight_decay": self.config.weight_decay}
+        settings = {"lr": self.config.learning_rate, "weight_decay": WEIGHT_DECAY[self.config.recipe]}
         accelerator = start_accelerator(None, None)
         self.run = prepare_run(self.config, accelerator, self.ours, torch.arange(2), Path(os.devnull), 1e9)
         self.their_optimizer = torch.optim.AdamW(self.theirs.parameters(), **settings)

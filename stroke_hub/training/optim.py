@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.runs.train_config import ResolvedConfig
 
-__all__ = ["BranchView", "build_optimizer", "build_schedule", "set_training", "silence_branch"]
+__all__ = ["WEIGHT_DECAY", "BranchView", "build_optimizer", "build_schedule", "set_training", "silence_branch"]
 
 BRANCHES: tuple[Literal["cnn", "vit"], ...] = ("cnn", "vit")
 WEIGHT_DECAY = {"scratch": 0.05, "plain": 1e-4, "seed": 1e-4}

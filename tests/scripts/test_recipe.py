@@ -1,4 +1,4 @@
-"""The ablation's table says what its runs' own predictions say, and a finished run is never trained again."""
+"""The recipes' table says what its runs' own predictions say, and a finished run is never trained again."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from stroke_hub.runs.run_folder import read_split
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 BASE = TrainConfig(preset="tiny", image_size=64, epochs=1, validation_fraction=0.3)
-CHOSEN = {"chosen": ["robust", "cnn-only", "trivial-logistic"], "seeds": (0, 1), "replicates": 200}
+CHOSEN = {"chosen": ["scratch", "probe", "trivial-logistic"], "seeds": (0, 1), "replicates": 200}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def hash_files(folder: Path) -> dict[str, tuple[int, str]]:
 # --- training -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["robust", "cnn-only"])
+@pytest.mark.parametrize("name", ["scratch", "probe"])
 def test_a_row_holds_what_its_runs_predict(
     compared: tuple[Path, dict[str, Any]], sample: Records, name: str
 ) -> None:
@@ -103,9 +103,9 @@ def test_a_row_holds_what_its_runs_predict(
 
 
 def test_differences_are_of_the_middle_seeds_and_of_each_seed(compared: tuple[Path, dict[str, Any]]) -> None:
-    robust, cnn, baseline = (read_row(compared[1], name) for name in ("robust", "cnn-only", "trivial-logistic"))
-    ours, theirs = ([run["auroc"]["value"] for run in row["runs"]] for row in (cnn, robust))
-    gap = cnn["difference"]
+    probe, scratch, baseline = (read_row(compared[1], name) for name in ("probe", "scratch", "trivial-logistic"))
+    ours, theirs = ([run["auroc"]["value"] for run in row["runs"]] for row in (scratch, probe))
+    gap = scratch["difference"]
     assert gap["value"] == pytest.approx(min(ours) - min(theirs))
     assert gap["low"] <= gap["value"] <= gap["high"]
     assert gap["mean"] == pytest.approx(np.mean(ours) - np.mean(theirs))
@@ -113,7 +113,7 @@ def test_differences_are_of_the_middle_seeds_and_of_each_seed(compared: tuple[Pa
     assert baseline["difference"]["pairs"] == 2
     assert baseline["difference"]["above"] == sum(baseline["auroc"]["value"] > b for b in theirs)
     assert baseline["val_auroc"] is None
-    assert "difference" not in robust
+    assert "difference" not in probe
 
 
 def test_the_files_hold_the_rows_and_name_the_data(compared: tuple[Path, dict[str, Any]]) -> None:
@@ -152,12 +152,12 @@ def test_nothing_finished_is_trained_again(
     before = hash_files(out)
     # another choice: the table keeps what stands there
     again = recipe.compare_recipes(
-        BASE, sample, out, note="simulated slices, not patients", **CHOSEN | {"chosen": ["robust"]}
+        BASE, sample, out, note="simulated slices, not patients", **CHOSEN | {"chosen": ["probe"]}
     )
     assert again == result
     assert hash_files(out) == before
-    with pytest.raises(RunError, match=r"robust-seed0: holds .* other settings \(dropout: 0\.3 -> 0\.1\)"):
-        recipe.compare_recipes(replace(BASE, dropout=0.1), sample, out, **CHOSEN | {"chosen": ["cnn-only"]})
+    with pytest.raises(RunError, match=r"scratch-seed0: holds .* other settings \(window: brain -> stroke\)"):
+        recipe.compare_recipes(replace(BASE, window="stroke"), sample, out, **CHOSEN | {"chosen": ["probe"]})
     assert hash_files(out) == before
 
 
@@ -180,34 +180,33 @@ def test_seconds_add_up_over_interruptions(recipe: Any, tmp_path: Path) -> None:
 # --- rows ---------------------------------------------------------------------------------------------------
 
 
-def test_every_ablation_takes_one_ingredient_away(recipe: Any, tmp_path: Path) -> None:
+def test_every_row_is_trained_as_it_is_called(recipe: Any) -> None:
     base = TrainConfig(preset="compact", cnn_weights="cnn.safetensors", vit_weights="random", epochs=10)
-    planned = recipe.plan_runs(base, (0, 1, 2), tmp_path)
-    robust = asdict(planned["robust", 1].resolve())
+    planned = recipe.plan_runs(base, (0, 1, 2))
     assert {name for name, _ in planned} == set(recipe.RECIPES)
-    for (name, seed), config in planned.items():
-        described = asdict(config.resolve())
-        changed = {key for key in described if described[key] != robust[key]} - {"seed"}
-        assert config.seed == seed
-        if name in recipe.ABLATED:
-            expected = set(recipe.RECIPES[name].changes) - {"vit_layer_decay"}  # off already: no weights are given
-            assert changed == expected | ({"warmup_epochs"} if name == "no-schedule" else set())
-    assert planned["init-from", 0].resolve().init_from == str(tmp_path / "pretraining")
+    resolved = {name: config.resolve() for (name, seed), config in planned.items() if seed == 1}
+    recipes = {name: config.recipe for name, config in resolved.items()}
+    assert [recipes[name] for name in ("seed", "plain", "scratch")] == ["seed", "plain", "scratch"]
+    assert {recipes[name] for name in ("probe", "probe-cnn", "probe-vit", "shuffled")} == {"probe"}
+    assert {name for name, config in resolved.items() if config.epochs == 10} == {"seed", "plain", "scratch"}
+    probe = asdict(resolved["probe"])
+    for name, changed in (("probe-cnn", "branches"), ("probe-vit", "branches"), ("shuffled", "shuffle_labels")):
+        assert {key for key, value in asdict(resolved[name]).items() if value != probe[key]} == {changed}
     assert sorted(seed for name, seed in planned if name == "shuffled") == [0, 1, 2, 3, 4]
-    assert sorted(seed for name, seed in planned if name == "robust") == [0, 1, 2]
+    assert sorted(seed for name, seed in planned if name == "probe") == [0, 1, 2]
 
 
-def test_a_row_that_would_be_robust_again_is_left_out(recipe: Any, tmp_path: Path) -> None:
-    names = {name for name, _ in recipe.plan_runs(replace(BASE, epochs=10), (7,), tmp_path)}
-    assert set(recipe.RECIPES) - names == {"no-layer-decay", "no-frozen-norm", "no-head-first"}
+def test_a_row_that_would_be_the_probe_again_is_left_out(recipe: Any) -> None:
+    names = {name for name, _ in recipe.plan_runs(replace(BASE, branches="cnn"), (7,))}
+    assert set(recipe.RECIPES) - names == {"probe-cnn"}
 
 
 def test_rows_are_chosen_by_group_and_by_name(recipe: Any) -> None:
     assert recipe.choose_rows((), ()) == list(recipe.NAMES)
-    assert recipe.choose_rows(("ablation",), ("robust",)) == ["robust", *recipe.ABLATED]
+    assert recipe.choose_rows(("control",), ("probe",))[0] == "probe"
     assert recipe.choose_rows(("control",), ())[-2:] == ["trivial-logistic", "trivial-boosted"]
-    with pytest.raises(RunError, match="--only robst: there is no such row; the rows are seed, plain"):
-        recipe.choose_rows((), ("robst",))
+    with pytest.raises(RunError, match="--only prob: there is no such row; the rows are seed, plain"):
+        recipe.choose_rows((), ("prob",))
 
 
 # --- figures ------------------------------------------------------------------------------------------------
@@ -243,31 +242,30 @@ def test_the_roc_point_and_its_resamples_are_scikit_learns(recipe_table: Any) ->
 
 
 def test_what_is_shown_is_said_and_what_is_not_too(recipe_table: Any) -> None:
-    shifts = {"robust": 1.5, "no-ema": 0.2, "no-mild": 1.5001, "cnn-only": 4.0, "seed": -1.0}
+    shifts = {"probe": 1.5, "seed": 0.2, "plain": 1.5001, "scratch": 4.0}
     tables = {name: make_runs(shift=shift) for name, shift in shifts.items()}
     words = {name: f"<{name}>" for name in (*shifts, "shuffled")}
     tables["shuffled"] = make_runs(shift=0.0, seeds=5, shuffled=True)
     rows = recipe_table.measure_rows(tables, {}, words=words, replicates=400)
-    sentences = recipe_table.judge(rows, ablated=["no-ema", "no-mild"], rivals=["cnn-only", "seed"])
-    assert sentences[:4] == [
-        "Worse than robust, so that the ingredient is shown to help: <no-ema>.",
-        "No difference to robust that these slices can show: <no-mild>.",
-        "robust is shown to be better than: <seed>.",
-        "robust is not shown to be better than: <cnn-only>.",
+    sentences = recipe_table.judge(rows, rivals=["seed", "plain", "scratch"])
+    assert sentences[:3] == [
+        "The probe is shown to be better than: <seed>.",
+        "The probe is shown to be worse than: <scratch>.",
+        "These slices show no difference between the probe and: <plain>.",
     ]
-    assert sentences[4].startswith("Shuffled labels give a mean test AUROC of 0.")
+    assert sentences[3].startswith("Shuffled labels give a mean test AUROC of 0.")
     # one seed that does not agree, and nothing is shown
-    tables["no-ema"] = {0: tables["no-ema"][0], 1: tables["no-ema"][1], 2: tables["cnn-only"][2]}
+    tables["seed"] = {0: tables["seed"][0], 1: tables["seed"][1], 2: tables["scratch"][2]}
     rows = recipe_table.measure_rows(tables, {}, words=words, replicates=400)
     assert rows[1]["difference"]["high"] < 0
-    assert "<no-ema>; <no-mild>" in recipe_table.judge(rows, ablated=["no-ema", "no-mild"], rivals=[])[0]
+    assert "the probe and: <seed>; <plain>" in recipe_table.judge(rows, rivals=["seed", "plain"])[0]
 
 
 def test_other_test_slices_are_refused(recipe_table: Any) -> None:
-    tables = {"robust": make_runs(shift=1.0), "plain": make_runs(shift=1.0)}
+    tables = {"probe": make_runs(shift=1.0), "plain": make_runs(shift=1.0)}
     tables["plain"] = {seed: table.iloc[:-1] for seed, table in tables["plain"].items()}
-    with pytest.raises(ValueError, match="plain and robust were not measured on the same slices"):
-        recipe_table.measure_rows(tables, {}, words={"robust": "", "plain": ""}, replicates=10)
+    with pytest.raises(ValueError, match="plain and probe were not measured on the same slices"):
+        recipe_table.measure_rows(tables, {}, words={"probe": "", "plain": ""}, replicates=10)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
