@@ -19,10 +19,10 @@ quickstart: .venv/ready  ## sample data -> trained, evaluated, explained tiny mo
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/train_and_push.py --data sample --preset tiny --epochs 20 --learning-rate 1e-3 \
 		--run-dir runs/quickstart
 
-demo: quickstart  ## the quickstart's model in the browser, on http://127.0.0.1:7860
+demo: .venv/ready  ## the package's sample model in the browser, on http://127.0.0.1:7860
 	$(BIN)/python space/app.py
 
-screenshot: quickstart  ## draw docs/demo*.png again (needs Chromium)
+screenshot: .venv/ready  ## draw docs/demo*.png again (needs Chromium)
 	$(BIN)/python scripts/screenshot.py
 
 # a worker more than cores: the tests of the demo mostly wait for it

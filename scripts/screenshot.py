@@ -1,11 +1,14 @@
-"""Take the screenshots docs/demo*.png: the demo in Chromium, with the model and slices of `make quickstart`.
+"""Take the screenshots docs/demo*.png: the demo in Chromium, with the sample model and simulated slices.
 
 python scripts/screenshot.py
 STROKE_HUB_MODEL=runs/other STROKE_HUB_EXAMPLES=data/other python scripts/screenshot.py
 """
 
+import os
 import shutil
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -14,14 +17,14 @@ from playwright.sync_api import Browser, Page, sync_playwright
 sys.path.insert(0, str(Path(__file__).parent.parent / "space"))
 
 from app import launch_from_environment
-from demo_model import choose_examples, choose_model
 
-from stroke_hub import read_records
+from stroke_hub import read_records, write_sample
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 EXAMPLE = "MR, stroke"
 FILES = 24  # in the batch
+PATIENTS = 36  # simulated for the batch: 11 of them to test, two slices each
 LARGEST = 400_000  # bytes; a larger picture gets fewer colours
 
 
@@ -40,9 +43,9 @@ def show_example(page: Page) -> None:
     page.get_by_role("img", name="Fused heatmap").first.wait_for()
 
 
-def show_batch(page: Page) -> None:
-    """Predict some test slices, evenly spaced."""
-    records = read_records(choose_examples() or "")
+def show_batch(page: Page, *, root: Path) -> None:
+    """Predict some test slices of a dataset, evenly spaced."""
+    records = read_records(root)
     paths = list(records.part("test")["path"])
     chosen = [records.root / path for path in paths[:: max(1, len(paths) // FILES)][:FILES]]
     page.get_by_role("tab", name="Batch").click()
@@ -78,15 +81,15 @@ def main() -> None:
         sys.exit("error: no Chromium was found; install the package chromium.")
     if len(sys.argv) > 1:
         sys.exit(str(__doc__))
-    if choose_model()[0] is None or choose_examples() is None:
-        sys.exit("error: there is no model or no slice to show; run `make quickstart` first.")
     DOCS.mkdir(exist_ok=True)
     url = launch_from_environment(prevent_thread_lock=True, quiet=True)
-    with sync_playwright() as playwright:
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        named = os.environ.get("STROKE_HUB_EXAMPLES")
+        root = Path(named) if named else write_sample(Path(folder) / "sample", patients=PATIENTS)
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for name, show, width, height in (
             ("demo.png", show_example, 1280, None),
-            ("demo-batch.png", show_batch, 1280, None),
+            ("demo-batch.png", partial(show_batch, root=root), 1280, None),
             ("demo-model.png", show_model, 1280, 1800),
             ("demo-phone.png", show_example, 390, 1700),
         ):

@@ -3,10 +3,11 @@
 python space/app.py
 STROKE_HUB_MODEL=owner/name STROKE_HUB_REVISION=v1.0 python space/app.py
 
-STROKE_HUB_MODEL is a Hub repository or a run folder, STROKE_HUB_REVISION a commit, tag or branch. Without them the
-demo reads model.json beside this file, which scripts/push_space.py writes for a Space, or takes runs/quickstart.
-STROKE_HUB_EXAMPLES is a dataset folder; its test slices are the examples (default: examples/ beside this file, or
-data/sample). The page answers at once; the model loads in the background.
+STROKE_HUB_MODEL is a Hub repository, a run folder, or "sample", the model that comes with the package;
+STROKE_HUB_REVISION is a commit, tag or branch. Without them the demo reads model.json beside this file, which
+scripts/push_space.py writes for a Space, or takes "sample". STROKE_HUB_EXAMPLES is a dataset folder; the examples
+are those of its test slices whose probability is the median of their kind (default: examples/ beside this file, or
+the sample model's own). The page answers at once; the model loads in the background.
 """
 
 import contextlib
@@ -24,7 +25,8 @@ from uploads import KEPT_SECONDS, UploadSessions, open_upload_folder
 
 open_upload_folder()  # its name is read when Gradio is imported
 
-MODEL = DemoModel(*choose_model(), choose_examples())
+NAME, REVISION = choose_model()
+MODEL = DemoModel(NAME, REVISION, choose_examples(NAME))
 if MODEL.is_exported:  # it loads while Gradio is imported; PyTorch would delay the page
     MODEL.start()
 

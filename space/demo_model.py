@@ -14,8 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
+import numpy as np
+
 import stroke_hub
 from stroke_hub.inference.results import Target
+from stroke_hub.models.sample import EXAMPLES, SAMPLE, locate_model
 
 if TYPE_CHECKING:
     from stroke_hub import Predictor
@@ -24,12 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["BATCH", "METHODS", "TARGETS", "DemoModel", "Method", "Settings", "choose_examples", "choose_model"]
 
 HERE = Path(__file__).parent
-NO_MODEL = "There is no model to show: name one in STROKE_HUB_MODEL, or run `make quickstart` first."
 # the package's methods but Score-CAM: one forward per channel would keep a shared machine busy for minutes
 Method = Literal["relevance", "attention", "gradcam++", "layercam", "eigencam", "eigengradcam"]
 METHODS: tuple[Method, ...] = get_args(Method)
 TARGETS: tuple[Target, ...] = get_args(Target)
 BATCH = 16  # slices that go through the model at once
+ASKED = 50  # test slices of a modality and class, of which one becomes the example
 RETRY_SECONDS = 30.0  # after which a model that could not be loaded is tried again
 CACHED = 64  # explanations of examples: every example with every method, for one class
 BACKENDS = {"torch": "PyTorch", "onnx": "ONNX Runtime"}
@@ -44,22 +47,24 @@ class Settings(NamedTuple):
     depth: int = 1
 
 
-def choose_model() -> tuple[str | None, str | None]:
-    """Find the model and its revision: the environment first, then model.json, then the quickstart's run."""
-    pinned, quickstart = HERE / "model.json", Path("runs/quickstart")
+def choose_model() -> tuple[str, str | None]:
+    """Find the model and its revision: the environment first, then model.json, then the package's sample model."""
+    pinned = HERE / "model.json"
     if model := os.environ.get("STROKE_HUB_MODEL"):
         return model, os.environ.get("STROKE_HUB_REVISION") or None
     if pinned.is_file():
         chosen = json.loads(pinned.read_text(encoding="utf-8"))
         return chosen["model"], chosen["revision"]
-    return str(quickstart) if quickstart.is_dir() else None, None
+    return SAMPLE, None
 
 
-def choose_examples() -> Path | None:
-    """Find the folder of the examples: STROKE_HUB_EXAMPLES, else examples/ beside this file, else data/sample."""
+def choose_examples(model: str) -> Path | None:
+    """Find the folder of the examples: STROKE_HUB_EXAMPLES, examples/ beside this file, or the sample model's."""
     if named := os.environ.get("STROKE_HUB_EXAMPLES"):
         return Path(named)
-    return next((folder for folder in (HERE / "examples", Path("data/sample")) if folder.is_dir()), None)
+    if (HERE / "examples").is_dir():
+        return HERE / "examples"
+    return EXAMPLES if model == SAMPLE else None
 
 
 def load_predictor(name: str, revision: str | None, *, backend: Literal["auto", "torch"] = "auto") -> Predictor:
@@ -69,14 +74,21 @@ def load_predictor(name: str, revision: str | None, *, backend: Literal["auto", 
     return Predictor.from_pretrained(name, revision=revision, backend=backend)
 
 
-def find_examples(folder: Path) -> dict[str, stroke_hub.Slice]:
-    """Take one test slice of each modality and class: the middle one by path, so that nobody chose it."""
-    records = stroke_hub.read_records(folder)
+def find_examples(folder: Path, predictor: Predictor) -> dict[str, stroke_hub.Slice]:
+    """Take the test slice of median probability of stroke of each modality and class, so that nobody chose it.
+
+    Of many slices, 50 spread evenly by path are asked. A folder without train/ and test/ is all test.
+    """
+    from stroke_hub.data.folders import has_splits, read_folder
+
+    records = stroke_hub.read_records(folder) if has_splits(folder) else read_folder(folder)
     examples = {}
     for (modality, label), rows in records.part("test").groupby(["modality", "label"]):
-        path = records.root / rows["path"].iloc[len(rows) // 2]
-        caption = f"{modality}, {'stroke' if label else 'normal'}"
-        examples[caption] = stroke_hub.load_slices(path, modality=cast(Any, modality))[0]
+        count = min(ASKED, len(rows))
+        asked = rows["path"].iloc[[(2 * i + 1) * len(rows) // (2 * count) for i in range(count)]]
+        slices = [stroke_hub.load_slices(records.root / path, modality=cast(Any, modality))[0] for path in asked]
+        ranked = np.argsort(predictor.predict(slices, batch_size=BATCH).probability, kind="stable")
+        examples[f"{modality}, {'stroke' if label else 'normal'}"] = slices[ranked[count // 2]]
     return examples
 
 
@@ -90,7 +102,7 @@ class DemoModel:
     error : one sentence why there is no model; "" while it loads and when it is loaded.
     """
 
-    def __init__(self, name: str | None, revision: str | None = None, examples: Path | None = None) -> None:
+    def __init__(self, name: str, revision: str | None = None, examples: Path | None = None) -> None:
         self.name, self.revision, self.folder = name, revision, examples
         self.report: Report | None = None
         self.examples: dict[str, stroke_hub.Slice] = {}
@@ -116,9 +128,10 @@ class DemoModel:
     @property
     def is_exported(self) -> bool:
         """Whether onnxruntime will probably run the model; the Hub is not asked."""
-        if find_spec("onnxruntime") is None or self.name is None:
+        if find_spec("onnxruntime") is None:
             return False
-        return not Path(self.name).is_dir() or (Path(self.name) / "onnx" / "export.json").is_file()
+        place = Path(locate_model(self.name))
+        return not place.is_dir() or (place / "onnx" / "export.json").is_file()
 
     @property
     def ready(self) -> bool:
@@ -133,11 +146,9 @@ class DemoModel:
     def _load(self) -> None:
         error = ""
         try:
-            if self.name is None:
-                raise stroke_hub.StrokeHubError(NO_MODEL)
             self._predictor = load_predictor(self.name, self.revision)
             self.report = stroke_hub.find_report(self.name, self._predictor.commit)
-            self.examples = find_examples(self.folder) if self.folder else {}
+            self.examples = find_examples(self.folder, self._predictor) if self.folder else {}
         except stroke_hub.StrokeHubError as refusal:
             error = str(refusal)
         except Exception as broken:  # the page stays up and says so
@@ -171,7 +182,7 @@ class DemoModel:
         return self.predictor.distance_limit
 
     def predict(self, slices: Sequence[stroke_hub.Slice]) -> stroke_hub.Prediction:
-        """Predict slices; no other place in the demo does."""
+        """Predict a visitor's slices; no other place in the demo does."""
         return self.predictor.predict(slices, batch_size=BATCH)
 
     def explain(self, chosen: stroke_hub.Slice, settings: Settings) -> stroke_hub.Explanation:
@@ -187,7 +198,7 @@ class DemoModel:
             return predictor
         with self._other_lock:
             if self._other is None:
-                self._other = load_predictor(str(self.name), predictor.commit or self.revision, backend="torch")
+                self._other = load_predictor(self.name, predictor.commit or self.revision, backend="torch")
             return self._other
 
     def explain_example(self, caption: str, settings: Settings) -> stroke_hub.Explanation:
@@ -212,7 +223,7 @@ class DemoModel:
         report, predictor = self.report, self.predictor
         limit = self.distance_limit
         return {
-            "model": Path(str(self.name)).name if Path(str(self.name)).is_dir() else str(self.name),
+            "model": Path(self.name).name if Path(self.name).is_dir() else self.name,
             "commit": predictor.commit,
             "weights_sha256": report.model.weights_sha256 if report else None,
             "classes": ["Normal", "Stroke"],

@@ -12,7 +12,7 @@ from gradio.blocks import Block
 from guards import answer_plainly
 from PIL import Image
 from render import render
-from result import Result, make_result, render_result
+from result import Result, find_point, make_result, render_result
 from study import MODALITY_CHOICES, WINDOW_CHOICES, ModalityChoice, Reading, Study, WindowChoice, read_study
 from uploads import KEPT_SECONDS, UploadSessions, build_upload
 from viewer import build_payload, build_viewer
@@ -193,13 +193,14 @@ class ExplainTab:
         }
 
     def render_examples(self) -> str:
-        """Render the examples to click on as HTML; nothing where there are none."""
+        """Render the examples to click on and how often the model is right as HTML; nothing without examples."""
         examples = self.model.examples
         if not examples:
             return ""
         pictures = {caption: _draw_thumbnail(example.pixels) for caption, example in examples.items()}
         simulated = all("simulated" in example.source for example in examples.values())
-        return render("examples.html", examples=pictures, simulated=simulated)
+        point = find_point(self.model, None)
+        return render("examples.html", examples=pictures, simulated=simulated, point=point)
 
 
 def _draw_thumbnail(pixels: np.ndarray[Any, Any]) -> str:

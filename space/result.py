@@ -15,7 +15,7 @@ import stroke_hub
 if TYPE_CHECKING:
     from stroke_hub.runs.report import Interval
 
-__all__ = ["Result", "describe_place", "list_facts", "make_result", "render_result"]
+__all__ = ["Result", "describe_place", "find_point", "list_facts", "make_result", "render_result"]
 
 BRANCHES = {"cnn": "ResNet (CNN)", "vit": "ViT"}
 SIDES = (("upper", "middle", "lower"), ("left", "centre", "right"))

@@ -395,17 +395,9 @@ def test_every_tab_is_legible_and_fits(browser: Browser, app: str, width: int, d
             assert page.locator(".page input, .viewer input, .viewer select").evaluate_all(nameless) == []
 
 
-@pytest.mark.parametrize(
-    ("environment", "sentence"),
-    [
-        ({"STROKE_HUB_MODEL": "nobody/nothing"}, "nobody/nothing: is no folder, and"),
-        pytest.param({}, "There is no model to show", marks=pytest.mark.slow),
-    ],
-)
-def test_no_model_gives_a_page_that_says_so(
-    browser: Browser, tmp_path: Path, environment: dict[str, str], sentence: str
-) -> None:
-    with serve(tmp_path, **environment) as url, visit(browser, url) as page:
+def test_no_model_gives_a_page_that_says_so(browser: Browser, tmp_path: Path) -> None:
+    with serve(tmp_path, STROKE_HUB_MODEL="nobody/nothing") as url, visit(browser, url) as page:
+        sentence = "nobody/nothing: is no folder, and"
         expect(page.get_by_role("alert").filter(has_text=sentence)).to_be_visible(timeout=60_000)
         assert "Traceback" not in (tmp_path / "log").read_text()
 
