@@ -70,7 +70,8 @@ def sha(hub: Hub, client: Client, run_dir: Path, sample: Records, tmp_path_facto
     """The commit that the training command, given again on a finished run, publishes."""
     run = shutil.copytree(run_dir, tmp_path_factory.mktemp("story") / "run")
     arguments = ["--data-dir", sample.root, "--data-note", "simulated slices, not patients", "--run-dir", run]
-    arguments += ["--preset", "tiny", "--epochs", 2, "--validation-fraction", 0.3, "--push-to", MODEL]
+    arguments += ["--preset", "tiny", "--recipe", "plain", "--operating-point", "half", "--epochs", 2]
+    arguments += ["--validation-fraction", 0.3, "--push-to", MODEL]
     asked = len(hub.requests)
     assert client.call(run_script, "train_and_push.py", *arguments, "--dry-run") is None, client.said
     assert "would upload" in client.said
@@ -184,6 +185,9 @@ def test_the_space_shows_the_commit_that_it_was_pushed_with(
     ours = {path.relative_to(ROOT / "space") for path in (ROOT / "space").rglob("*.*") if path.suffix != ".pyc"}
     assert Path("static", "viewer.js") in ours
     assert ours <= {path.relative_to(folder) for path in folder.rglob("*.*")}
+    examples = [path.name for path in (folder / "examples" / "deep" / "test").rglob("*.png")]
+    assert len(examples) > 4  # this model's are chosen among them; the sample model keeps its own
+    assert (folder / "stroke_hub" / "models" / "sample_model" / "onnx" / "model.onnx").is_file()
     assert {path for _, path in hub.requests[asked:]} == {
         f"/{MODEL}/resolve/{sha}/{name}"
         for name in ("config.json", "model.safetensors", "report.json", "onnx/export.json")
