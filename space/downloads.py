@@ -91,7 +91,7 @@ def make_panel(result: Result) -> dict[str, str]:
     p, limit = result.probability_of_stroke, result.model["threshold"]
     answer = f"{e.label}: probability of stroke {p:.1%} (threshold {limit:.1%})"
     draw.text((GAP, 14), answer, INK, ImageFont.load_default(30))
-    parts = {"average slice": "baseline", "ResNet": "cnn", "ViT": "vit"}
+    parts = {e.baseline: "baseline", "ResNet": "cnn", "ViT": "vit"}
     sums = " ".join(f"{name} {e.contributions[key]:+.2f}," for name, key in parts.items())
     draw.text((GAP, 54), f"Log-odds of {e.target}: {sums} sum {e.log_odds:+.2f}", QUIET, ImageFont.load_default(20))
     for i, (layer, title) in enumerate(PANELS.items()):

@@ -79,7 +79,8 @@ class Result(NamedTuple):
         """A bar per contribution, each starting where the previous one ends, and their sum."""
         e = self.explanation
         rows, start = [], 0.0
-        for name, key in (("Average training slice", "baseline"), *((name, key) for key, name in BRANCHES.items())):
+        compared = e.baseline[0].upper() + e.baseline[1:]
+        for name, key in ((compared, "baseline"), *((name, key) for key, name in BRANCHES.items())):
             value = e.contributions[key]
             rows.append((name, value, start, start + value))
             start += value
@@ -143,6 +144,7 @@ def list_facts(result: Result) -> dict[str, Any]:
         "target": e.target,
         "log_odds": e.log_odds,
         "contributions": e.contributions,
+        "baseline": e.baseline,
         "unusual": bool(e.unusual),
         "distance": _finite(e.distance),
         "remarks": e.remarks,

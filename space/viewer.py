@@ -38,7 +38,7 @@ def build_payload(result: Result) -> dict[str, Any]:
     e = result.explanation
     original, maps = _shrink(Image.fromarray(e.picture)), {}
     for layer in LAYERS:
-        seen = e.get_map(layer)  # type: ignore[arg-type]
+        seen = e.get_shown(layer)  # type: ignore[arg-type]
         values = np.asarray(_shrink(Image.fromarray(e.framed.lift(seen))))
         strength = float(np.abs(values).max())
         empty = not (seen > 0).any()

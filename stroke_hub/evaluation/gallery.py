@@ -83,6 +83,7 @@ def _write_slice(out: Path, name: str, path: str, truth: str, e: Explanation) ->
         "label": e.label,
         "probability": e.probability,
         **e.contributions,
+        "compared with": e.baseline,
         "remarks": "; ".join(e.remarks),
         "picture": f"pictures/{name}.png",
         "maps": f"maps/{name}.npz",

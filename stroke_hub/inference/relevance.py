@@ -32,8 +32,8 @@ class Relevance(NamedTuple):
     log_odds : (N,), z of the class explained.
     sign : (N,), +1 where that class is Stroke, -1 where it is Normal.
     cnn_map : (N, h, w), >= 0, Grad-CAM (Selvaraju et al., 2017); of several stages their sum, on the finest grid.
-    vit_map : (N, g, k), signed gradient x attention of the patches at the CLS token; where the mean of the patches
-        gives features too, plus gradient x token.
+    vit_map : (N, g, k), signed gradient x attention of the patches at the CLS token; where patches give features of
+        their own, `vit_evidence`, which knows them.
     cnn_evidence : (N, h, w), signed, in log-odds, summing to `contributions[:, 0]`.
     vit_evidence : (N, g, k), signed, in log-odds, summing to `contributions[:, 1]`. What the mean of the patches
         carries is each patch's own; what the CLS token carries is an allocation.
@@ -398,15 +398,15 @@ def _gather(
     if model.vit_patches:
         own = slice(model.cnn_features + final.shape[2], model.cnn_features + 2 * final.shape[2])
         patches = final[:, model.vit.num_prefix_tokens :]
-        gradient, beta = (values[:, own, None] / patches.shape[1] for values in (head.gradient, head.beta))
-        vit_map = vit_map + _as_grid(model, (patches @ gradient)[..., 0])
+        beta = head.beta[:, own, None] / patches.shape[1]
         vit_evidence = vit_evidence + _as_grid(model, ((patches - baseline.patches) @ beta)[..., 0])
     if model.lesion_cells:
         grid = [max(side, least) for side in vit_map.shape[1:]]
         seen, away = _place_scores(model, maps, final, baseline.scores, head)
         cnn_map, cnn_evidence = cnn_map + _spread(seen[:, 0], *finest), cnn_evidence + _spread(away[:, 0], *finest)
-        vit_map, vit_evidence = _spread(vit_map, *grid), _spread(vit_evidence, *grid)
-        vit_map, vit_evidence = vit_map + _spread(seen[:, 1], *grid), vit_evidence + _spread(away[:, 1], *grid)
+        vit_evidence = _spread(vit_evidence, *grid) + _spread(away[:, 1], *grid)
+    if model.vit_patches or model.lesion_cells:
+        vit_map = vit_evidence
     split = model.cnn_features
     return Relevance(
         logits=head.logits,

@@ -50,6 +50,7 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 CAMS: tuple[Cam, ...] = get_args(Cam)
 METHODS: tuple[Method, ...] = get_args(Method)
 CONTRIBUTIONS = ("cnn", "vit", "baseline")
+OUTSIDE = 0.25  # share of a map beside the head from which a reader is told
 SHOWN_ROWS = 20  # of a table in a notebook
 FloatMap = NDArray[np.float32]
 
@@ -189,6 +190,16 @@ class Explanation:
             raise ValueError(f"layer is {layer!r}, but must be one of {list(maps)}.")
         return maps[layer.lower()]
 
+    def get_shown(self, layer: Layer) -> FloatMap:
+        """Get the map that is drawn, float32 (S, S): `get_map` within the head, 0 beside it."""
+        return np.where(self.framed.head, self.get_map(layer), np.float32(0))
+
+    def measure_outside(self, layer: Layer) -> float:
+        """Measure the share of a map's absolute values, 0 to 1, that lies beside the head and is not drawn."""
+        sizes = np.abs(self.get_map(layer).astype(np.float64))
+        total = float(sizes.sum())
+        return float(sizes[~self.framed.head].sum()) / total if total > 0 else 0.0
+
     @property
     def remarks(self) -> list[str]:
         """List what a reader must not miss: of the picture, then a slice unlike the training slices, empty maps."""
@@ -198,17 +209,24 @@ class Explanation:
             "vit": "relevance of the ViT",
             "fused": "fused map",
         }
-        return [*self.framed.remarks, *warning] + [
+        empty = [
             f"{name}: no positive evidence for {self.target}"
             for layer, name in names.items()
             if not (self.get_map(layer) > 0).any()
         ]
+        beside = [
+            f"{name}: {share:.0%} of it lies beside the head and is not drawn"
+            for layer, name in names.items()
+            if (share := self.measure_outside(layer)) >= OUTSIDE
+        ]
+        return [*self.framed.remarks, *warning, *empty, *beside]
 
     def overlay(self, layer: Layer = "cnn", *, opacity: float = 0.5, colormap: str | None = None) -> Image.Image:
         """Draw one map over the slice, an RGB picture (H, W) in the slice's own proportions.
 
         Colour and opacity grow with strength, each map scaled by its own largest absolute value; a map without
-        evidence leaves the slice as it is. Outside the box that the model saw nothing is drawn.
+        evidence leaves the slice as it is. Nothing is drawn beside the head: `measure_outside` says how much lies
+        there.
 
         Parameters
         ----------
@@ -219,7 +237,7 @@ class Explanation:
         """
         import matplotlib
 
-        values = self.framed.lift(self.get_map(layer))
+        values = self.framed.lift(self.get_shown(layer))
         strength = np.abs(values).max()
         grey = np.repeat(self.picture[..., None], 3, axis=2).astype(np.float32)
         if strength > 0:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stroke_hub.io.framing import NO_HEAD, Box, crop, find_head
+from stroke_hub.io.framing import NO_HEAD, Box, crop, find_head, find_head_mask
 from stroke_hub.io.rendering import NO_WINDOW, Rendering
 from stroke_hub.io.slices import Slice, fill_square, find_place, render_slice
 from stroke_hub.io.windowing import Grey, Modality, Window
@@ -56,6 +56,15 @@ class FramedSlice:
     place: Box
     remarks: tuple[str, ...] = ()
     modality: Modality | None = None
+
+    @property
+    def head(self) -> NDArray[np.bool_]:
+        """The pixels of the square that belong to the head, (S, S) bool; all of them where no head is found."""
+        mask = find_head_mask(self.square)
+        if mask is None:
+            return np.ones(self.square.shape, bool)
+        size = self.square.shape[::-1]
+        return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
 
     def match(self, other: Grey) -> Grey:
         """Resize another picture of the same field of view, as a lesion mask, to the picture's (H, W)."""

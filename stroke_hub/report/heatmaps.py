@@ -100,7 +100,7 @@ def draw_components(explanations: Sequence[Explanation], titles: Sequence[str], 
 def _draw_contributions(axes: Axes, e: Explanation) -> None:
     names = ["baseline", "vit", "cnn"]
     values = [e.contributions[name] for name in names] + [e.log_odds]
-    labels = ["baseline", f"ViT (norm {e.norms['vit']:.1f})", f"CNN (norm {e.norms['cnn']:.1f})", "total"]
+    labels = [e.baseline, f"ViT (norm {e.norms['vit']:.1f})", f"CNN (norm {e.norms['cnn']:.1f})", "total"]
     colours = [STROKE if value > 0 else NORMAL for value in values[:-1]] + [GREY]
     order = [0, 1, 2, 3]
     axes.barh(order, values, color=colours, height=0.7)
