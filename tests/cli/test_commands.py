@@ -253,7 +253,8 @@ def test_a_failed_gallery_leaves_nothing(
 
 @pytest.mark.parametrize(
     ("options", "word"),
-    [(["--folds", "0"], "folds is 0"), (["--folds", "1"], "folds is 1"), (["--preset", "tiny", "--epochs", "0"], "epochs is 0"),
+    [(["--folds", "0"], "folds is 0"), (["--folds", "1"], "folds is 1"),
+     (["--preset", "tiny", "--epochs", "0"], "epochs is 0"),
      (["--epochs", "3"], "epochs means nothing to the recipe probe"),
      (["--split-file", "nowhere.csv"], "nowhere.csv: is no file")],
 )  # fmt: skip
