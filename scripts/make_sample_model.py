@@ -34,9 +34,9 @@ from stroke_hub.progress import say
 from stroke_hub.runs.report import REPORT_FILE, Report, read_report
 from stroke_hub.runs.run_folder import RESULTS_FILE, TRAIN_CONFIG_FILE, is_trained
 
-SAMPLE_CONFIG = TrainConfig(preset="tiny", epochs=20, learning_rate=1e-3)
-PATIENTS = 880
-SEED = 0
+SAMPLE_CONFIG = TrainConfig(preset="tiny", epochs=12, learning_rate=2e-3)
+PATIENTS = 8800
+SEED = 1701
 FRESH_SEED = 2027  # of slices that no training, and no choice of a setting, has seen
 FRESH_PATIENTS = 880
 CELLS = 4  # an example of each modality and class

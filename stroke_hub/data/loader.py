@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from stroke_hub.data.cache import read_squares
 from stroke_hub.io.windowing import Modality
-from stroke_hub.models.resnet_vit import ResNetViT
+from stroke_hub.models.resnet_vit import LESION_GRID, ResNetViT
 
 __all__ = ["Augmentation", "AugmentedSlices", "augment_batch", "build_loader", "decode_squares", "list_modalities"]
 
@@ -55,18 +55,26 @@ class AugmentedSlices(Dataset[Any]):
     labels : int64 (N,).
     augmentation : "seed": flipped left-right (half of them) and rotated by up to 10 degrees (half), as in the seed
         notebook; "none": as they are.
+    masks : uint8 (N, S, S), 255 in a lesion, augmented like the squares; what comes out is the share of each cell
+        of a grid of 16 x 16 that a lesion covers.
     """
 
-    def __init__(self, squares: Tensor, labels: Tensor, *, augmentation: Augmentation = "seed") -> None:
-        self.squares, self.labels, self.augmentation = squares, labels, augmentation
+    def __init__(
+        self, squares: Tensor, labels: Tensor, *, augmentation: Augmentation = "seed", masks: Tensor | None = None
+    ) -> None:
+        self.squares, self.labels, self.augmentation, self.masks = squares, labels, augmentation, masks
         self.augment = _compose(augmentation)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], int]:
-        square = self.augment(image=self.squares[index].numpy()[..., None])["image"]
-        return np.ascontiguousarray(square[..., 0]), int(self.labels[index])
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], int, NDArray[np.float32]]:
+        given = {"image": self.squares[index].numpy()[..., None]}
+        if self.masks is not None:
+            given["mask"] = self.masks[index].numpy()
+        found = self.augment(**given)
+        shares = _share_cells(found["mask"]) if self.masks is not None else np.zeros((0, 0), np.float32)
+        return np.ascontiguousarray(found["image"][..., 0]), int(self.labels[index]), shares
 
 
 def _compose(augmentation: Augmentation) -> Any:
@@ -82,8 +90,10 @@ def _compose(augmentation: Augmentation) -> Any:
 
 def build_loader(
     dataset: AugmentedSlices, *, batch_size: int, seed: int, start: int = 0
-) -> DataLoader[tuple[Tensor, Tensor]]:
-    """One epoch's batches of (uint8 (B, S, S), int64 (B,)), on the squares' device; the last may be smaller.
+) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
+    """One epoch's batches of squares uint8 (B, S, S), labels int64 (B,) and shares, on the squares' device.
+
+    The shares of lesions are float32 (B, 16, 16), or (B, 0, 0) without masks. The last batch may be smaller.
 
     Parameters
     ----------
@@ -103,10 +113,18 @@ def build_loader(
     return DataLoader(dataset, batch_size=batch_size, sampler=rest, generator=generator, collate_fn=_stack)
 
 
-def _stack(items: list[tuple[NDArray[np.uint8], int]]) -> tuple[Tensor, Tensor]:
+def _share_cells(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Compute the share of each cell of the lesion grid that a mask (S, S) of 0 and 255 covers."""
+    import cv2
+
+    side = (LESION_GRID, LESION_GRID)
+    return np.asarray(cv2.resize(mask.astype(np.float32), side, interpolation=cv2.INTER_AREA) / 255, np.float32)
+
+
+def _stack(items: list[tuple[NDArray[np.uint8], int, NDArray[np.float32]]]) -> tuple[Tensor, Tensor, Tensor]:
     # torch's own stacking waits for all its threads: 20 times as slow where another process has the cores
-    squares, labels = zip(*items, strict=True)
-    return torch.from_numpy(np.stack(squares)), torch.tensor(labels)
+    squares, labels, shares = zip(*items, strict=True)
+    return torch.from_numpy(np.stack(squares)), torch.tensor(labels), torch.from_numpy(np.stack(shares))
 
 
 def _draw_order(count: int, seed: int) -> list[int]:
@@ -122,17 +140,23 @@ class _AugmentedBatches(Dataset[Any]):
 
     def __init__(self, dataset: AugmentedSlices, order: list[int], batch_size: int, seed: int) -> None:
         self.squares, self.augmentation, self.seed = dataset.squares, dataset.augmentation, seed
+        self.masks = dataset.masks
         self.labels = dataset.labels.to(self.squares.device)
         self.parts = torch.tensor(order, device=self.squares.device).split(batch_size)
 
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
         rows = self.parts[number]
         mixed = np.random.SeedSequence([self.seed, number]).generate_state(1)[0]  # seeds of epochs are neighbours
-        generator = torch.Generator().manual_seed(int(mixed))
-        return augment_batch(self.squares[rows], generator, augmentation=self.augmentation), self.labels[rows]
+        first, second = (torch.Generator().manual_seed(int(mixed)) for _ in range(2))
+        squares = augment_batch(self.squares[rows], first, augmentation=self.augmentation)
+        if self.masks is None:
+            return squares, self.labels[rows], squares.new_zeros(len(rows), 0, 0, dtype=torch.float32)
+        masks = self.masks[rows.to(self.masks.device)].to(squares.device)
+        masks = augment_batch(masks, second, augmentation=self.augmentation)
+        return squares, self.labels[rows], F.adaptive_avg_pool2d(masks.float() / 255, LESION_GRID)
 
 
 def augment_batch(squares: Tensor, generator: torch.Generator, *, augmentation: Augmentation = "seed") -> Tensor:

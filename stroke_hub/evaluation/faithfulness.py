@@ -37,9 +37,9 @@ from torch import Tensor, nn
 
 from stroke_hub.data.contents import load_first
 from stroke_hub.data.loader import list_modalities
+from stroke_hub.data.masks import find_mask
 from stroke_hub.errors import DatasetError
 from stroke_hub.evaluation.imputation import impute
-from stroke_hub.evaluation.samples import find_mask
 from stroke_hub.files import write_text
 from stroke_hub.inference.explain import explain
 from stroke_hub.inference.predict import read_logits, to_float_pixels

@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 
 from stroke_hub.data.contents import load_first
 from stroke_hub.data.loader import list_modalities
-from stroke_hub.errors import DatasetError, UnreadableImage
+from stroke_hub.data.masks import find_mask
 from stroke_hub.inference.explain import explain
 from stroke_hub.inference.results import Explanation
-from stroke_hub.io.slices import load_slices
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.report.heatmaps import draw_components, draw_explanations
 from stroke_hub.report.plots import save_figures
 from stroke_hub.runs.report import Report
 
-__all__ = ["choose_samples", "explain_samples", "find_mask"]
+__all__ = ["choose_samples", "explain_samples"]
 
 SHOWN_ERRORS = 8
 
@@ -89,16 +88,3 @@ def _explain(
 def _match(e: Explanation, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
     """Bring a mask to the size of the picture that it is drawn on."""
     return None if mask is None else e.framed.match(mask.astype(np.uint8) * np.uint8(255)) > 127
-
-
-def find_mask(table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] | None:
-    """Find the lesion mask (H, W) of a slice, where the dataset has one."""
-    if "mask" not in table:
-        return None
-    mask = table.loc[table["path"] == path, "mask"].iloc[0]
-    if not isinstance(mask, str) or not mask:
-        return None
-    try:
-        return load_slices(root / mask)[0].pixels > 127
-    except UnreadableImage as error:
-        raise DatasetError(f"{(root / mask).parent}/{error} It is the lesion mask of {path}.") from error

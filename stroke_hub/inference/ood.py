@@ -38,6 +38,7 @@ LEVELS = 16  # bins of grey levels
 SCALES = 4  # each half as large as the one before; the smallest square, of 32 pixels, allows no fifth
 FLAT = 0.02  # of full scale: smaller steps are no edges
 TEXTURE_SIZE = LEVELS + 9 * SCALES
+WHITENED = 2048  # features at most: a probe of the preset full has 5,120, whose matrix would take 105 MB
 BLANK = 16  # grey levels: real slices span 82 and more, and a constant's features may lie anywhere
 
 
@@ -143,13 +144,14 @@ def store_limit(
     scale = np.concatenate([_floor(deviation[:split].numpy()), _floor(deviation[split:].numpy())])
     whitening, limit = _fit_distance(train, val, labels, mean, scale)
     model.feature_scale = model.feature_mean.new_tensor(scale)
-    model.feature_whitening = model.feature_mean.new_tensor(whitening)
+    model.feature_whitening = None if whitening is None else model.feature_mean.new_tensor(whitening)
     model.feature_distance_limit.fill_(limit)
     own = textures[0].mean(0).numpy()
     scale = _floor(textures[0].std(0, correction=0).numpy())
     whitening, limit = _fit_distance(*textures, labels, own, scale)
     model.texture_mean = model.feature_mean.new_tensor(own)
     model.texture_scale = model.feature_mean.new_tensor(scale)
+    assert whitening is not None  # noqa: S101  a texture has few numbers
     model.texture_whitening = model.feature_mean.new_tensor(whitening / limit)  # so that its limit is 1
 
 
@@ -163,9 +165,11 @@ def _fit_distance(
     labels: "Tensor",
     mean: NDArray[np.float32],
     scale: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], float]:
-    """Fit the whitening of a distance and its limit."""
-    whitening = _fit_whitening((train.numpy() - mean) / scale, labels.cpu().numpy())
+) -> tuple[NDArray[np.float32] | None, float]:
+    """Fit the whitening of a distance, where the features are not too many, and its limit."""
+    whitening = None
+    if len(mean) <= WHITENED:
+        whitening = _fit_whitening((train.numpy() - mean) / scale, labels.cpu().numpy())
     limits = []
     for features in (train, val):
         distances = [measure_distance(some.numpy(), mean, scale, whitening) for some in features.split(1024)]

@@ -125,7 +125,7 @@ def compute_relevance(
     model = get_evaluable(model)
     with torch.no_grad():
         maps = [one.float() for one in model.map_stages(x)]
-        baseline = _find_baseline(model, maps, len(x), rows)
+        baseline = _find_baseline(model, maps, x.shape[0], rows)
         if depth == 1 and has_closed_form(model.vit):
             return _explain_in_closed_form(model, x, maps, baseline, sign)
     return _explain_by_autograd(model, x, maps, baseline, sign, depth)
@@ -382,7 +382,7 @@ def _gather(
 ) -> Relevance:
     least = LESION_GRID if model.lesion_cells else 1
     finest = [max(side, least) for side in maps[0].shape[2:]]
-    cnn_map = cnn_evidence = maps[0].new_zeros(len(maps[0]), *finest)
+    cnn_map = cnn_evidence = maps[0].new_zeros(maps[0].shape[0], *finest)
     start = 0
     for one, normal in zip(maps, baseline.maps, strict=True):
         part = slice(start, start + one.shape[1])

@@ -94,9 +94,9 @@ class Prediction:
 
         Returns
         -------
-        Columns label, stroke_probability, contribution_cnn, contribution_vit, contribution_baseline and baseline (its
-        name; these four where they were asked for), unusual, distance and remarks (one text), named as in the table
-        of ``stroke-hub predict``.
+        Columns label, stroke_probability, contribution_cnn, contribution_vit, contribution_baseline and baseline
+        (its name; these four where they were asked for), unusual, distance and remarks (one text), named as in the
+        table of ``stroke-hub predict``.
         """
         import pandas as pd
 

@@ -90,9 +90,9 @@ class ResNetViT(
         alone, behind whatever the CNN has after its stages.
     vit_blocks : how many of the transformer's first blocks are kept, before its final norm; 0 keeps all.
     vit_patches : whether the mean of the patches joins the CLS token.
-    lesion_cells : how many cells the lesion scores average, 1 to 64; 0 is without. A linear layer, learned from lesion
-        masks, scores every cell of a grid of 16 x 16 by both branches; the mean score of the highest cells, one number
-        a branch, joins the features.
+    lesion_cells : how many cells the lesion scores average, 1 to 64; 0 is without. A linear layer, learned from
+        lesion masks, scores every cell of a grid of 16 x 16 by both branches; the mean score of the highest cells,
+        one number a branch, joins the features.
     dropout : probability behind the hidden layer, 0 <= dropout < 1.
     classes : the two class names, fixed.
     resize : how a slice becomes a square, by black margins ("pad") or distortion ("stretch").
@@ -261,7 +261,7 @@ class ResNetViT(
         return torch.cat([tokens[:, 0], tokens[:, self.vit.num_prefix_tokens :].mean(1)], dim=1)
 
     def score_cells(self, maps: list[Tensor], tokens: Tensor) -> Tensor:
-        """Score the cells of the lesion grid by both branches, (N, 2, 16, 16); their sum is the log-odds of a lesion."""
+        """Score the cells of the lesion grid by both branches, (N, 2, 16, 16): summed, log-odds of a lesion."""
         *stages, patches = self.lesion.weight[0].split([*(one.shape[1] for one in maps), tokens.shape[2]])
         own = (tokens[:, self.vit.num_prefix_tokens :] @ patches).unflatten(1, self.vit.patch_embed.grid_size)
         seen = [torch.einsum("nchw,c->nhw", one, weight) for one, weight in zip(maps, stages, strict=True)]
@@ -354,7 +354,7 @@ class ResNetViT(
         try:
             with torch.device("meta"):
                 config = _upgrade(config)
-                model = cls(**config)
+                model = cls(**config).eval()
         except TypeError as error:
             unknown = ascii(str(error).split("__init__() ")[-1][:100])[1:-1]  # a stranger's words
             raise ModelFormatError(f"{name}: config.json {unknown}.") from None

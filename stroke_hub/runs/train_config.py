@@ -35,6 +35,7 @@ Tracker: TypeAlias = Literal["trackio", "tensorboard", "wandb"]
 """A package that the figures of every epoch are passed on to."""
 
 UNUSED = ("epochs", "batch_size", "learning_rate", "augmentation", "precision", "hidden")  # by a probe
+LESION_CELLS = 5  # 2 % of the grid of 16 x 16
 PROBED_BLOCKS = 2 / 3  # share of the transformer's blocks that a probe's features lie behind
 
 _NOTEBOOK: dict[str, Any] = {
@@ -109,6 +110,9 @@ class AdvancedConfig:
     """How many of the transformer's first blocks the model keeps; 0 is all. probe: two thirds; the others: 0."""
     vit_patches: Annotated[bool | None, SWITCH] = None
     """The mean of the patches is a feature beside the CLS token. probe, scratch: True; plain, seed: False."""
+    lesion_cells: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """How many cells of highest lesion score join the features, where the dataset has lesion masks; 0 is none.
+    probe, scratch: 5 where most training strokes have a mask and both branches learn; otherwise 0."""
     hidden: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Width of the head's hidden layer; 0 is a linear head. probe, scratch: 0; plain, seed: 512."""
     framing: Annotated[Framing | None, tyro.conf.arg(metavar="head|whole")] = None
@@ -142,8 +146,12 @@ class AdvancedConfig:
 class TrainConfig(AdvancedConfig, CommonConfig):
     """Everything that decides what training gives; written beside the weights as train_config.json."""
 
-    def resolve(self) -> "ResolvedConfig":
-        """Fill in every default that hangs on the preset or the recipe.
+    def resolve(self, *, masks: bool = False) -> "ResolvedConfig":
+        """Fill in every default that hangs on the preset, the recipe or the data.
+
+        Parameters
+        ----------
+        masks : whether most training strokes have a lesion mask.
 
         Raises
         ------
@@ -170,6 +178,13 @@ class TrainConfig(AdvancedConfig, CommonConfig):
         _check_numbers(self, unused)
         if recipe == "probe" and self.vit_blocks is None:
             defaults["vit_blocks"] = round(PROBED_BLOCKS * _count_blocks(self.vit or preset["vit"]))
+        taught = masks and recipe in ("probe", "scratch") and self.branches == "both" and not self.shuffle_labels
+        defaults["lesion_cells"] = LESION_CELLS if taught else 0
+        if self.lesion_cells and not taught:
+            raise RunError(
+                "lesion_cells needs lesion masks of most training strokes, the recipe probe or scratch and both "
+                "branches; leave it out."
+            )
         filled: dict[str, Any] = {}
         for field in fields(TrainConfig):
             asked = getattr(self, field.name)
@@ -198,6 +213,7 @@ class ResolvedConfig(TrainConfig):
     cnn_stages: int
     vit_blocks: int
     vit_patches: bool
+    lesion_cells: int
     hidden: int
     framing: Framing
     augmentation: Literal["none", "seed"]

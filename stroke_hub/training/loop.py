@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
 from stroke_hub.data.loader import AugmentedSlices, build_loader
+from stroke_hub.data.masks import Masks
 from stroke_hub.errors import RunError
 from stroke_hub.files import write_text
 from stroke_hub.inference.predict import predict, to_float_pixels
@@ -22,6 +23,7 @@ from stroke_hub.runs.run_folder import find_best_epoch
 from stroke_hub.runs.train_config import ResolvedConfig
 from stroke_hub.training.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from stroke_hub.training.distributed import gather_rows, share_buffers
+from stroke_hub.training.lesions import UNKNOWN, ScoredView, mark_unknown, measure_scores
 from stroke_hub.training.optim import BranchView, build_optimizer, build_schedule, set_training, silence_branch
 
 __all__ = ["Parts", "measure_epoch", "prepare_run", "train_epoch", "train_epochs"]
@@ -60,6 +62,7 @@ def train_epochs(
     parts: Parts,
     run_dir: Path,
     *,
+    masks: Masks | None = None,
     checkpoint_minutes: float = 10.0,
 ) -> tuple[pd.DataFrame, Tensor]:
     """Train `model` in place, from the run folder's last checkpoint on where it has one.
@@ -70,6 +73,7 @@ def train_epochs(
     ----------
     accelerator : of `start_accelerator`; the model is on its device.
     parts : "train" and "val", each with uint8 squares (N, S, S) and labels (N,).
+    masks : lesions of the training slices, for a model with lesion scores.
     run_dir : where checkpoints/ and history.csv are written.
 
     Returns
@@ -86,7 +90,12 @@ def train_epochs(
     accelerator.wait_for_everyone()  # all have read the checkpoint before the first writes the next
     squares, labels = parts["train"]
     # a whole dataset is small beside a GPU's memory (150 MB for Kaggle's), and there it is augmented in batches
-    dataset = AugmentedSlices(squares.to(accelerator.device), labels, augmentation=config.augmentation)
+    dataset = AugmentedSlices(
+        squares.to(accelerator.device),
+        labels if masks is None else mark_unknown(labels, masks),
+        augmentation=config.augmentation,
+        masks=None if masks is None else masks.squares,
+    )
     for epoch in range(len(run.history) + 1, config.epochs + 1):
         loss = train_epoch(run, dataset, epoch)
         _end_epoch(run, parts["val"], epoch, loss, run_dir / "history.csv")
@@ -102,6 +111,8 @@ def prepare_run(
     if config.branches != "both":
         silence_branch(model, "vit" if config.branches == "cnn" else "cnn")
         view = BranchView(model, config.branches)
+    elif model.lesion_cells:
+        view = ScoredView(model)
     optimizer = build_optimizer(model, config)
     steps = -(-len(labels) // config.batch_size)
     return _Run(
@@ -136,8 +147,8 @@ def train_epoch(run: _Run, dataset: AugmentedSlices, epoch: int) -> float:
         rate = (run.seen - before) / max(time.monotonic() - begin, 1e-9)
         return f"loss {run.total / max(run.seen, 1):.4f}, {rate:.0f} images/s"
 
-    for squares, labels in track(loader, f"epoch {epoch}/{config.epochs}", status=tell):
-        due = _take_step(run, squares, labels, epoch)
+    for squares, labels, shares in track(loader, f"epoch {epoch}/{config.epochs}", status=tell):
+        due = _take_step(run, squares, labels, shares, epoch)
         run.step += 1
         if due and run.step < run.steps:
             _save(run)
@@ -146,7 +157,7 @@ def train_epoch(run: _Run, dataset: AugmentedSlices, epoch: int) -> float:
     return run.total / max(run.seen, 1)
 
 
-def _take_step(run: _Run, squares: Tensor, labels: Tensor, epoch: int) -> bool:
+def _take_step(run: _Run, squares: Tensor, labels: Tensor, shares: Tensor, epoch: int) -> bool:
     """Update once with a batch of all processes, and tell whether it is time for a checkpoint."""
     config, accelerator = run.config, run.accelerator
     count, device = accelerator.num_processes, accelerator.device
@@ -155,8 +166,11 @@ def _take_step(run: _Run, squares: Tensor, labels: Tensor, epoch: int) -> bool:
     own = slice(accelerator.process_index, None, count)
     mine, mass = labels[own].to(device), len(labels) / count  # processes are averaged
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        logits = run.forward(to_float_pixels(squares[own], device))
-    loss = nn.functional.cross_entropy(logits.float(), mine, reduction="sum") / mass
+        found = run.forward(to_float_pixels(squares[own], device))
+    logits, scores = found if isinstance(found, tuple) else (found, None)
+    loss = nn.functional.cross_entropy(logits.float(), mine % UNKNOWN, reduction="sum") / mass
+    if scores is not None:
+        loss = loss + measure_scores(scores.float(), shares[own].to(device), mine < UNKNOWN) / mass
     run.optimizer.zero_grad(set_to_none=True)
     accelerator.backward(loss)
     run.set_rates((epoch - 1) * run.steps + run.step)
