@@ -7,6 +7,7 @@
     python scripts/benchmark.py runtime    # the ONNX export, against eager PyTorch
     python scripts/benchmark.py report     # intervals by 10,000 resamples, against scikit-learn one at a time
     python scripts/benchmark.py scale      # an archive of slices, against a plain loop, and on Ray
+    python scripts/benchmark.py scans      # the probe in cross-validation over patients, against its branches
     python scripts/benchmark.py space      # the demo: an upload, against a bare forward; a cold start
     python scripts/benchmark.py train      # training, against a plain notebook of the same model
     python scripts/benchmark.py recipe     # training recipes and their ingredients, against each other
@@ -29,6 +30,7 @@ from benchmarks.recipe import benchmark_recipe
 from benchmarks.report import benchmark_report
 from benchmarks.runtime import benchmark_runtime
 from benchmarks.scale import benchmark_scale
+from benchmarks.scans import benchmark_scans
 from benchmarks.space import benchmark_space
 from benchmarks.train import benchmark_train
 
@@ -44,6 +46,7 @@ BENCHMARKS = {
     "report": benchmark_report,
     "runtime": benchmark_runtime,
     "scale": benchmark_scale,
+    "scans": benchmark_scans,
     "space": benchmark_space,
     "train": benchmark_train,
 }

@@ -9,9 +9,13 @@ deletion, insertion : RISE (Petsiuk et al., 2018), area under the probability wh
 road : (LeRF - MoRF) / 2 (Rong et al., 2022), pixels replaced by noisy linear imputation, 10 to 90 % kept.
 average_drop, increase : of the probability, as a share and as how often, when the slice is multiplied by the map
     scaled to 0..1 (Chattopadhay et al., 2018).
+regions_rank : Spearman correlation, over 16 regions, of what a map says of each with the log-odds that the slice
+    loses without it, black or blurred (the mean of both); regions_error : of evidence, the mean absolute error of
+    the same in log-odds, over that of predicting 0.
 pointing : the strongest pixel lies within 15/224 of the side from the lesion (Zhang et al., 2016).
+pointing_inside : the strongest pixel lies in the lesion.
 mass, rank : share of the relevance, and of the K strongest pixels, in a lesion of K pixels (Arras et al., 2022).
-outside : share of the relevance outside the head, the lit foreground.
+outside : relevance a pixel outside the head, the lit foreground, over that inside.
 mass_cnn_cells, mass_vit_cells : mass in all the cells of the CNN's grid, or patches, that the lesion touches.
 dice, iou : of the lesion with the pixels of at least half the map's maximum.
 randomisation : Spearman correlation with the map after each parameter tensor was permuted (Adebayo et al., 2018),
@@ -23,6 +27,7 @@ sensitivity : largest ||change|| / ||map|| under uniform noise of up to 2 grey l
 import copy
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,6 +37,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import logit
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
@@ -63,6 +69,8 @@ Seed: TypeAlias = tuple[int, int]  # the user's, and the number of the batch's f
 Grids: TypeAlias = dict[str, tuple[int, int]]
 
 MAPS = ("cnn", "vit", "fused", "cnn_evidence", "vit_evidence", "vit depth 3", "attention")
+EVIDENCE = ("fused", "cnn_evidence", "vit_evidence")  # in log-odds
+REGIONS = 4  # on a side
 OWN = ("randomisation", "randomisation_size", "sensitivity")  # a control ignores the model: not to be compared
 
 FOREGROUND = 12  # grey levels: above what noise and compression leave outside a head
@@ -151,11 +159,12 @@ def _judge_batch(
     heads = maps["uniform brain"] > 0
     values["sensitivity"] = _measure_sensitivity(model, pixels, maps, seed, draws)
     chance = np.random.default_rng((*seed, 1)).random(pixels.shape)
-    regions = _find_regions(lesions, grids)
+    regions, lost = _find_regions(lesions, grids), _remove_regions(model, pixels)
     for name, relevance in maps.items():
         ranks, positive = _rank(relevance, chance), np.clip(relevance, 0, None)
         found = _perturb(model, pixels, ranks, positive, seed, steps) | _localise(positive, ranks, lesions, regions)
-        found["outside"] = _divide((positive * ~heads).sum((1, 2)), positive.sum((1, 2)))
+        found["outside"] = _divide(_average(positive, ~heads), _average(positive, heads))
+        found |= _compare_regions(relevance, lost, in_log_odds=name in EVIDENCE)
         found["zero"] = positive.max((1, 2)) == 0
         for measure, value in found.items():
             values.setdefault(measure, {})[name] = value
@@ -255,6 +264,7 @@ def _localise(positive: Array, ranks: Array, lesions: Array, regions: Named) -> 
         for name, region in regions.items()
         if name != "pointing"
     } | {
+        "pointing_inside": ((ranks == 0) & (positive > 0) & lesions).any((1, 2)).astype(float),
         "pointing": ((ranks == 0) & (positive > 0) & regions["pointing"]).any((1, 2)).astype(float),
         "rank": first.sum((1, 2)) / np.maximum(area, 1),
         "dice": 2 * both / np.maximum(whole, 1),
@@ -294,6 +304,41 @@ def _perturb(model: ResNetViT, pixels: Tensor, ranks: Array, positive: Array, se
         "road": np.mean(road, axis=0),
         "average_drop": np.maximum(before - after, 0) / np.maximum(before, TINY),
         "increase": (after > before).astype(float),
+    }
+
+
+def _remove_regions(model: ResNetViT, pixels: Tensor) -> list[Array]:
+    """Measure the log-odds that uint8 squares lose without each region, (N, 16): black, then blurred."""
+    square = pixels.numpy().astype(np.float32) / np.float32(255)
+    size, edges = len(square[0]), np.linspace(0, len(square[0]), REGIONS + 1).round().astype(int)
+    whole, found = _predict_log_odds(model, square), []
+    for fill in (np.zeros_like(square), ndimage.gaussian_filter(square, (0, size / 16, size / 16))):
+        lost = []
+        for top, bottom in pairwise(edges):
+            for left, right in pairwise(edges):
+                without = square.copy()
+                without[:, top:bottom, left:right] = fill[:, top:bottom, left:right]
+                lost.append(whole - _predict_log_odds(model, without))
+        found.append(np.stack(lost, axis=1))
+    return found
+
+
+def _predict_log_odds(model: ResNetViT, square: Array) -> Array:
+    probability = _predict(model, torch.from_numpy(square).to(model.temperature.device))
+    return np.asarray(logit(probability.clip(1e-12, 1 - 1e-12)))
+
+
+def _compare_regions(relevance: Array, lost: Sequence[Array], *, in_log_odds: bool) -> Named:
+    """Compare what maps (N, S, S) say of each region with what its removal takes."""
+    edges = np.linspace(0, relevance.shape[1], REGIONS + 1).round().astype(int)[:-1]
+    said = np.add.reduceat(np.add.reduceat(relevance.astype(np.float64), edges, 1), edges, 2).reshape(
+        len(relevance), -1
+    )
+    rank = np.stack([_correlate(said, taken) for taken in lost])
+    error = np.stack([_divide(np.abs(said - taken).mean(1), np.abs(taken).mean(1)) for taken in lost])
+    return {
+        "regions_rank": _mean(rank),
+        "regions_error": _mean(error) if in_log_odds else np.full(len(said), np.nan),
     }
 
 
@@ -357,6 +402,11 @@ def _correlate(a: Array, b: Array) -> Array:
     return _divide((a * b).sum(1), np.sqrt((a * a).sum(1) * (b * b).sum(1)))
 
 
+def _average(values: Array, region: Array) -> Array:
+    """Average values (N, S, S) over a region of each, (N,); NaN where it is empty."""
+    return _divide((values * region).sum((1, 2), dtype=np.float64), region.sum((1, 2)).astype(np.float64))
+
+
 def _divide(a: Array, b: Array) -> Array:
     quotient = np.full(a.shape, np.nan)
     np.divide(a, b, out=quotient, where=b > 0)
@@ -380,7 +430,7 @@ def _summarise(values: dict[str, Named], names: Array, seed: int, replicates: in
         notes.append(f"{', '.join(LOCALISATION)}: None, since no slice has a lesion mask")
     if (counts == counts[:, :1]).all():
         notes.append("low and high: None, since an interval needs two groups or more")
-    for measure in ("sensitivity", "randomisation", "outside"):
+    for measure in ("sensitivity", "randomisation", "outside", "regions_rank"):
         missing = {name: int(np.isnan(v).sum()) for name, v in values[measure].items() if np.isnan(v).any()}
         if missing:
             notes.append(f"{measure}: undefined for flat or negative maps, on so many slices of each: {missing}")

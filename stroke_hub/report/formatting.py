@@ -195,8 +195,11 @@ MEASURES = {  # title, and +1 where more is better, -1 where less is
     "road": ("ROAD, combined", 1),
     "average_drop": ("Average drop", -1),
     "increase": ("Increase in confidence", 1),
-    "outside": ("Mass outside the head", -1),
+    "outside": ("Relevance a pixel, outside over inside", -1),
+    "regions_rank": ("Regions: rank correlation", 1),
+    "regions_error": ("Regions: error over predicting 0", -1),
     "pointing": ("Pointing game", 1),
+    "pointing_inside": ("Strongest pixel in the lesion", 1),
     "mass": ("Mass in the lesion", 1),
     "mass_cnn_cells": ("Mass in touched CNN cells", 1),
     "mass_vit_cells": ("Mass in touched patches", 1),
@@ -207,4 +210,4 @@ MEASURES = {  # title, and +1 where more is better, -1 where less is
     "randomisation_size": ("Randomised: |Spearman|", -1),
     "sensitivity": ("Max-sensitivity", -1),
 }
-LOCALISATION = ("pointing", "mass", "mass_cnn_cells", "mass_vit_cells", "rank", "dice", "iou")
+LOCALISATION = ("pointing", "pointing_inside", "mass", "mass_cnn_cells", "mass_vit_cells", "rank", "dice", "iou")

@@ -130,16 +130,21 @@ def draw_faithfulness(
         "arrows point to better; grey: controls, dotted: the best of them; "
         f"hollow: variants; a cell of the CNN is {cells['cnn']} px, a patch {cells['vit']} px"
     )
-    figure = Figure(figsize=(9.6, 10.8), layout="constrained")
-    grid = figure.subplots(4, 4, sharey=True)
-    for axes, (measure, (title, sign)) in zip(grid.flat, measures.items(), strict=True):
+    figure = Figure(figsize=(9.6, 13.2), layout="constrained")
+    grid = figure.subplots(-(-len(measures) // 4), 4, sharey=True)
+    for axes in grid.flat[len(measures) :]:
+        axes.remove()
+    by_name = dict(zip(measures, grid.flat, strict=False))
+    for measure, (title, sign) in measures.items():
+        axes = by_name[measure]
         _draw_measure(axes, result["measures"][measure], sign, controls)
         axes.set_title(f"{title} {'→' if sign > 0 else '←'}", fontsize=8.5)
-    for axes, lowest in zip(grid[3, 1:3], (-1, 0), strict=True):
+    for measure, lowest in (("randomisation", -1), ("randomisation_size", 0)):
+        axes = by_name[measure]
         axes.set_xlim(lowest, 1)  # a small correlation has to look small
         axes.text(0.5, 0.25, "controls: 1", transform=axes.transAxes, color=GREY, ha="center", fontsize=7.5)
-    grid[3, 3].set_xlim(-0.01, None)
-    grid[3, 3].set_xscale("symlog", linthresh=0.1)  # a map of next to nothing may change a hundredfold
+    by_name["sensitivity"].set_xlim(-0.01, None)
+    by_name["sensitivity"].set_xscale("symlog", linthresh=0.1)  # a map of next to nothing may change a hundredfold
     write_note(figure, measured, words, note)
     return figure
 

@@ -44,7 +44,7 @@ from stroke_hub.training.lesions import fit_scores, start_scores
 from stroke_hub.training.loop import Parts, measure_epoch, train_epochs
 from stroke_hub.training.probe import fit_head
 
-__all__ = ["calibrate", "fit", "shuffle_labels"]
+__all__ = ["build_model", "calibrate", "fit", "shuffle_labels"]
 
 RENDERING: Rendering = "canonical"  # of every model that is trained today
 DROPOUT = 0.3  # behind a hidden layer, as in the notebook
@@ -120,7 +120,7 @@ def fit(
     table = _take(table, resolved)
     if resolved.shuffle_labels:
         table = shuffle_labels(table, seed=resolved.seed)
-    model = _build_model(resolved, table[table["split"] != "test"])
+    model = build_model(resolved, table[table["split"] != "test"])
     parts = _decode_parts(model, records.root, table)
     accelerator.wait_for_everyone()  # all have looked at the folder before the first fills it
     if is_first():
@@ -290,7 +290,7 @@ def _decode_parts(model: ResNetViT, root: Path, table: pd.DataFrame) -> Parts:
     return parts
 
 
-def _build_model(config: ResolvedConfig, training: pd.DataFrame) -> ResNetViT:
+def build_model(config: ResolvedConfig, training: pd.DataFrame) -> ResNetViT:
     """Build the model to be trained on the slices of a table, with the weights that it starts from."""
     model = ResNetViT(
         cnn=config.cnn,

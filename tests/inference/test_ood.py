@@ -365,7 +365,7 @@ def test_impossible_values_are_refused(run_dir: Path, tmp_path: Path, key: str, 
 
 
 def test_a_probe_has_a_limit_too(sample: Records, tmp_path: Path) -> None:
-    run = fit(TrainConfig(preset="tiny", epochs=2, probe=True, validation_fraction=0.3), sample, tmp_path / "run")
+    run = fit(TrainConfig(preset="tiny", recipe="probe", validation_fraction=0.3), sample, tmp_path / "run")
     model = ResNetViT.from_pretrained(run)
     assert 0 < float(model.feature_distance_limit) < 10
     assert predict(model, Slice(draw_text(0))).unusual.all()

@@ -1,0 +1,207 @@
+"""The linear probe in cross-validation over all patients, by slice and by scan, and on test slices.
+
+Features are computed once. Each of five folds of whole patients is predicted by heads that were fitted to the
+others, three times over. The recipe itself was chosen on patients of the training split.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from stroke_hub.data.loader import decode_squares
+from stroke_hub.data.records import hash_records, read_records
+from stroke_hub.evaluation.baselines import measure_trivial_features
+from stroke_hub.files import write_text
+from stroke_hub.inference.predict import compute_features
+from stroke_hub.models.resnet_vit import ResNetViT
+from stroke_hub.progress import say, track
+from stroke_hub.runs.train_config import TrainConfig
+from stroke_hub.training.fit import build_model
+from stroke_hub.training.probe import fit_logistic
+
+Floats = NDArray[np.float64]
+Fit = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats]
+
+FOLDS, REPEATS, RESAMPLES, HIGHEST = 5, 3, 2000, 3
+TITLES = {
+    "hybrid": "both branches",
+    "cnn": "CNN alone",
+    "vit": "ViT alone",
+    "logistic": "no network: logistic regression on head area, grey level and slice number",
+    "trees": "no network: boosted trees on the same",
+}
+
+
+def benchmark_scans(
+    *,
+    data_dir: Path,
+    out: Path,
+    cnn: str,
+    cnn_weights: str,
+    vit: str,
+    vit_weights: str,
+    image_size: int = 224,
+    data_note: str = "",
+) -> list[dict[str, Any]]:
+    """Measure the probe in cross-validation over all patients, and on the test split.
+
+    Args:
+        data_dir: a dataset; with scans.csv every slice of whole scans counts.
+        out: the folder for scans.md and scans.json.
+        cnn: timm name of the CNN.
+        cnn_weights: its weights: imagenet, hf-hub:OWNER/NAME or a safetensors file.
+        vit: timm name of the transformer.
+        vit_weights: its weights.
+        image_size: side of the squares in pixels.
+        data_note: what the data are, for the caption.
+    """
+    records = read_records(data_dir)
+    table = records.table.reset_index(drop=True)
+    config = TrainConfig(
+        recipe="probe", cnn=cnn, cnn_weights=cnn_weights, vit=vit, vit_weights=vit_weights, image_size=image_size
+    ).resolve()
+    model = build_model(config, table)
+    squares = decode_squares(model, records.root, table)
+    features, mirrored = (
+        compute_features(model, part, name=name)
+        for part, name in ((squares, "slices"), (squares.flip(2), "mirrored slices"))
+    )
+    number = (
+        pd.to_numeric(table["slice"], errors="coerce").fillna(0) if "slice" in table else pd.Series(0, table.index)
+    )
+    trivial = np.column_stack([measure_trivial_features(squares), number.to_numpy(np.float64)])
+    label, group = table["label"].to_numpy(np.int64), table["group"].to_numpy(str)
+    fits = {name: _probe(name, model, features, mirrored, label) for name in ("hybrid", "cnn", "vit")}
+    fits |= {"logistic": _logistic(trivial, label), "trees": _trees(trivial, label)}
+    folded = {name: _cross_validate(fit, label, group) for name, fit in track(fits.items(), "folds")}
+    train, test = (np.flatnonzero(table["split"] == split) for split in ("train", "test"))
+    tested = {name: fit(train, test)[None] for name, fit in fits.items()}
+    positive = np.isin(group, np.unique(group[label == 1]))
+    parts: dict[str, Any] = {
+        "all slices": _measure(folded, label, group),
+        "slices of positive scans": _measure(
+            {k: v[:, positive] for k, v in folded.items()}, label[positive], group[positive]
+        ),
+        f"scans, mean of the {HIGHEST} highest slices": _measure(folded, label, group, by_scan=True),
+        "test split, slices": _measure(tested, label[test], group[test]),
+    }
+    result = {
+        "data": {
+            "note": data_note,
+            "sha256": hash_records(records),
+            "slices": len(table),
+            "scans": len(set(group)),
+        },
+        "settings": {"cnn": cnn, "vit": vit, "image_size": image_size, "folds": FOLDS, "repeats": REPEATS},
+        "measured": parts,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "scans.json", json.dumps(result, indent=1) + "\n")
+    write_text(out / "scans.md", _write_table(parts))
+    say(_write_table(parts))
+    return []
+
+
+def _probe(name: str, model: ResNetViT, features: Tensor, mirrored: Tensor, label: NDArray[np.int64]) -> Fit:
+    branches = "both" if name == "hybrid" else name
+
+    def fit(known: NDArray[np.int64], asked: NDArray[np.int64]) -> Floats:
+        taught = torch.cat([features[known], mirrored[known]])
+        labels = torch.from_numpy(np.tile(label[known], 2))
+        weight, bias = fit_logistic(taught, labels, split=model.cnn_features, branches=branches)
+        return np.asarray(features[asked].double().numpy() @ weight + bias)
+
+    return fit
+
+
+def _logistic(x: Floats, label: NDArray[np.int64]) -> Fit:
+    def fit(known: NDArray[np.int64], asked: NDArray[np.int64]) -> Floats:
+        rule = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x[known], label[known])
+        return np.asarray(rule.decision_function(x[asked]))
+
+    return fit
+
+
+def _trees(x: Floats, label: NDArray[np.int64]) -> Fit:
+    def fit(known: NDArray[np.int64], asked: NDArray[np.int64]) -> Floats:
+        rule = HistGradientBoostingClassifier(early_stopping=False, random_state=0).fit(x[known], label[known])
+        return np.asarray(rule.decision_function(x[asked]))
+
+    return fit
+
+
+def _cross_validate(fit: Fit, label: NDArray[np.int64], group: NDArray[np.str_]) -> Floats:
+    """Score every slice by a fit that did not see its patient, (repeats, N)."""
+    scores = np.zeros((REPEATS, len(label)))
+    for repeat in range(REPEATS):
+        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=repeat)
+        for known, asked in folds.split(label, label, group):
+            scores[repeat, asked] = fit(known, asked)
+    return scores
+
+
+def _measure(
+    scores: dict[str, Floats], label: NDArray[np.int64], group: NDArray[np.str_], *, by_scan: bool = False
+) -> dict[str, Any]:
+    """Measure each AUROC, averaged over repeats, and the hybrid's differences, with intervals over patients."""
+    names, codes = np.unique(group, return_inverse=True)
+    if by_scan:
+        members = [np.flatnonzero(codes == code) for code in range(len(names))]
+        label = np.array([label[rows].max() for rows in members])
+        scores = {
+            name: np.array([[np.sort(one[rows])[-HIGHEST:].mean() for rows in members] for one in values])
+            for name, values in scores.items()
+        }
+        codes = np.arange(len(names))
+    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    weights = np.concatenate([np.ones((1, len(names))), drawn])[:, codes]
+    found = {}
+    for name, values in scores.items():
+        found[name] = np.mean([[_weigh(label, one, weight) for weight in weights] for one in values], axis=0)
+    better = max(("cnn", "vit"), key=lambda name: found[name][0])
+    result: dict[str, Any] = {name: _summarise(values) for name, values in found.items()}
+    for name, other in (("hybrid minus its better branch", better), ("hybrid minus trees", "trees")):
+        result[name] = _summarise(found["hybrid"] - found[other]) | {"other": other}
+    return result
+
+
+def _weigh(label: NDArray[np.int64], score: Floats, weight: Floats) -> float:
+    """Compute the AUROC of slices that count `weight` times; NaN where one class has none."""
+    order = np.argsort(score, kind="stable")
+    stroke, normal = (weight * (label == value) for value in (1, 0))
+    if not stroke.any() or not normal.any():
+        return float("nan")
+    _, ties = np.unique(score[order], return_inverse=True)
+    strokes, normals = (np.bincount(ties, part[order]) for part in (stroke, normal))
+    below = np.cumsum(normals) - normals
+    return float((strokes * (below + normals / 2)).sum() / (strokes.sum() * normals.sum()))
+
+
+def _summarise(values: Floats) -> dict[str, Any]:
+    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+    return {"auroc": float(values[0]), "low": float(low), "high": float(high)}
+
+
+def _write_table(parts: dict[str, Any]) -> str:
+    rows = [*TITLES, "hybrid minus its better branch", "hybrid minus trees"]
+    lines = ["| | " + " | ".join(parts) + " |", "|---|" + "---|" * len(parts)]
+    for row in rows:
+        cells = []
+        for found in parts.values():
+            one = found[row]
+            sign = "+" if "minus" in row else ""
+            cells.append(f"{one['auroc']:{sign}.3f} [{one['low']:{sign}.3f}, {one['high']:{sign}.3f}]")
+        lines.append(f"| {TITLES.get(row, row)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

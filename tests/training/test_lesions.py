@@ -1,0 +1,69 @@
+"""Claims of training.lesions: masks teach where a lesion is, from scratch and on still backbones."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from stroke_hub import ResNetViT, TrainConfig, fit, read_records, write_sample
+from stroke_hub.data.masks import Masks
+from stroke_hub.models.presets import PRESETS
+from stroke_hub.training.lesions import fit_scores, measure_scores, start_scores
+
+
+def plant(count: int = 24) -> tuple[torch.Tensor, Masks]:
+    """Grey noise with a bright blot in a different place of each, and its mask."""
+    rng = np.random.default_rng(0)
+    squares = rng.integers(60, 120, (count, 128, 128)).astype(np.uint8)
+    masks = np.zeros_like(squares)
+    for square, mask in zip(squares, masks, strict=True):
+        row, column = rng.integers(1, 14, 2) * 8
+        square[row : row + 16, column : column + 16] = 250
+        mask[row : row + 16, column : column + 16] = 255
+    return torch.from_numpy(squares), Masks(torch.from_numpy(masks), np.ones(count, bool))
+
+
+def test_still_random_backbones_learn_to_point_at_a_bright_blot() -> None:
+    torch.manual_seed(0)
+    model = ResNetViT(**PRESETS["tiny"], hidden=0, cnn_stages=3, vit_patches=True, lesion_cells=4).eval()
+    squares, masks = plant()
+    fit_scores(model, squares[:16], Masks(masks.squares[:16], masks.known[:16]))
+    x = (squares[16:].float() / 255)[:, None].expand(-1, 3, -1, -1)
+    with torch.no_grad():
+        tokens = model.vit.forward_features(model.normalise_vit(x))
+        scores = model.score_cells(model.map_stages(x), tokens).sum(1)
+    shares = torch.nn.functional.adaptive_avg_pool2d(masks.squares[16:].float() / 255, 16).flatten(1)
+    hits = shares.gather(1, scores.flatten(1).argmax(1, keepdim=True))
+    assert float((hits > 0.5).float().mean()) >= 0.75  # a cell at random: 0.016
+
+
+def test_unknown_lesions_teach_nothing_and_both_branches_are_taught() -> None:
+    scores = torch.zeros(2, 2, 16, 16, requires_grad=True)
+    shares = torch.rand(2, 16, 16)
+    measure_scores(scores, shares, torch.tensor([True, False])).backward()
+    assert scores.grad is not None
+    assert scores.grad[0].abs().amax((1, 2)).min() > 0
+    assert scores.grad[1].abs().max() == 0
+
+
+def test_a_model_starts_as_its_scores() -> None:
+    model = ResNetViT(**PRESETS["tiny"], hidden=0, cnn_stages=3, lesion_cells=5).eval()
+    start_scores(model)
+    with torch.no_grad():
+        logits = model(torch.rand(3, 3, 128, 128))
+    torch.testing.assert_close(logits[:, 1] - logits[:, 0], torch.full((3,), -4.0))
+
+
+@pytest.mark.parametrize("recipe", ["scratch", "probe"])
+def test_a_dataset_with_masks_gives_a_model_with_scores(recipe: str, tmp_path: Path) -> None:
+    records = read_records(write_sample(tmp_path / "data", patients=24, show_progress=False))
+    epochs = 1 if recipe == "scratch" else None
+    config = TrainConfig(preset="tiny", recipe=recipe, epochs=epochs)  # type: ignore[arg-type]
+    model = ResNetViT.from_pretrained(fit(config, records, tmp_path / "run"))
+    assert model.lesion_cells == 5
+    assert model.normal_scores is not None
+    plain = TrainConfig(preset="tiny", recipe="scratch", epochs=1, lesion_cells=0)
+    assert ResNetViT.from_pretrained(fit(plain, records, tmp_path / "plain")).lesion_cells == 0
+    assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 1
