@@ -16,7 +16,7 @@ setup: .venv/ready  ## make .venv and install the package into it
 
 # one thread: sums are rounded in its order, so that the figures of docs/how-well-it-works.md come out again
 quickstart: .venv/ready  ## sample data -> trained, evaluated, explained tiny model in runs/quickstart
-	OMP_NUM_THREADS=1 $(BIN)/python scripts/train_and_push.py --data sample --preset tiny --epochs 20 --learning-rate 1e-3 \
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/train_and_push.py --data sample --preset tiny --epochs 12 --learning-rate 2e-3 \
 		--run-dir runs/quickstart
 
 demo: .venv/ready  ## the package's sample model in the browser, on http://127.0.0.1:7860

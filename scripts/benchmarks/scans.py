@@ -21,14 +21,16 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from stroke_hub.data.loader import decode_squares
+from stroke_hub.data.masks import has_masks, read_masks
 from stroke_hub.data.records import hash_records, read_records
 from stroke_hub.evaluation.baselines import measure_trivial_features
 from stroke_hub.files import write_text
 from stroke_hub.inference.predict import compute_features
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.progress import say, track
-from stroke_hub.runs.train_config import TrainConfig
+from stroke_hub.runs.train_config import LESION_CELLS, TrainConfig
 from stroke_hub.training.fit import build_model
+from stroke_hub.training.lesions import compute_cells, fit_cells, share_cells
 from stroke_hub.training.probe import fit_logistic
 
 Floats = NDArray[np.float64]
@@ -39,7 +41,7 @@ TITLES = {
     "hybrid": "both branches",
     "cnn": "CNN alone",
     "vit": "ViT alone",
-    "logistic": "no network: logistic regression on head area, grey level and slice number",
+    "logistic": "no network: logistic regression on nine statistics of grey level and size, and the slice number",
     "trees": "no network: boosted trees on the same",
 }
 
@@ -74,16 +76,22 @@ def benchmark_scans(
     ).resolve()
     model = build_model(config, table)
     squares = decode_squares(model, records.root, table)
-    features, mirrored = (
-        compute_features(model, part, name=name)
-        for part, name in ((squares, "slices"), (squares.flip(2), "mirrored slices"))
-    )
     number = (
         pd.to_numeric(table["slice"], errors="coerce").fillna(0) if "slice" in table else pd.Series(0, table.index)
     )
-    trivial = np.column_stack([measure_trivial_features(squares), number.to_numpy(np.float64)])
+    trivial = np.column_stack(
+        [measure_trivial_features(squares), _measure_levels(squares), number.to_numpy(np.float64)]
+    )
     label, group = table["label"].to_numpy(np.int64), table["group"].to_numpy(str)
-    fits = {name: _probe(name, model, features, mirrored, label) for name in ("hybrid", "cnn", "vit")}
+    if has_masks(table):
+        masks = read_masks(model, records.root, table)
+        cells = torch.cat([compute_cells(model, part).half() for part in squares.split(64)])
+        shares = share_cells(masks.squares)
+        fits = {name: _score(name, model, cells, shares, masks.known) for name in ("hybrid", "cnn", "vit")}
+    else:
+        mirrored = compute_features(model, squares.flip(2), name="mirrored slices")
+        features = compute_features(model, squares, name="slices")
+        fits = {name: _probe(name, model, features, mirrored, label) for name in ("hybrid", "cnn", "vit")}
     fits |= {"logistic": _logistic(trivial, label), "trees": _trees(trivial, label)}
     folded = {name: _cross_validate(fit, label, group) for name, fit in track(fits.items(), "folds")}
     train, test = (np.flatnonzero(table["split"] == split) for split in ("train", "test"))
@@ -114,6 +122,13 @@ def benchmark_scans(
     return []
 
 
+def _measure_levels(squares: Tensor) -> Floats:
+    """Measure three percentiles of what is not black, (N, 3): with six trivial features, nine statistics."""
+    return np.array(
+        [np.percentile(one[one > 0], [50, 90, 99]) if one.any() else [0.0] * 3 for one in squares.numpy()]
+    )
+
+
 def _probe(name: str, model: ResNetViT, features: Tensor, mirrored: Tensor, label: NDArray[np.int64]) -> Fit:
     branches = "both" if name == "hybrid" else name
 
@@ -122,6 +137,21 @@ def _probe(name: str, model: ResNetViT, features: Tensor, mirrored: Tensor, labe
         labels = torch.from_numpy(np.tile(label[known], 2))
         weight, bias = fit_logistic(taught, labels, split=model.cnn_features, branches=branches)
         return np.asarray(features[asked].double().numpy() @ weight + bias)
+
+    return fit
+
+
+def _score(name: str, model: ResNetViT, cells: Tensor, shares: Tensor, seen: NDArray[np.bool_]) -> Fit:
+    """Score slices by their cells of highest lesion score, as a probe with masks does."""
+    heard = {"hybrid": slice(None), "cnn": slice(0, model.cnn_channels), "vit": slice(model.cnn_channels, None)}[
+        name
+    ]
+
+    def fit(known: NDArray[np.int64], asked: NDArray[np.int64]) -> Floats:
+        taught = known[seen[known]]
+        weight, bias = fit_cells(cells[taught][..., heard], shares[taught])
+        scores = cells[asked][..., heard].float() @ weight + bias
+        return np.asarray(scores.topk(LESION_CELLS, 1)[0].mean(1).double().numpy())
 
     return fit
 

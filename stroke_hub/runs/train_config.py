@@ -13,6 +13,7 @@ from stroke_hub.metrics.calibration import Calibration, OperatingPoint
 from stroke_hub.models.presets import PRESETS
 
 __all__ = [
+    "LESION_CELLS",
     "RECIPES",
     "AdvancedConfig",
     "CommonConfig",

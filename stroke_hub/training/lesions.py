@@ -12,7 +12,17 @@ from stroke_hub.inference.predict import to_float_pixels
 from stroke_hub.models.resnet_vit import LESION_GRID, ResNetViT, get_evaluable
 from stroke_hub.progress import track
 
-__all__ = ["UNKNOWN", "ScoredView", "fit_scores", "mark_unknown", "measure_scores", "start_scores"]
+__all__ = [
+    "UNKNOWN",
+    "ScoredView",
+    "compute_cells",
+    "fit_cells",
+    "fit_scores",
+    "mark_unknown",
+    "measure_scores",
+    "share_cells",
+    "start_scores",
+]
 
 WEIGHT = 5.0  # of the cells beside the slice's own loss
 PRIOR = -4.0  # log-odds of a lesion in a cell, before anything is learned
@@ -74,39 +84,64 @@ def measure_scores(scores: Tensor, shares: Tensor, known: Tensor) -> Tensor:
 def fit_scores(model: ResNetViT, squares: Tensor, masks: Masks) -> None:
     """Fit the scores of cells to still backbones, in place; the head then is their sum.
 
-    A logistic regression with an L2 penalty on standardised cells. Pooled features beside the scores made the
-    answer worse in cross-validation over real MR slices (AUROC 0.785 instead of 0.813): the head leaves them out.
+    Pooled features beside the scores made the answer worse in cross-validation over real MR slices (AUROC 0.785
+    instead of 0.813), so the head leaves them out.
 
     Parameters
     ----------
     squares : uint8 (N, S, S), training slices that are not augmented.
     """
     taken = np.flatnonzero(masks.known)
-    taken = taken[np.unique(np.linspace(0, len(taken) - 1, min(SLICES, len(taken))).round().astype(int))]
-    rows = torch.from_numpy(taken)
-    cells = _compute_cells(model, squares[rows.to(squares.device)])
-    shares = F.adaptive_avg_pool2d(masks.squares[rows].float() / 255, LESION_GRID).flatten()
-    mean, deviation = cells.mean(0), cells.std(0).clamp_min(1e-6)
-    cells.sub_(mean).div_(deviation)
-    weight = torch.zeros(cells.shape[1], requires_grad=True)
+    rows = torch.from_numpy(
+        taken[np.unique(np.linspace(0, len(taken) - 1, min(SLICES, len(taken))).round().astype(int))]
+    )
+    weight, bias = fit_cells(
+        compute_cells(model, squares[rows.to(squares.device)]), share_cells(masks.squares[rows])
+    )
+    start_scores(model)
+    with torch.no_grad():
+        model.lesion.weight.copy_(weight[None])
+        model.lesion.bias.copy_(bias)
+
+
+def share_cells(masks: Tensor) -> Tensor:
+    """Compute the share of each cell that masks uint8 (N, S, S) cover, float32 (N, 256)."""
+    return F.adaptive_avg_pool2d(masks.float() / 255, LESION_GRID).flatten(1)
+
+
+def fit_cells(cells: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit a logistic regression with an L2 penalty to standardised cells.
+
+    Parameters
+    ----------
+    cells : (N, 256, F), what the branches see of each cell.
+    shares : (N, 256), of each cell that is lesion.
+
+    Returns
+    -------
+    Weights (F,) and bias (1,) of the cells as they are.
+    """
+    known = cells.flatten(0, 1).float()
+    mean, deviation = known.mean(0), known.std(0).clamp_min(1e-6)
+    known.sub_(mean).div_(deviation)
+    weight = torch.zeros(known.shape[1], requires_grad=True)
     bias = torch.tensor([PRIOR], requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, history_size=10)
+    target = shares.flatten()
 
     def closure() -> float:
         optimizer.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(cells @ weight + bias, shares) + PENALTY * weight.square().sum()
+        loss = F.binary_cross_entropy_with_logits(known @ weight + bias, target) + PENALTY * weight.square().sum()
         loss.backward()
         return loss.item()
 
     optimizer.step(closure)
-    start_scores(model)
-    with torch.no_grad():
-        model.lesion.weight.copy_((weight / deviation)[None])
-        model.lesion.bias.copy_(bias - (weight / deviation) @ mean)
+    scaled = (weight / deviation).detach()
+    return scaled, bias.detach() - scaled @ mean
 
 
-def _compute_cells(model: ResNetViT, squares: Tensor) -> Tensor:
-    """Compute what both branches see in each cell, float32 (N * 256, F)."""
+def compute_cells(model: ResNetViT, squares: Tensor) -> Tensor:
+    """Compute what both branches see in each cell, float32 (N, 256, F), the CNN first."""
     evaluable, device = get_evaluable(model), model.temperature.device
     found = []
     for batch in track(squares.split(32), "cells of the lesion grid"):
@@ -119,5 +154,5 @@ def _compute_cells(model: ResNetViT, squares: Tensor) -> Tensor:
             maps = [*evaluable.map_stages(x), patches]
             side = (LESION_GRID, LESION_GRID)
             grids = [F.interpolate(one, side, mode="bilinear", align_corners=False) for one in maps]
-        found.append(torch.cat(grids, 1).flatten(2).transpose(1, 2).flatten(0, 1).cpu())
+        found.append(torch.cat(grids, 1).flatten(2).transpose(1, 2).cpu())
     return torch.cat(found)
