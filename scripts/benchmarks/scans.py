@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
@@ -24,8 +25,10 @@ from stroke_hub.data.loader import decode_squares
 from stroke_hub.data.masks import has_masks, read_masks
 from stroke_hub.data.records import hash_records, read_records
 from stroke_hub.evaluation.baselines import measure_trivial_features
+from stroke_hub.evaluation.faithfulness import draw_controls
 from stroke_hub.files import write_text
 from stroke_hub.inference.predict import compute_features
+from stroke_hub.inference.results import upsample
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.progress import say, track
 from stroke_hub.runs.train_config import LESION_CELLS, TrainConfig
@@ -88,7 +91,9 @@ def benchmark_scans(
         cells = torch.cat([compute_cells(model, part).half() for part in squares.split(64)])
         shares = share_cells(masks.squares)
         fits = {name: _score(name, model, cells, shares, masks.known) for name in ("hybrid", "cnn", "vit")}
+        pointed = _point(model, table, squares, masks.squares, cells, shares, masks.known)
     else:
+        pointed = {}
         mirrored = compute_features(model, squares.flip(2), name="mirrored slices")
         features = compute_features(model, squares, name="slices")
         fits = {name: _probe(name, model, features, mirrored, label) for name in ("hybrid", "cnn", "vit")}
@@ -105,6 +110,8 @@ def benchmark_scans(
         f"scans, mean of the {HIGHEST} highest slices": _measure(folded, label, group, by_scan=True),
         "test split, slices": _measure(tested, label[test], group[test]),
     }
+    if not (label[positive] == 0).any():  # no patient has slices of both classes
+        del parts["slices of positive scans"]
     result = {
         "data": {
             "note": data_note,
@@ -114,11 +121,13 @@ def benchmark_scans(
         },
         "settings": {"cnn": cnn, "vit": vit, "image_size": image_size, "folds": FOLDS, "repeats": REPEATS},
         "measured": parts,
+        "pointing": pointed,
     }
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "scans.json", json.dumps(result, indent=1) + "\n")
-    write_text(out / "scans.md", _write_table(parts))
-    say(_write_table(parts))
+    text = _write_table(parts) + _write_pointing(pointed)
+    write_text(out / "scans.md", text)
+    say(text)
     return []
 
 
@@ -154,6 +163,68 @@ def _score(name: str, model: ResNetViT, cells: Tensor, shares: Tensor, seen: NDA
         return np.asarray(scores.topk(LESION_CELLS, 1)[0].mean(1).double().numpy())
 
     return fit
+
+
+def _point(
+    model: ResNetViT,
+    table: pd.DataFrame,
+    squares: Tensor,
+    masks: Tensor,
+    cells: Tensor,
+    shares: Tensor,
+    seen: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """Measure where lesion scores point on test strokes with a mask, beside controls that know no model."""
+    train = np.flatnonzero((table["split"] == "train") & seen)
+    weight, bias = fit_cells(cells[train], shares[train])
+    strokes = np.flatnonzero((table["split"] == "test") & (table["label"] == 1) & seen)
+    lesions = masks[strokes].numpy() > 127
+    near = np.stack([ndimage.distance_transform_edt(~one) <= len(one) * 15 / 224 for one in lesions])
+    whole = cells[strokes].float()
+    split = model.cnn_channels
+    parts = {
+        "CNN": whole[..., :split] @ weight[:split] + bias / 2,
+        "ViT": whole[..., split:] @ weight[split:] + bias / 2,
+        "both": whole @ weight + bias,
+    }
+    size = squares.shape[1]
+    maps = {name: upsample(_keep_highest(one).view(-1, 16, 16).numpy(), size) for name, one in parts.items()}
+    controls = draw_controls(squares[strokes].numpy(), (0, 0))
+    rows = np.arange(len(strokes))
+    found: dict[str, dict[str, Floats]] = {}
+    for name, values in {**maps, **{f"control: {name}": one for name, one in controls.items()}}.items():
+        positive = np.clip(values, 0, None).astype(np.float64)
+        strongest = positive.reshape(len(rows), -1).argmax(1)
+        found[name] = {
+            "pointing": near.reshape(len(rows), -1)[rows, strongest].astype(float),
+            "inside": lesions.reshape(len(rows), -1)[rows, strongest].astype(float),
+            "mass": (positive * lesions).sum((1, 2)) / np.maximum(positive.sum((1, 2)), 1e-12),
+        }
+    _, codes = np.unique(table["group"].to_numpy(str)[strokes], return_inverse=True)
+    drawn = np.random.default_rng(0).multinomial(
+        codes.max() + 1, np.full(codes.max() + 1, 1 / (codes.max() + 1)), RESAMPLES
+    )
+    weights = np.concatenate([np.ones((1, codes.max() + 1)), drawn])[:, codes]
+    weights = weights / weights.sum(1, keepdims=True)
+    averaged = {name: {key: weights @ value for key, value in one.items()} for name, one in found.items()}
+    result: dict[str, Any] = {
+        name: {key: _summarise(value) for key, value in one.items()} for name, one in averaged.items()
+    }
+    for key in ("pointing", "inside", "mass"):
+        best = max(
+            (name for name in averaged if name.startswith("control")), key=lambda name: averaged[name][key][0]
+        )
+        for name in maps:
+            result[name][f"{key} minus best control"] = _summarise(averaged[name][key] - averaged[best][key]) | {
+                "other": best
+            }
+    return {"strokes": len(strokes), "maps": result}
+
+
+def _keep_highest(scores: Tensor) -> Tensor:
+    """Keep the cells that a slice's score averages, and how far they are above the highest that is left out."""
+    highest = scores.topk(LESION_CELLS + 1, 1)[0]
+    return (scores - highest[:, -1:]).clamp_min(0)
 
 
 def _logistic(x: Floats, label: NDArray[np.int64]) -> Fit:
@@ -221,7 +292,26 @@ def _weigh(label: NDArray[np.int64], score: Floats, weight: Floats) -> float:
 
 def _summarise(values: Floats) -> dict[str, Any]:
     low, high = np.nanpercentile(values[1:], [2.5, 97.5])
-    return {"auroc": float(values[0]), "low": float(low), "high": float(high)}
+    return {"value": float(values[0]), "low": float(low), "high": float(high)}
+
+
+def _write_pointing(pointed: dict[str, Any]) -> str:
+    if not pointed:
+        return ""
+    keys = ("pointing", "inside", "mass", "pointing minus best control", "inside minus best control")
+    lines = [
+        "",
+        f"{pointed['strokes']} test strokes",
+        "",
+        "| | " + " | ".join(keys) + " |",
+        "|---|" + "---|" * len(keys),
+    ]
+    for name, one in pointed["maps"].items():
+        cells = [
+            f"{one[k]['value']:.3f} [{one[k]['low']:.3f}, {one[k]['high']:.3f}]" if k in one else "" for k in keys
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _write_table(parts: dict[str, Any]) -> str:
@@ -232,6 +322,6 @@ def _write_table(parts: dict[str, Any]) -> str:
         for found in parts.values():
             one = found[row]
             sign = "+" if "minus" in row else ""
-            cells.append(f"{one['auroc']:{sign}.3f} [{one['low']:{sign}.3f}, {one['high']:{sign}.3f}]")
+            cells.append(f"{one['value']:{sign}.3f} [{one['low']:{sign}.3f}, {one['high']:{sign}.3f}]")
         lines.append(f"| {TITLES.get(row, row)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

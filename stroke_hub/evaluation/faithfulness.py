@@ -61,7 +61,7 @@ from stroke_hub.report.plots import (
     save_figure,
 )
 
-__all__ = ["MAPS", "judge", "judge_maps"]
+__all__ = ["MAPS", "draw_controls", "judge", "judge_maps"]
 
 Array: TypeAlias = NDArray[Any]
 Named: TypeAlias = dict[str, Array]  # by map: float (N, S, S), or values (N,) that are NaN where undefined
@@ -155,7 +155,7 @@ def _judge_batch(
 ) -> dict[str, Named]:
     explanations, maps = _draw_maps(model, pixels)
     values = {"cells": _read_cells(maps, grids), "completeness": _measure_completeness(explanations)}
-    maps |= _draw_controls(pixels.numpy(), seed)
+    maps |= draw_controls(pixels.numpy(), seed)
     heads = maps["uniform brain"] > 0
     values["sensitivity"] = _measure_sensitivity(model, pixels, maps, seed, draws)
     chance = np.random.default_rng((*seed, 1)).random(pixels.shape)
@@ -184,7 +184,7 @@ def _draw_maps(model: ResNetViT, pixels: Tensor) -> tuple[list[Explanation], Nam
     return explanations, dict(zip(MAPS, maps, strict=True))
 
 
-def _draw_controls(pixels: NDArray[np.uint8], seed: Seed) -> Named:
+def draw_controls(pixels: NDArray[np.uint8], seed: Seed) -> Named:
     """Draw the controls of uint8 squares (N, S, S), float32 (N, S, S) each."""
     size, square = pixels.shape[1], pixels / 255
     noise = np.random.default_rng((*seed, 0)).normal(size=(2, *pixels.shape))
@@ -355,7 +355,7 @@ def _measure_sensitivity(model: ResNetViT, pixels: Tensor, maps: Named, seed: Se
     changes: dict[str, list[Array]] = {name: [] for name in maps}
     for _ in range(draws):
         noisy = np.clip(pixels.numpy() + rng.integers(-2, 3, pixels.shape), 0, 255).astype(np.uint8)
-        others = _draw_maps(model, torch.from_numpy(noisy))[1] | _draw_controls(noisy, seed)
+        others = _draw_maps(model, torch.from_numpy(noisy))[1] | draw_controls(noisy, seed)
         for name, values in maps.items():
             changes[name].append(np.linalg.norm(others[name] - values, axis=(1, 2)))
     sizes = {name: np.linalg.norm(values, axis=(1, 2)) for name, values in maps.items()}

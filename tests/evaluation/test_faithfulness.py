@@ -17,8 +17,8 @@ from stroke_hub.evaluation.faithfulness import (
     MAPS,
     _bootstrap,
     _compare,
+    _compare_regions,
     _correlate,
-    _draw_controls,
     _find_grids,
     _find_regions,
     _localise,
@@ -26,7 +26,9 @@ from stroke_hub.evaluation.faithfulness import (
     _randomise,
     _rank,
     _read_cells,
+    _remove_regions,
     _resample,
+    draw_controls,
     judge,
 )
 from stroke_hub.evaluation.imputation import impute
@@ -114,6 +116,36 @@ def test_pointing_allows_fifteen_pixels_of_224(column: int, hit: float) -> None:
     relevance = np.zeros((1, SIZE, SIZE), np.float32)
     relevance[0, 25, column] = 1  # the lesion ends at column 43, and 15 / 224 of 64 px are 4.3
     assert locate(relevance)["pointing"] == hit
+    assert locate(relevance)["pointing_inside"] == 0
+
+
+# --- regions ------------------------------------------------------------------------------------------------
+
+
+def test_a_map_that_says_what_each_region_takes_has_no_error() -> None:
+    lost = [np.random.default_rng(3).normal(size=(2, 16)), np.random.default_rng(4).normal(size=(2, 16))]
+    side = SIZE // 4
+    told = np.repeat(np.repeat(lost[0].reshape(2, 4, 4), side, 1), side, 2) / side**2
+    found = _compare_regions(told, [lost[0], lost[0]], in_log_odds=True)
+    np.testing.assert_allclose(found["regions_rank"], 1)
+    np.testing.assert_allclose(found["regions_error"], 0, atol=1e-12)
+    opposite = _compare_regions(-told, [lost[0], lost[0]], in_log_odds=True)
+    np.testing.assert_allclose(opposite["regions_rank"], -1)
+    np.testing.assert_allclose(opposite["regions_error"], 2)
+    nothing = _compare_regions(np.zeros_like(told), lost, in_log_odds=True)
+    np.testing.assert_allclose(nothing["regions_error"], 1)  # as predicting 0 does
+    assert np.isnan(nothing["regions_rank"]).all()
+    assert np.isnan(_compare_regions(told, lost, in_log_odds=False)["regions_error"]).all()
+
+
+def test_a_region_that_decides_takes_all_of_the_answer_with_it(untrained: ResNetViT) -> None:
+    pixels = torch.zeros(1, untrained.image_size, untrained.image_size, dtype=torch.uint8)
+    side = untrained.image_size // 4
+    pixels[0, side : 2 * side, 2 * side : 3 * side] = 200  # all that there is lies in region 6
+    black, blurred = _remove_regions(untrained, pixels)
+    assert np.abs(black[0]).argmax() == 6
+    assert np.count_nonzero(np.abs(black[0]) > 1e-4) == 1
+    assert np.abs(blurred[0]).argmax() == 6
 
 
 def test_cells_that_touch_the_lesion_count_whole_also_where_cells_are_uneven() -> None:
@@ -199,7 +231,7 @@ def test_controls_are_deterministic_and_what_their_names_say() -> None:
     pixels[:, 10:50, 12:52] = 120
     pixels[:, 25:35, 25:35] = 3  # a ventricle: dark, but within
     pixels[:, 2:4, 2:4] = 200  # a letter beside the head
-    controls, again, others = (_draw_controls(pixels, seed) for seed in ((7, 0), (7, 0), (8, 0)))
+    controls, again, others = (draw_controls(pixels, seed) for seed in ((7, 0), (7, 0), (8, 0)))
     assert list(controls) == list(CONTROLS)
     for name, values in controls.items():
         assert (values.shape, values.dtype) == (pixels.shape, np.float32)
@@ -211,7 +243,7 @@ def test_controls_are_deterministic_and_what_their_names_say() -> None:
     assert not np.array_equal(controls["random"][0], controls["random"][1])
     assert controls["centre Gaussian"][0].argmax() in (31 * SIZE + 31, 31 * SIZE + 32, 32 * SIZE + 31)
     assert not controls["edges"][0, 15:20, 15:20].any()
-    assert not _draw_controls(np.zeros_like(pixels), (7, 0))["uniform brain"].any()
+    assert not draw_controls(np.zeros_like(pixels), (7, 0))["uniform brain"].any()
 
 
 def test_correlation_is_spearmans_and_undefined_for_a_constant() -> None:
