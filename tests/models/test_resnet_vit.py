@@ -130,7 +130,7 @@ HOSTILE_CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"image_size": "128"}, "image_size"),
     ({"hidden": 10**9}, "hidden"),
     ({"hidden": []}, "hidden"),
-    ({"hidden": [16, 8]}, "one whole number from 1 to 8192, for one hidden layer"),
+    ({"hidden": [16, 8]}, r"from 0 \(a linear head\) to 8192"),
     ({"hidden": True}, "hidden"),
     ({"hidden": None}, "hidden"),
     ({"dropout": 1}, "dropout"),
