@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -188,13 +189,21 @@ def _join_index(rows: list[Row], index: Path, base: Path) -> list[str]:
         ours[path]["modality"] = ours[path]["modality"] or read_modality(said)
         ours[path]["group"] = said.get("patient") or said.get("group") or ours[path]["group"]
         if said.get("mask"):
-            ours[path]["mask"] = posixpath.relpath(said["mask"].replace("\\", "/"), prefix or ".")
+            ours[path]["mask"] = _find_mask(said["mask"].replace("\\", "/"), prefix, index, base)
     notes = []
     if absent:
         notes.append(f"index.csv lists {absent:,} files that are not there.")
     if len(met) < len(rows):
         notes.append(f"index.csv does not list {len(rows) - len(met):,} of {len(rows):,} images.")
     return notes
+
+
+def _find_mask(listed: str, prefix: str, index: Path, base: Path) -> str:
+    """Find a mask relative to `base`: it is listed as its slice is, or from the folder of index.csv."""
+    mask = posixpath.relpath(listed, prefix or ".")
+    if not (base / mask).is_file() and (index.parent / listed).is_file():
+        return Path(os.path.relpath(index.parent / listed, base)).as_posix()
+    return mask
 
 
 def _match(listed: str, ours: dict[str, Row]) -> tuple[str | None, str]:

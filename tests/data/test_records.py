@@ -579,3 +579,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, kind: str) -> None:
     file.touch() if kind == "empty" else file.symlink_to("absent")
     with pytest.raises(DatasetError, match=r"lost\.png: is empty or no file; repair or remove it"):
         read_records(tmp_path)
+
+
+def test_a_mask_is_found_from_the_folder_of_index_csv_too(tmp_path: Path) -> None:
+    root = build(tmp_path / "deep")
+    put(tmp_path / "masks" / "p000_s00.png", 255)
+    index(tmp_path / "index.csv", "path,mask", "train/1- Stroke/StrokeBT/p000_s00.png,masks/p000_s00.png")
+    records = read_records(tmp_path)
+    (mask,) = records.table.loc[records.table["mask"] != "", "mask"]
+    assert records.root == root.resolve()
+    assert mask == "../masks/p000_s00.png"
