@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from stroke_hub import Explanation, ResNetViT, TrainConfig, explain, fit, load_slices, read_records, write_sample
 from stroke_hub.evaluation.faithfulness import (
     _correlate,
-    _draw_controls,
+    draw_controls,
     _draw_maps,
     _find_grids,
     _randomise,
@@ -58,7 +58,7 @@ def test_the_cells_that_touch_the_mark_hold_most_of_the_positive_evidence(fooled
     by_patch = found.cnn_evidence.repeat_interleave(2, 1).repeat_interleave(2, 2) / 4 + found.vit_evidence
     positive = by_patch.clamp_min(0)
     share = float((positive[:, :2, :2].sum((1, 2)) / positive.sum((1, 2))).mean())
-    heads = torch.from_numpy(_draw_controls(squares.numpy(), (0,))["uniform brain"])
+    heads = torch.from_numpy(draw_controls(squares.numpy(), (0,))["uniform brain"])
     uniform = float((heads[:, :CELL, :CELL].sum((1, 2)) / heads.sum((1, 2))).mean())
     print(f"share of the marked cell: {share:.3f}; of the uniform control: {uniform:.3f}")
     assert share >= 0.6
