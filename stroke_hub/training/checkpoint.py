@@ -98,12 +98,15 @@ def tidy(run_dir: Path) -> None:
         shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
 
+HEAD = ("head.", "lesion.")  # what stands above the backbones
+
+
 def warm_start(model: ResNetViT, run: str, *, head: bool = True) -> None:
     """Give `model` the weights of a finished run, in place: all but what is measured or set anew.
 
-    Without `head`, the head stays as it is. The position embedding is resampled (timm's bicubic) where the image
-    size differs. Normalisation statistics stay the model's own; calibration, mean features and distances are
-    measured again when this training ends.
+    Without `head`, or where one of both has other lesion scores, head and scores stay as they are. The position
+    embedding is resampled (timm's bicubic) where the image size differs. Normalisation statistics stay the model's
+    own; calibration, mean features and distances are measured again when this training ends.
 
     Raises
     ------
@@ -120,9 +123,9 @@ def warm_start(model: ResNetViT, run: str, *, head: bool = True) -> None:
     own = {name for name, _ in model.named_buffers(recurse=False)}
     measured = {name for name, _ in source.named_buffers(recurse=False)}
     weights = {name: value for name, value in source.state_dict().items() if name not in measured}
-    if not head:
-        own |= {f"head.{name}" for name in model.head.state_dict()}
-        weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
+    if not head or model.lesion_cells != source.lesion_cells:
+        own |= {name for name in model.state_dict() if name.startswith(HEAD)}
+        weights = {name: value for name, value in weights.items() if not name.startswith(HEAD)}
     position = weights.get("vit.pos_embed")
     if position is not None:
         vit: Any = model.vit

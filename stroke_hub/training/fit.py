@@ -309,6 +309,8 @@ def build_model(config: ResolvedConfig, training: pd.DataFrame) -> ResNetViT:
         framing=config.framing,
         modalities=_list_modalities(training),
     )
+    if config.lesion_cells:
+        start_scores(model)
     if config.init_from:
         warm_start(model, config.init_from, head=config.recipe != "probe")
     else:
@@ -317,8 +319,6 @@ def build_model(config: ResolvedConfig, training: pd.DataFrame) -> ResNetViT:
     if config.recipe == "seed":
         for name in ("cnn_mean", "cnn_std", "vit_mean", "vit_std"):
             getattr(model, name).fill_(0.5)
-    if config.lesion_cells and not config.init_from:
-        start_scores(model)
     with torch.no_grad():  # backbones that do not fit must show now, before anything is written
         model.eval()(torch.zeros(1, 3, model.image_size, model.image_size))
     return model

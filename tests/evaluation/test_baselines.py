@@ -163,8 +163,11 @@ def test_a_branch_alone_is_explained_with_the_other_at_its_mean(head_that_mixes:
     split, mean = head_that_mixes.cnn.num_features, head_that_mixes.feature_mean.expand_as(told.features)
     with torch.no_grad():
         alone_parts = {
-            "cnn_alone": _weigh(head_that_mixes, told.features[:, :split], mean[:, split:], torch.ones(len(table))),
-            "vit_alone": _weigh(head_that_mixes, mean[:, :split], told.features[:, split:], torch.ones(len(table))),
+            name: _weigh(head_that_mixes, torch.cat(parts, 1), mean, torch.ones(len(table)))
+            for name, parts in (
+                ("cnn_alone", [told.features[:, :split], mean[:, split:]]),
+                ("vit_alone", [mean[:, :split], told.features[:, split:]]),
+            )
         }
     for name, absent in (("cnn_alone", 1), ("vit_alone", 0)):
         parts = alone_parts[name].contributions

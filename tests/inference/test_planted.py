@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw
 from stroke_hub import Explanation, ResNetViT, TrainConfig, explain, fit, load_slices, read_records, write_sample
 from stroke_hub.evaluation.faithfulness import (
     _correlate,
-    draw_controls,
     _draw_maps,
     _find_grids,
     _randomise,
     _read_cells,
+    draw_controls,
 )
 from stroke_hub.inference.predict import to_float_pixels, to_pixels
 from stroke_hub.inference.relevance import compute_relevance

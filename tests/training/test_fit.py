@@ -126,7 +126,7 @@ def test_plain_is_the_textbook_loop_to_the_bit(whole: Path, sample: Records) -> 
     for epoch in (1, 2, 3):
         torch.manual_seed(epoch)
         model.train()
-        for batch, answers in build_loader(dataset, batch_size=32, seed=epoch):
+        for batch, answers, _ in build_loader(dataset, batch_size=32, seed=epoch):
             loss = nn.functional.cross_entropy(model(to_float_pixels(batch, "cpu")), answers)
             optimizer.zero_grad()
             loss.backward()
