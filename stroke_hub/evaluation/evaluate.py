@@ -51,6 +51,8 @@ from stroke_hub.runs.run_folder import (
 
 __all__ = ["evaluate", "evaluate_run"]
 
+ROUNDING = 1e-6  # of a probability
+
 
 def evaluate(
     model: ResNetViT,
@@ -219,7 +221,9 @@ def _read_validation(
 def _name_point(model: ResNetViT, points: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Name the operating point that the model's own threshold is."""
     own = float(model.threshold)
-    return next((name for name, point in points.items() if point["threshold"] == own), None)
+    # the validation slices are predicted again, and rounded a little otherwise than at the end of training
+    found = [name for name, point in points.items() if abs((point["threshold"] or np.inf) - own) <= ROUNDING]
+    return found[0] if found else None
 
 
 def _measure(
