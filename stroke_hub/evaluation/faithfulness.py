@@ -11,7 +11,7 @@ average_drop, increase : of the probability, as a share and as how often, when t
     scaled to 0..1 (Chattopadhay et al., 2018).
 regions_rank : Spearman correlation, over 16 regions, of what a map says of each with the log-odds that the slice
     loses without it, black or blurred (the mean of both); regions_error : of evidence, the mean absolute error of
-    the same in log-odds, over that of predicting 0.
+    the same in log-odds, over that of predicting 0 everywhere.
 pointing : the strongest pixel lies within 15/224 of the side from the lesion (Zhang et al., 2016).
 pointing_inside : the strongest pixel lies in the lesion.
 mass, rank : share of the relevance, and of the K strongest pixels, in a lesion of K pixels (Arras et al., 2022).
@@ -133,6 +133,8 @@ def judge(
         for rows in track(batches, "judging maps")
     ]
     values = {measure: _join([part[measure] for part in parts]) for measure in parts[0]}
+    lost = float(values.pop("lost")[""].mean())  # what predicting 0 is wrong by
+    values["regions_error"] = {name: value / max(lost, TINY) for name, value in values["regions_error"].items()}
     each = _randomise(model, pixels, values.pop("cells"), grids, seed, randomisations, batches)
     values["randomisation"] = {name: _mean(v) for name, v in each.items()}
     values["randomisation_size"] = {name: _mean(np.abs(v)) for name, v in each.items()}
@@ -168,7 +170,7 @@ def _judge_batch(
         found["zero"] = positive.max((1, 2)) == 0
         for measure, value in found.items():
             values.setdefault(measure, {})[name] = value
-    return values
+    return values | {"lost": {"": np.mean([np.abs(taken).mean(1) for taken in lost], axis=0)}}
 
 
 def _draw_maps(model: ResNetViT, pixels: Tensor) -> tuple[list[Explanation], Named]:
@@ -335,11 +337,8 @@ def _compare_regions(relevance: Array, lost: Sequence[Array], *, in_log_odds: bo
         len(relevance), -1
     )
     rank = np.stack([_correlate(said, taken) for taken in lost])
-    error = np.stack([_divide(np.abs(said - taken).mean(1), np.abs(taken).mean(1)) for taken in lost])
-    return {
-        "regions_rank": _mean(rank),
-        "regions_error": _mean(error) if in_log_odds else np.full(len(said), np.nan),
-    }
+    error = np.mean([np.abs(said - taken).mean(1) for taken in lost], axis=0)
+    return {"regions_rank": _mean(rank), "regions_error": error if in_log_odds else np.full(len(said), np.nan)}
 
 
 def _measure_completeness(explanations: Sequence[Explanation]) -> Named:
