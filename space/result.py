@@ -79,7 +79,9 @@ class Result(NamedTuple):
         """A bar per contribution, each starting where the previous one ends, and their sum."""
         e = self.explanation
         rows, start = [], 0.0
-        compared = e.baseline[0].upper() + e.baseline[1:]
+        # "mean of the normal MR training slices", in the words of a label
+        compared = e.baseline.replace("mean of the normal", "Average normal").replace("mean of all", "Average")
+        compared = compared.replace("training slices", "slice").removesuffix(" of both modalities")
         for name, key in ((compared, "baseline"), *((name, key) for key, name in BRANCHES.items())):
             value = e.contributions[key]
             rows.append((name, value, start, start + value))

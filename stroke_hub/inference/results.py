@@ -214,11 +214,9 @@ class Explanation:
             for layer, name in names.items()
             if not (self.get_map(layer) > 0).any()
         ]
-        beside = [
-            f"{name}: {share:.0%} of it lies beside the head and is not drawn"
-            for layer, name in names.items()
-            if (share := self.measure_outside(layer)) >= OUTSIDE
-        ]
+        shares = {name: share for layer, name in names.items() if (share := self.measure_outside(layer)) >= OUTSIDE}
+        told = ", ".join(f"{share:.0%} of the {name}" for name, share in shares.items())
+        beside = [f"beside the head, and not drawn: {told}"] if told else []
         return [*self.framed.remarks, *warning, *empty, *beside]
 
     def overlay(self, layer: Layer = "cnn", *, opacity: float = 0.5, colormap: str | None = None) -> Image.Image:
