@@ -1,6 +1,6 @@
 """Shapes and places of real strokes, for the simulator.
 
-The file holds the lesions of 934 stroke patients in the space of the MNI152 template, in cells of 2 x 2 x 4 mm,
+The file holds the lesions of 929 stroke patients in the space of the MNI152 template, in cells of 2 x 2 x 4 mm,
 smallest first; nothing else of a patient is in it. They are those of the Stroke Outcome Optimization Project
 (OpenNeuro ds004889, CC0) that cover 150 mm2 or more of an axial plane between the thalamus and the top of the
 ventricles. Coordinates are those of `data.simulated`: template millimetres x, y, z.

@@ -55,6 +55,8 @@ can be concluded from it.** CT ("BT") is shown at window width 80 HU, level 40 H
 - `masks/`: the lesion (255) of every stroke slice, under the slice's own path below `deep/`.
 - `index.csv`: {columns}. `settings.json`: {settings}
 
+Shapes and places of infarcts: lesions of the Stroke Outcome Optimization Project, OpenNeuro ds004889 (CC0).
+
 Templates: ICBM152 nonlinear 2009a (1 mm), as shipped with nilearn (Fonov et al., NeuroImage 47 (2009) S102; Fonov
 et al., NeuroImage 54 (2011) 313-327). Their licence:
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stroke_hub.data.masks import Masks
 from stroke_hub.inference.predict import to_float_pixels
 from stroke_hub.models.resnet_vit import LESION_GRID, ResNetViT, get_evaluable
-from stroke_hub.progress import track
+from stroke_hub.progress import say, track
 
 __all__ = [
     "UNKNOWN",
@@ -92,6 +92,8 @@ def fit_scores(model: ResNetViT, squares: Tensor, masks: Masks) -> None:
     squares : uint8 (N, S, S), training slices that are not augmented.
     """
     taken = np.flatnonzero(masks.known)
+    if len(taken) > SLICES:
+        say(f"note: lesion scores are fitted to {SLICES:,} of {len(taken):,} training slices, spread evenly.")
     rows = torch.from_numpy(
         taken[np.unique(np.linspace(0, len(taken) - 1, min(SLICES, len(taken))).round().astype(int))]
     )
