@@ -147,12 +147,12 @@ class AdvancedConfig:
 class TrainConfig(AdvancedConfig, CommonConfig):
     """Everything that decides what training gives; written beside the weights as train_config.json."""
 
-    def resolve(self, *, masks: bool = False) -> "ResolvedConfig":
+    def resolve(self, *, masks: bool | None = None) -> "ResolvedConfig":
         """Fill in every default that hangs on the preset, the recipe or the data.
 
         Parameters
         ----------
-        masks : whether most training strokes have a lesion mask.
+        masks : whether most training strokes have a lesion mask; None before anybody has looked.
 
         Raises
         ------
@@ -179,8 +179,13 @@ class TrainConfig(AdvancedConfig, CommonConfig):
         _check_numbers(self, unused)
         if recipe == "probe" and self.vit_blocks is None:
             defaults["vit_blocks"] = round(PROBED_BLOCKS * _count_blocks(self.vit or preset["vit"]))
-        taught = masks and recipe in ("probe", "scratch") and self.branches == "both" and not self.shuffle_labels
-        defaults["lesion_cells"] = LESION_CELLS if taught else 0
+        taught = (
+            masks is not False
+            and recipe in ("probe", "scratch")
+            and self.branches == "both"
+            and not self.shuffle_labels
+        )
+        defaults["lesion_cells"] = LESION_CELLS if taught and masks else 0
         if self.lesion_cells and not taught:
             raise RunError(
                 "lesion_cells needs lesion masks of most training strokes, the recipe probe or scratch and both "

@@ -9,6 +9,7 @@ import torch
 
 from stroke_hub import ResNetViT, TrainConfig, fit, read_records, write_sample
 from stroke_hub.data.masks import Masks
+from stroke_hub.errors import RunError
 from stroke_hub.models.presets import PRESETS
 from stroke_hub.training.lesions import fit_scores, measure_scores, start_scores
 
@@ -67,3 +68,14 @@ def test_a_dataset_with_masks_gives_a_model_with_scores(recipe: str, tmp_path: P
     plain = TrainConfig(preset="tiny", recipe="scratch", epochs=1, lesion_cells=0)
     assert ResNetViT.from_pretrained(fit(plain, records, tmp_path / "plain")).lesion_cells == 0
     assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 1
+
+
+def test_lesion_cells_can_be_asked_for_where_there_are_masks_only() -> None:
+    asked = TrainConfig(preset="tiny", lesion_cells=7)
+    assert asked.resolve().lesion_cells == asked.resolve(masks=True).lesion_cells == 7
+    assert TrainConfig(preset="tiny").resolve(masks=True).lesion_cells == 5
+    assert TrainConfig(preset="tiny").resolve().lesion_cells == 0
+    with pytest.raises(RunError, match="needs lesion masks of most training strokes"):
+        asked.resolve(masks=False)
+    with pytest.raises(RunError, match="needs lesion masks of most training strokes"):
+        TrainConfig(preset="tiny", recipe="plain", lesion_cells=7).resolve(masks=True)
