@@ -22,8 +22,8 @@ class Scan:
         for, so that a scan of any length takes the memory of a few slices.
     positions : mm along the normal of the slices, (N,) float64, increasing; slice numbers where nobody says.
     shape : columns, rows and slices of the scan's own voxels, in the order in which its files store them.
-    affine : (4, 4) float64, voxel (column, row, slice) -> RAS millimetres; None where the slices are not one regular
-        grid (tilt, gaps, uneven spacing, or files that do not say).
+    affine : (4, 4) float64, voxel (column, row, slice) -> RAS millimetres; None where the slices are not one
+        regular grid (tilt, gaps, uneven spacing, or files that do not say).
     modality : "BT" (computed tomography), "MR", or None where nobody said.
     source : the name of what was given, without folders and fit to print.
     files : the file of each slice, and its instance UID where it has one; both fit to print.
