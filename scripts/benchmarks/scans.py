@@ -7,7 +7,7 @@ others, three times over. The recipe itself was chosen on patients of the traini
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from stroke_hub.data.loader import decode_squares
+from stroke_hub.data.loader import decode_squares, list_modalities
 from stroke_hub.data.masks import has_masks, read_masks
 from stroke_hub.data.records import hash_records, read_records
 from stroke_hub.evaluation.baselines import measure_trivial_features
@@ -33,7 +33,7 @@ from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.progress import say, track
 from stroke_hub.runs.train_config import LESION_CELLS, TrainConfig
 from stroke_hub.training.fit import build_model
-from stroke_hub.training.lesions import compute_cells, fit_cells, share_cells
+from stroke_hub.training.lesions import SLICES, compute_cells, fit_cells, lay_many, share_cells, spread
 from stroke_hub.training.probe import fit_logistic
 
 Floats = NDArray[np.float64]
@@ -44,6 +44,7 @@ TITLES = {
     "hybrid": "both branches",
     "cnn": "CNN alone",
     "vit": "ViT alone",
+    "plain": "both branches without lesion scores",
     "logistic": "no network: logistic regression on nine statistics of grey level and size, and the slice number",
     "trees": "no network: boosted trees on the same",
 }
@@ -92,6 +93,13 @@ def benchmark_scans(
         shares = share_cells(masks.squares)
         fits = {name: _score(name, model, cells, shares, masks.known) for name in ("hybrid", "cnn", "vit")}
         pointed = _point(model, table, squares, masks.squares, cells, shares, masks.known)
+    elif set(list_modalities(table)) == {"BT"}:
+        pointed = {}
+        seen = _see(model, squares)
+        other = _see(model, squares.flip(2))
+        laid = _lay(model, squares, label, seed=config.seed)
+        fits = {name: _bleed(name, model, seen, other, laid, label) for name in ("hybrid", "cnn", "vit")}
+        fits |= {"plain": _probe("hybrid", model, seen.features, other.features, label)}
     else:
         pointed = {}
         mirrored = compute_features(model, squares.flip(2), name="mirrored slices")
@@ -146,6 +154,66 @@ def _probe(name: str, model: ResNetViT, features: Tensor, mirrored: Tensor, labe
         labels = torch.from_numpy(np.tile(label[known], 2))
         weight, bias = fit_logistic(taught, labels, split=model.cnn_features, branches=branches)
         return np.asarray(features[asked].double().numpy() @ weight + bias)
+
+    return fit
+
+
+class _Seen(NamedTuple):
+    """Hold what still backbones see of N slices: features (N, F) and cells (N, 256, C) in half precision."""
+
+    features: Tensor
+    cells: Tensor
+
+
+def _see(model: ResNetViT, squares: Tensor) -> _Seen:
+    cells = torch.cat([compute_cells(model, part).half() for part in squares.split(64)])
+    return _Seen(compute_features(model, squares, name="slices"), cells)
+
+
+class _LaidCells(NamedTuple):
+    """Hold cells (N, 256, C) of slices with simulated bleeding, its shares (N, 256), and the slice below each."""
+
+    cells: Tensor
+    shares: Tensor
+    rows: NDArray[np.intp]
+
+
+def _lay(model: ResNetViT, squares: Tensor, label: NDArray[np.int64], *, seed: int) -> _LaidCells:
+    normal = np.flatnonzero(label == 0)
+    laid = lay_many(squares[normal], model.window, seed=seed)
+    cells = torch.cat([compute_cells(model, part).half() for part in laid.squares.split(64)])
+    return _LaidCells(cells, share_cells(laid.masks), normal[laid.rows])
+
+
+def _bleed(
+    name: str, model: ResNetViT, seen: _Seen, mirrored: _Seen, laid: _LaidCells, label: NDArray[np.int64]
+) -> Fit:
+    """Probe features and lesion scores that simulated bleeding in the known normal slices taught."""
+    split = model.cnn_features
+    branches = "both" if name == "hybrid" else name
+    cnn, vit = slice(0, model.cnn_channels), slice(model.cnn_channels, None)
+    heard = {"both": slice(None), "cnn": cnn, "vit": vit}[branches]
+
+    def fit(known: NDArray[np.int64], asked: NDArray[np.int64]) -> Floats:
+        taught = spread(np.flatnonzero(np.isin(laid.rows, known)), SLICES // 2)
+        plain = spread(known[label[known] == 0], SLICES - len(taught))
+        cells = torch.cat([laid.cells[taught][..., heard], seen.cells[plain][..., heard]])
+        shares = torch.cat([laid.shares[taught], torch.zeros(len(plain), cells.shape[1])])
+        weight = torch.zeros(seen.cells.shape[2])
+        weight[heard], _ = fit_cells(cells, shares)
+
+        def join(one: _Seen, rows: NDArray[np.int64]) -> Tensor:
+            held = one.cells[rows].float()
+            parts = torch.stack([held[..., cnn] @ weight[cnn], held[..., vit] @ weight[vit]], 1)
+            highest = parts.sum(1).topk(LESION_CELLS, 1).indices[:, None].expand(-1, 2, -1)
+            scores = parts.gather(2, highest).mean(2)
+            features = one.features[rows]
+            return torch.cat([features[:, :split], scores[:, :1], features[:, split:], scores[:, 1:]], 1)
+
+        features = torch.cat([join(seen, known), join(mirrored, known)])
+        labels = torch.from_numpy(np.tile(label[known], 2))
+        head, bias = fit_logistic(features, labels, split=split + 1, branches=branches, scored=True)
+        return np.asarray(join(seen, asked).double().numpy() @ head + bias)
 
     return fit
 
@@ -315,7 +383,11 @@ def _write_pointing(pointed: dict[str, Any]) -> str:
 
 
 def _write_table(parts: dict[str, Any]) -> str:
-    rows = [*TITLES, "hybrid minus its better branch", "hybrid minus trees"]
+    rows = [
+        *(name for name in TITLES if name in next(iter(parts.values()))),
+        "hybrid minus its better branch",
+        "hybrid minus trees",
+    ]
     lines = ["| | " + " | ".join(parts) + " |", "|---|" + "---|" * len(parts)]
     for row in rows:
         cells = []

@@ -1,5 +1,6 @@
 """The configuration of a training: as it is asked for, and with every default of its recipe filled in."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, TypeAlias
@@ -8,7 +9,7 @@ import tyro
 
 from stroke_hub.errors import RunError
 from stroke_hub.io.sight import Framing
-from stroke_hub.io.windowing import Window
+from stroke_hub.io.windowing import Modality, Window
 from stroke_hub.metrics.calibration import Calibration, OperatingPoint
 from stroke_hub.models.presets import PRESETS
 
@@ -17,6 +18,7 @@ __all__ = [
     "RECIPES",
     "AdvancedConfig",
     "CommonConfig",
+    "Lesions",
     "Recipe",
     "ResolvedConfig",
     "Tracker",
@@ -31,6 +33,9 @@ WEIGHTS = tyro.conf.arg(metavar="imagenet|random|hf-hub:OWNER/NAME|FILE")
 
 Recipe: TypeAlias = Literal["probe", "scratch", "plain", "seed"]
 """How a model is trained."""
+
+Lesions: TypeAlias = Literal["masks", "bleeding", "none"]
+"""What teaches a model where a lesion lies."""
 
 Tracker: TypeAlias = Literal["trackio", "tensorboard", "wandb"]
 """A package that the figures of every epoch are passed on to."""
@@ -111,9 +116,12 @@ class AdvancedConfig:
     """How many of the transformer's first blocks the model keeps; 0 is all. probe: two thirds; the others: 0."""
     vit_patches: Annotated[bool | None, SWITCH] = None
     """The mean of the patches is a feature beside the CLS token. probe, scratch: True; plain, seed: False."""
+    lesions: Annotated[Lesions | None, tyro.conf.arg(metavar="masks|bleeding|none")] = None
+    """What teaches the model where a lesion lies: the dataset's masks; simulated bleeding, laid into normal CT
+    slices; none. probe: masks where most training strokes have one, bleeding where there is CT alone, otherwise
+    none; scratch: masks or none; plain, seed: none."""
     lesion_cells: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """How many cells of highest lesion score join the features, where the dataset has lesion masks; 0 is none.
-    probe, scratch: 5 where most training strokes have a mask and both branches learn; otherwise 0."""
+    """How many cells of highest lesion score join the features: 5, and 0 where nothing teaches lesions."""
     hidden: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Width of the head's hidden layer; 0 is a linear head. probe, scratch: 0; plain, seed: 512."""
     framing: Annotated[Framing | None, tyro.conf.arg(metavar="head|whole")] = None
@@ -147,12 +155,15 @@ class AdvancedConfig:
 class TrainConfig(AdvancedConfig, CommonConfig):
     """Everything that decides what training gives; written beside the weights as train_config.json."""
 
-    def resolve(self, *, masks: bool | None = None) -> "ResolvedConfig":
+    def resolve(
+        self, *, masks: bool | None = None, modalities: Collection[Modality | None] = ()
+    ) -> "ResolvedConfig":
         """Fill in every default that hangs on the preset, the recipe or the data.
 
         Parameters
         ----------
         masks : whether most training strokes have a lesion mask; None before anybody has looked.
+        modalities : of the training slices.
 
         Raises
         ------
@@ -179,23 +190,38 @@ class TrainConfig(AdvancedConfig, CommonConfig):
         _check_numbers(self, unused)
         if recipe == "probe" and self.vit_blocks is None:
             defaults["vit_blocks"] = round(PROBED_BLOCKS * _count_blocks(self.vit or preset["vit"]))
-        taught = (
-            masks is not False
-            and recipe in ("probe", "scratch")
-            and self.branches == "both"
-            and not self.shuffle_labels
-        )
-        defaults["lesion_cells"] = LESION_CELLS if taught and masks else 0
-        if self.lesion_cells and not taught:
-            raise RunError(
-                "lesion_cells needs lesion masks of most training strokes, the recipe probe or scratch and both "
-                "branches; leave it out."
-            )
+        lesions = self._choose_lesions(recipe, masks, modalities)
+        defaults |= {"lesions": lesions, "lesion_cells": 0 if lesions == "none" else LESION_CELLS}
         filled: dict[str, Any] = {}
         for field in fields(TrainConfig):
             asked = getattr(self, field.name)
             filled[field.name] = defaults.get(field.name) if asked is None else asked
         return ResolvedConfig(**filled)
+
+    def _choose_lesions(
+        self, recipe: Recipe, masks: bool | None, modalities: Collection[Modality | None]
+    ) -> Lesions:
+        """Choose what teaches lesions, of what the recipe can learn from and the data hold."""
+        learns = self.branches == "both" and not self.shuffle_labels
+        possible: dict[Lesions, bool] = {
+            "masks": learns and recipe in ("probe", "scratch") and masks is not False,
+            "bleeding": learns and recipe == "probe" and (masks is None or "BT" in modalities),
+            "none": True,
+        }
+        usual: Lesions = "masks" if masks else "bleeding" if set(modalities) == {"BT"} else "none"
+        if self.lesion_cells == 0 or not possible[usual]:
+            usual = "none"
+        if self.lesion_cells and usual == "none":
+            usual = "masks"
+        chosen = self.lesions or usual
+        if not possible[chosen]:
+            raise RunError(
+                "lesion scores need lesion masks of most training strokes (recipe probe or scratch) or CT slices "
+                "(--lesions bleeding, recipe probe), and both branches; leave lesions and lesion_cells out."
+            )
+        if self.lesion_cells is not None and (chosen == "none") != (self.lesion_cells == 0):
+            raise RunError(f"lesions is {chosen}, but lesion_cells is {self.lesion_cells}; leave one of them out.")
+        return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +245,7 @@ class ResolvedConfig(TrainConfig):
     cnn_stages: int
     vit_blocks: int
     vit_patches: bool
+    lesions: Lesions
     lesion_cells: int
     hidden: int
     framing: Framing

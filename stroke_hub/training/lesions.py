@@ -1,26 +1,39 @@
-"""What lesion masks teach: the scores of cells, learned with the rest or fitted to still backbones."""
+"""What lesions teach: the scores of cells, learned with the rest or fitted to still backbones.
 
-from typing import cast
+Masks of real lesions teach them, or simulated bleeding where a dataset of CT has none.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stroke_hub.data.bleeding import lay_bleeding
 from stroke_hub.data.masks import Masks
+from stroke_hub.errors import DatasetError
 from stroke_hub.inference.predict import to_float_pixels
+from stroke_hub.io.windowing import Modality, Window
 from stroke_hub.models.resnet_vit import LESION_GRID, ResNetViT, get_evaluable
 from stroke_hub.progress import say, track
 
 __all__ = [
+    "SLICES",
     "UNKNOWN",
+    "Laid",
     "ScoredView",
     "compute_cells",
+    "fit_bleeding",
     "fit_cells",
     "fit_scores",
+    "lay_many",
     "mark_unknown",
     "measure_scores",
     "share_cells",
+    "spread",
     "start_scores",
 ]
 
@@ -94,9 +107,7 @@ def fit_scores(model: ResNetViT, squares: Tensor, masks: Masks) -> None:
     taken = np.flatnonzero(masks.known)
     if len(taken) > SLICES:
         say(f"note: lesion scores are fitted to {SLICES:,} of {len(taken):,} training slices, spread evenly.")
-    rows = torch.from_numpy(
-        taken[np.unique(np.linspace(0, len(taken) - 1, min(SLICES, len(taken))).round().astype(int))]
-    )
+    rows = torch.from_numpy(spread(taken, SLICES))
     weight, bias = fit_cells(
         compute_cells(model, squares[rows.to(squares.device)]), share_cells(masks.squares[rows])
     )
@@ -104,6 +115,66 @@ def fit_scores(model: ResNetViT, squares: Tensor, masks: Masks) -> None:
     with torch.no_grad():
         model.lesion.weight.copy_(weight[None])
         model.lesion.bias.copy_(bias)
+
+
+def fit_bleeding(
+    model: ResNetViT, squares: Tensor, labels: Tensor, modalities: Sequence[Modality | None], *, seed: int
+) -> None:
+    """Fit the scores of cells to simulated bleeding in normal CT slices, in place; the head is not touched.
+
+    Parameters
+    ----------
+    squares : uint8 (N, S, S), training slices that are not augmented. labels : (N,), 1 of strokes.
+    modalities : of each; bleeding is laid into those of CT alone, but all normal slices say what it is not.
+
+    Raises
+    ------
+    DatasetError : no normal CT slice shows a brain inside a skull.
+    """
+    normal = np.flatnonzero(labels.cpu().numpy() == 0)
+    scans = normal[[modalities[row] == "BT" for row in normal.tolist()]]
+    laid = lay_many(squares[spread(scans, SLICES // 2)].cpu(), model.window, seed=seed)
+    plain = squares[spread(normal, SLICES - len(laid.rows))].cpu()
+    taught = torch.cat([laid.squares, plain]).to(squares.device)
+    shares = share_cells(torch.cat([laid.masks, torch.zeros_like(plain)]))
+    weight, bias = fit_cells(compute_cells(model, taught), shares)
+    with torch.no_grad():
+        model.lesion.weight.copy_(weight[None])
+        model.lesion.bias.copy_(bias)
+
+
+class Laid(NamedTuple):
+    """Hold slices with simulated bleeding.
+
+    squares : uint8 (N, S, S). masks : uint8 (N, S, S), 255 in the bleeding. rows : (N,), the slice below each.
+    """
+
+    squares: Tensor
+    masks: Tensor
+    rows: NDArray[np.intp]
+
+
+def lay_many(squares: Tensor, window: Window, *, seed: int) -> Laid:
+    """Lay bleeding into normal CT slices, uint8 (N, S, S), wherever it finds a place.
+
+    Raises
+    ------
+    DatasetError : it finds none in all slices.
+    """
+    rng = np.random.default_rng(seed)
+    tried = [lay_bleeding(one, rng, window=window) for one in track(squares.numpy(), "laying bleeding")]
+    laid = [one for one in tried if one is not None]
+    if not laid:
+        raise DatasetError("No normal CT slice shows a brain inside a skull; leave --lesions bleeding out.")
+    masks = np.stack([one.mask for one in laid]).astype(np.uint8) * np.uint8(255)
+    rows = np.flatnonzero([one is not None for one in tried])
+    return Laid(torch.from_numpy(np.stack([one.square for one in laid])), torch.from_numpy(masks), rows)
+
+
+def spread(rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """Take at most `count` of the rows, spread evenly."""
+    places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.intp)
+    return rows.take(np.unique(places))
 
 
 def share_cells(masks: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 INVERSE_PENALTY = 0.003
 ITERATIONS = 1000  # at most
 DEVIATION_FLOOR = 0.1  # of the branch's mean deviation
+SCORE_WEIGHT = 4.0  # of a lesion score over other features, so that the penalty spares it
 
 
 def fit_head(config: ResolvedConfig, model: ResNetViT, features: Tensor, labels: Tensor) -> None:
@@ -31,14 +32,17 @@ def fit_head(config: ResolvedConfig, model: ResNetViT, features: Tensor, labels:
     features : float32 (N, F) on the CPU. An ablation learns on those of its branch; the others have weights of 0.
     labels : (N,).
     """
-    weight, bias = fit_logistic(features, labels, split=model.cnn_features, branches=config.branches)
+    scored = bool(model.lesion_cells)
+    weight, bias = fit_logistic(features, labels, split=model.cnn_features, branches=config.branches, scored=scored)
     head, halves = cast(nn.Linear, model.head[-1]), torch.tensor([-0.5, 0.5], dtype=torch.float64)
     with torch.no_grad():
         head.weight.copy_(halves[:, None] * torch.from_numpy(weight))
         head.bias.copy_(halves * bias)
 
 
-def fit_logistic(features: Tensor, labels: Tensor, *, split: int, branches: str = "both") -> tuple[Floats, float]:
+def fit_logistic(
+    features: Tensor, labels: Tensor, *, split: int, branches: str = "both", scored: bool = False
+) -> tuple[Floats, float]:
     """Fit a logistic regression with an L2 penalty and balanced classes to standardised features.
 
     Parameters
@@ -46,6 +50,7 @@ def fit_logistic(features: Tensor, labels: Tensor, *, split: int, branches: str 
     features : (N, F). labels : (N,), 1 of strokes.
     split : how many of the features are the CNN's.
     branches : "both", "cnn" or "vit": whose features count.
+    scored : whether the last feature of each branch is its lesion score.
 
     Returns
     -------
@@ -54,6 +59,8 @@ def fit_logistic(features: Tensor, labels: Tensor, *, split: int, branches: str 
     heard = {"both": slice(None), "cnn": slice(0, split), "vit": slice(split, None)}[branches]
     train = features.double().numpy()
     mean, deviation = train.mean(0), _floor_deviation(train.std(0), split)
+    if scored:
+        deviation[[split - 1, -1]] /= SCORE_WEIGHT
     regression = LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=ITERATIONS)
     regression.fit(((train - mean) / deviation)[:, heard], labels.numpy())
     weight = np.zeros_like(mean)

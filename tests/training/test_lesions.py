@@ -1,5 +1,6 @@
 """Claims of training.lesions: masks teach where a lesion is, from scratch and on still backbones."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,12 +71,41 @@ def test_a_dataset_with_masks_gives_a_model_with_scores(recipe: str, tmp_path: P
     assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 1
 
 
-def test_lesion_cells_can_be_asked_for_where_there_are_masks_only() -> None:
+def test_what_teaches_lesions_follows_the_data_and_the_recipe() -> None:
+    scratch, probe = (TrainConfig(preset="tiny", recipe=recipe) for recipe in ("scratch", "probe"))
+    assert scratch.resolve(masks=True).lesions == probe.resolve(masks=True, modalities={"BT"}).lesions == "masks"
+    assert probe.resolve(masks=False, modalities={"BT"}).lesions == "bleeding"
+    assert scratch.resolve(masks=False, modalities={"BT"}).lesions == "none"
+    assert probe.resolve(masks=False, modalities={"BT", "MR"}).lesions == "none"
+    both = TrainConfig(preset="tiny", recipe="probe", lesions="bleeding")
+    assert both.resolve(masks=False, modalities={"BT", "MR"}).lesion_cells == 5
+    with pytest.raises(RunError, match="need lesion masks of most training strokes"):
+        both.resolve(masks=False, modalities={"MR"})
+
+
+def test_lesion_cells_can_be_asked_for_where_something_teaches_them() -> None:
     asked = TrainConfig(preset="tiny", lesion_cells=7)
     assert asked.resolve().lesion_cells == asked.resolve(masks=True).lesion_cells == 7
     assert TrainConfig(preset="tiny").resolve(masks=True).lesion_cells == 5
+    assert TrainConfig(preset="tiny", lesion_cells=0).resolve(masks=True).lesions == "none"
     assert TrainConfig(preset="tiny").resolve().lesion_cells == 0
-    with pytest.raises(RunError, match="needs lesion masks of most training strokes"):
+    with pytest.raises(RunError, match="need lesion masks of most training strokes"):
         asked.resolve(masks=False)
-    with pytest.raises(RunError, match="needs lesion masks of most training strokes"):
+    with pytest.raises(RunError, match="need lesion masks of most training strokes"):
         TrainConfig(preset="tiny", recipe="plain", lesion_cells=7).resolve(masks=True)
+    with pytest.raises(RunError, match="leave one of them out"):
+        TrainConfig(preset="tiny", lesions="none", lesion_cells=7).resolve(masks=True)
+
+
+def test_simulated_bleeding_teaches_a_probe_of_ct_without_masks(tmp_path: Path) -> None:
+    records = read_records(write_sample(tmp_path / "data", patients=40, show_progress=False))
+    table = records.table[records.table["modality"] == "BT"].drop(columns="mask")
+    config = TrainConfig(preset="tiny", recipe="probe")
+    model = ResNetViT.from_pretrained(fit(config, replace(records, table=table), tmp_path / "run"))
+    assert model.lesion_cells == 5
+    assert float(model.lesion.weight.detach().abs().max()) > 0
+    assert float((model.head[-1].weight[1] != 0).float().mean()) > 0.5  # pooled features count beside the scores
+    table = table.assign(modality="MR")
+    config = TrainConfig(preset="tiny", recipe="probe", lesions="bleeding")
+    with pytest.raises(RunError, match="need lesion masks"):
+        fit(config, replace(records, table=table), tmp_path / "other")
