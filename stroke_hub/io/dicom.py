@@ -5,12 +5,8 @@ kind of picture (ImageType) only known words are looked for; none of its text is
 """
 
 import io
-import itertools
 import math
 import re
-import threading
-import zlib
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, cast
 
@@ -18,8 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stroke_hub.errors import UnreadableImage
+from stroke_hub.io.elements import (
+    BIG_ENDIAN,
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    LAYOUT_TAGS,
+    UNDEFINED,
+    Elements,
+    Layout,
+    read_elements,
+    read_first,
+    read_integer,
+    read_layout,
+    read_number,
+    read_numbers,
+    read_sides,
+    read_words,
+    to_text,
+)
 from stroke_hub.io.geometry import View, find_view
-from stroke_hub.io.limits import check_codestream, check_pages, check_size
+from stroke_hub.io.limits import Limits, check_codestream
+from stroke_hub.io.pages import JudgedPages, refuse_damage
 from stroke_hub.io.quiet import silence
 from stroke_hub.io.rendering import (
     CT_SMALLEST,
@@ -45,32 +61,36 @@ from stroke_hub.io.windowing import (
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["Place", "decode_dicom", "import_pydicom", "is_dicom", "read_place"]
+__all__ = [
+    "DERIVED_WORDS",
+    "MODALITIES",
+    "SPACINGS",
+    "TILE_TAGS",
+    "DicomFile",
+    "Place",
+    "count_tiles",
+    "is_dicom",
+    "read_place",
+]
 
-PIXEL_DATA = 0x7FE00010
 PLACE_TAGS = (0x0020000E, 0x00200013, 0x00200032, 0x00200037)  # series, instance, position, orientation
-LAYOUT_TAGS = (0x00080060, *(0x00280000 | e for e in (2, 4, 6, 8, 0x10, 0x11, 0x100, 0x101, 0x103)))
-VIEW_TAGS = (0x00080008, 0x00190010, 0x0019100A, 0x00181164, 0x00182010, 0x00200037, 0x00280030, 0x00280034)
+TILE_TAGS = (0x00080008, 0x00190010, 0x0019100A)  # kind of picture, and how many slices a Siemens mosaic holds
+VIEW_TAGS = (*TILE_TAGS, 0x00181164, 0x00182010, 0x00200037, 0x00280030, 0x00280034)
 VALUE_TAGS = (
     *(0x00280120, 0x00280121),  # padding
     *(0x00280000 | e for e in (0x1050, 0x1051, 0x1052, 0x1053, 0x1056, 0x3000, 0x3010)),  # windows, rescaling, LUTs
     *(0x00280000 | e for e in (0x1101, 0x1102, 0x1103, 0x1201, 0x1202, 0x1203, 0x1221, 0x1222, 0x1223)),  # palette
     *(0x52009229, 0x52009230),  # the same of the frames of enhanced files
 )
-_importing = threading.Lock()
 
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")  # in mm
 MAPS = frozenset({"ADC", "FA", "TRACEW", "RCBV", "RCBF", "CBV", "CBF", "MTT", "TTP", "TMAX", "PHASE", "PERFUSION"})
+DERIVED_WORDS = MAPS | {"DERIVED"}
+MODALITIES: dict[str, Modality] = {"CT": "BT", "MR": "MR"}
 LOCALIZER = "The slice is a localizer; models are trained on axial slices of a scan."
 DERIVED = "The slice was computed from others (a map or a reconstruction); models are trained on measured slices."
 OTHER_MODALITY = "The file is neither CT nor MR; models are trained on head CT and MR alone."
 OBLIQUE = "The slice is oblique; models are trained on axial slices."
-
-UNDEFINED = 0xFFFFFFFF
-HEADER_LIMIT = 1 << 22  # bytes of a deflated file that are inflated before its header says how many there are
-
-IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
-DEFLATED = "1.2.840.10008.1.2.1.99"
 
 # Without the preamble: an element of group 2 or 8 with a known VR, or one of group 8 of a small implicit length.
 BARE = re.compile(
@@ -81,18 +101,7 @@ BARE = re.compile(
 )
 
 
-class Layout(NamedTuple):
-    """How the pixels of a file lie: what its header says, checked."""
-
-    rows: int
-    columns: int
-    frames: int
-    samples: int
-    bits_allocated: int
-    bits_stored: int
-    signed: bool
-    photometric: str
-    planar: int
+_refuse_damage = refuse_damage("is a damaged DICOM file or of a rare kind; export the slice again as an 8-bit PNG.")
 
 
 class Place(NamedTuple):
@@ -107,183 +116,138 @@ def is_dicom(start: bytes) -> bool:
     return start[128:132] == b"DICM" or BARE.match(start) is not None
 
 
-def decode_dicom(stream: BinaryIO, *, max_pixels: int) -> tuple[list[Measured], Modality | None]:
-    """Decode all frames of a DICOM file, of any transfer syntax of still pictures.
+class DicomFile(JudgedPages):
+    """Decode the slices of a DICOM file, of any transfer syntax of still pictures, when they are asked for.
+
+    Each is upright, with square pixels and remarks on what it is. A Siemens mosaic gives its slices. CT of more
+    than 8 bits with a rescale slope or intercept, or a value below -500, is in HU; padding and values that wrapped
+    are air there. The file's own display is its VOI LUT or window (the first that makes sense); without one 8-bit
+    grey is kept, and deeper values are stretched from their 1st to their 99th percentile, padding left out. Colour
+    becomes luminance (ITU-R 601). MONOCHROME1 is turned round.
 
     Parameters
     ----------
-    stream : positioned at the start.
-    max_pixels : of one frame; all frames and samples together may have four times as many.
+    stream : positioned at the start; it must stay open while slices are asked for.
+    limits : checked before anything is decoded.
 
-    Returns
-    -------
-    The frames, upright, with square pixels and remarks on what they are; "BT" for CT, "MR" for MR, None for
-    anything else. A Siemens mosaic gives its slices. CT of more than 8 bits with a rescale slope or intercept, or a
-    value below -500, is in HU; padding and values that wrapped are air there. The file's own display is its VOI
-    LUT or window (the first that makes sense); without one 8-bit grey is kept, and deeper values are stretched
-    from their 1st to their 99th percentile, padding left out. Colour becomes luminance (ITU-R 601). MONOCHROME1
-    is turned round.
+    Attributes
+    ----------
+    modality : "BT" for CT, "MR" for MR, None for anything else.
 
     Raises
     ------
     UnreadableImage : without the name of the source, which the caller puts before it, and without any value.
     """
-    try:
-        return _decode(stream, max_pixels)
-    except UnreadableImage:
-        raise
-    except Exception:  # noqa: S110  # refused below, so that no text of the file hangs on it as a context
-        pass
-    raise UnreadableImage("is a damaged DICOM file or of a rare kind; export the slice again as an 8-bit PNG.")
+
+    @_refuse_damage
+    def __init__(self, stream: BinaryIO, limits: Limits) -> None:
+        super().__init__()
+        self._elements = read_elements(stream, (*LAYOUT_TAGS, *VIEW_TAGS, *VALUE_TAGS), limits)
+        self._ds, self._limits = self._elements.ds, limits
+        self._layout = read_layout(self._ds, limits)
+        _check_pixels(self._elements, self._layout)
+        self._name = str(self._ds.get("Modality", ""))
+        self.modality = MODALITIES.get(self._name)
+        self._remarks = _describe_kind(self._ds, self._name)
+        self._tiles = count_tiles(self._ds, self._layout)
+        self._frame: tuple[int, NDArray[Any]] | None = None
+
+    def __len__(self) -> int:
+        return self._layout.frames * self._tiles
+
+    @_refuse_damage
+    def __getitem__(self, number: int) -> Measured:
+        number = range(len(self))[number]
+        page = self._judge(number)
+        about = _describe(self._ds, number // self._tiles)
+        view = find_view(read_first(about, "ImageOrientationPatient", 6))
+        spacing, ratio = read_sides(about, *SPACINGS), read_sides(about, "PixelAspectRatio")
+        page = replace(page, remarks=(*self._remarks, *page.remarks, *_describe_view(view)))
+        upright = lay_out(page, view, spacing or ratio, self._limits.pixels)
+        return upright if spacing else replace(upright, spacing=None)  # a ratio is no length
+
+    @property
+    def _unknown(self) -> dict[int, int]:
+        return dict.fromkeys(range(len(self)), _count_pixels(self._layout, self._tiles))
+
+    def _is_known(self, page: Measured) -> bool:
+        return page.hounsfield is not None or page.is_picture
+
+    def _decode(self, number: int) -> Measured:
+        index = number // self._tiles
+        if self._frame is None or self._frame[0] != index:
+            self._frame = index, _decode_frame(self._elements, self._layout, index)
+        tile = _split(self._frame[1], self._tiles)[number % self._tiles]
+        if self._tiles == 1:
+            self._frame = None
+        return _measure(tile, _describe(self._ds, index), self._layout, self._name)
 
 
 def read_place(stream: BinaryIO) -> Place | None:
     """Which series a DICOM file belongs to and where in it, from its header alone; None where it does not say."""
     with silence():
         try:
-            ds, _ = _read(stream, PLACE_TAGS)
-            return _locate(ds)
+            return _locate(read_elements(stream, PLACE_TAGS).ds)
         except Exception:  # a damaged file has no place; decoding it will say so
             return None
-
-
-# --- the file -----------------------------------------------------------------------------------------------
-
-
-def _decode(stream: BinaryIO, max_pixels: int) -> tuple[list[Measured], Modality | None]:
-    ds, syntax = _read(stream, (*LAYOUT_TAGS, *VIEW_TAGS, *VALUE_TAGS, PIXEL_DATA), max_pixels)
-    layout = _read_layout(ds, max_pixels)
-    element: Any = ds.get_item(PIXEL_DATA)
-    if element is None or not element.value:
-        raise UnreadableImage("is a DICOM file without a picture; choose one that holds a slice.")
-    if (element.length == UNDEFINED) != (syntax not in (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED)):
-        raise UnreadableImage("is a DICOM file whose pixels are not stored as it says; export it again.")
-    name = str(ds.get("Modality", ""))
-    modalities: dict[str, Modality] = {"CT": "BT", "MR": "MR"}
-    remarks = _describe_kind(ds, name)
-    tiles = _count_tiles(ds, layout)
-    pages, views = [], []
-    frames = _decode_frames(cast(bytes, element.value), str(element.VR or "OW"), layout, syntax)
-    for index, frame in enumerate(frames):
-        about = _describe(ds, index)
-        view = find_view(_read_first(about, "ImageOrientationPatient", 6))
-        spacing, ratio = _read_sides(about, *SPACINGS), _read_sides(about, "PixelAspectRatio")
-        for tile in _split(frame, tiles):
-            pages.append(replace(_measure(tile, about, layout, name), remarks=(*remarks, *_describe_view(view))))
-            views.append((view, spacing, ratio))
-    shown, total = [], 0
-    for page, (view, spacing, ratio) in zip(_tell_units(pages), views, strict=True):
-        upright = lay_out(page, view, spacing or ratio, max_pixels)
-        shown.append(upright if spacing else replace(upright, spacing=None))  # a ratio is no length
-        total += shown[-1].values.size
-        check_pages(len(shown), total, max_pixels)
-    return shown, modalities.get(name)
-
-
-def _read(stream: BinaryIO, tags: tuple[int, ...], max_pixels: int = 0) -> tuple["Dataset", str]:
-    """The named elements, and the transfer syntax. Without the pixels where PIXEL_DATA is not named."""
-    import_pydicom()
-    from pydicom.filereader import read_dataset
-
-    start = stream.read(132)
-    if start[128:] != b"DICM":
-        stream.seek(0)
-    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-    syntax = str(meta.get("TransferSyntaxUID") or _guess_syntax(stream))
-    if syntax == DEFLATED:
-        stream = _inflate(stream, max_pixels if PIXEL_DATA in tags else 0)
-    before_pixels = None if PIXEL_DATA in tags else _is_at_pixels
-    ds = read_dataset(
-        stream, syntax == IMPLICIT, syntax != BIG_ENDIAN, stop_when=before_pixels, specific_tags=list(tags)
-    )
-    return ds, syntax
-
-
-def import_pydicom() -> None:
-    """Let one thread import what all use: its modules import each other in circles, and two threads that come in
-    at different ends, as nibabel does, get halves of them.
-    """
-    with _importing:
-        import pydicom.pixels.decoders.base
-        import pydicom.pixels.processing  # noqa: F401  ruff takes it for the line above
-        import pylibjpeg  # noqa: F401
-
-
-def _is_at_pixels(tag: int, vr: str | None, length: int) -> bool:
-    return tag >> 16 == 0x7FE0
-
-
-def _guess_syntax(stream: BinaryIO) -> str:
-    """The syntax of a file that does not say: the bytes of its first element tell the three that are native."""
-    start = stream.read(6)
-    stream.seek(-len(start), io.SEEK_CUR)
-    if start[:1] == b"\0":
-        return BIG_ENDIAN
-    return EXPLICIT if re.fullmatch(rb"[A-Z]{2}", start[4:6]) else IMPLICIT
-
-
-def _inflate(stream: BinaryIO, max_pixels: int) -> BinaryIO:
-    """A deflated data set: its header, and then what the header announces and not a byte of a bomb."""
-    from pydicom.filereader import read_dataset
-
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    start = inflater.decompress(stream.read(), HEADER_LIMIT)
-    if inflater.eof or not max_pixels:
-        return io.BytesIO(start)
-    header = read_dataset(io.BytesIO(start), False, True, stop_when=_is_at_pixels, specific_tags=list(LAYOUT_TAGS))
-    layout = _read_layout(header, max_pixels)
-    announced = layout.rows * layout.columns * layout.frames * layout.samples * layout.bits_allocated // 8
-    rest = inflater.decompress(inflater.unconsumed_tail, announced + HEADER_LIMIT)
-    if not inflater.eof:
-        raise UnreadableImage("is a DICOM file that holds more or less than its header announces; export it again.")
-    return io.BytesIO(start + rest)
-
-
-def _read_layout(ds: "Dataset", max_pixels: int) -> Layout:
-    """What the header says of the pixels; refused before anything is decoded where it is too much or no sense."""
-    if ds.get("Rows") is None or ds.get("Columns") is None:
-        raise UnreadableImage("is a DICOM file without a picture; choose one that holds a slice.")
-    layout = Layout(
-        rows=int(ds.Rows),
-        columns=int(ds.Columns),
-        frames=int(ds.get("NumberOfFrames") or 1),
-        samples=int(ds.get("SamplesPerPixel") or 1),
-        bits_allocated=int(ds.get("BitsAllocated") or 16),
-        bits_stored=int(ds.get("BitsStored") or ds.get("BitsAllocated") or 16),
-        signed=bool(ds.get("PixelRepresentation")),
-        photometric=str(ds.get("PhotometricInterpretation") or "MONOCHROME2").strip(),
-        planar=int(ds.get("PlanarConfiguration") or 0),
-    )
-    check_size(layout.columns, layout.rows, max_pixels)
-    sensible = layout.frames >= 1 and layout.samples in (1, 3) and layout.bits_allocated in (1, 8, 16, 32)
-    if not sensible or not 1 <= layout.bits_stored <= layout.bits_allocated:
-        raise UnreadableImage("is a DICOM file whose header contradicts itself; export the slice again.")
-    check_pages(layout.frames, layout.rows * layout.columns * layout.frames * layout.samples, max_pixels)
-    return layout
 
 
 # --- pixels -------------------------------------------------------------------------------------------------
 
 
-def _decode_frames(content: bytes, vr: str, layout: Layout, syntax: str) -> Iterator[NDArray[Any]]:
-    """All frames as stored, (H, W) or (H, W, 3) in red, green, blue."""
-    from pydicom.encaps import generate_frames
+def _check_pixels(file: Elements, layout: Layout) -> None:
+    """Refuse a file whose pixels are not there, or not as its header says, before any is decoded."""
+    from pydicom.encaps import get_frame
+
+    if file.start is None or not file.length:
+        raise UnreadableImage("is a DICOM file without a picture; choose one that holds a slice.")
+    is_native = file.syntax in (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED)
+    if (file.length == UNDEFINED) == is_native:
+        raise UnreadableImage("is a DICOM file whose pixels are not stored as it says; export it again.")
+    if not is_native:
+        file.stream.seek(file.start)
+        try:
+            get_frame(file.stream, layout.frames - 1, number_of_frames=layout.frames)
+        except ValueError:
+            raise UnreadableImage("is a DICOM file that lacks some of its frames; export it again.") from None
+        return
+    end = file.stream.seek(0, io.SEEK_END)
+    if min(file.length, end - file.start) < math.ceil(layout.frames * _count_bits(layout) / 8):
+        raise UnreadableImage("is a DICOM file that ends before its last pixel; copy or export it again.")
+
+
+def _count_bits(layout: Layout) -> int:
+    """Bits of a native frame. YBR_FULL_422 has two colours for two pixels (PS3.3 C.7.6.3.1.2)."""
+    bits = layout.rows * layout.columns * layout.samples * layout.bits_allocated
+    return bits // 3 * 2 if layout.photometric == "YBR_FULL_422" else bits
+
+
+def _decode_frame(file: Elements, layout: Layout, index: int) -> NDArray[Any]:
+    """One frame as stored, (H, W) or (H, W, 3) in red, green, blue."""
+    from pydicom.encaps import encapsulate, get_frame
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import JPEGBaseline8Bit, RLELossless
 
-    decoder = get_decoder(syntax)
-    plugin = {JPEGBaseline8Bit: "pillow", RLELossless: "pydicom"}.get(cast(Any, syntax), "pylibjpeg")
+    decoder = get_decoder(file.syntax)
+    plugin = {JPEGBaseline8Bit: "pillow", RLELossless: "pydicom"}.get(cast(Any, file.syntax), "pylibjpeg")
+    place, frames = 0, 1
+    start = cast(int, file.start)
     if decoder.is_encapsulated:
-        count = 0
-        for frame in itertools.islice(generate_frames(content, number_of_frames=layout.frames), layout.frames):
-            check_codestream(frame, layout, syntax)
-            count += 1
-        if count < layout.frames:
-            raise UnreadableImage("is a DICOM file that lacks some of its frames; export it again.")
+        file.stream.seek(start)
+        frame = get_frame(file.stream, index, number_of_frames=layout.frames)
+        check_codestream(frame, layout, file.syntax)
+        content = encapsulate([frame], has_bot=False)
+    elif _count_bits(layout) % 8 and layout.frames > 1:  # the frames do not begin at whole bytes
+        file.stream.seek(start)
+        content, place, frames = file.stream.read(file.length), index, layout.frames
+    else:
+        length = math.ceil(_count_bits(layout) / 8)
+        file.stream.seek(start + index * length)
+        content = file.stream.read(length + length % 2)
     options: dict[str, Any] = {
         "rows": layout.rows,
         "columns": layout.columns,
-        "number_of_frames": layout.frames,
+        "number_of_frames": frames,
         "samples_per_pixel": layout.samples,
         "bits_allocated": layout.bits_allocated,
         "bits_stored": layout.bits_stored,
@@ -291,11 +255,11 @@ def _decode_frames(content: bytes, vr: str, layout: Layout, syntax: str) -> Iter
         "photometric_interpretation": layout.photometric,
         "planar_configuration": layout.planar,
         "pixel_keyword": "PixelData",
-        "pixel_vr": vr,
+        "pixel_vr": file.vr,
         "allow_excess_frames": False,
     }
-    frames = decoder.iter_array(content, decoding_plugin=plugin, **options)
-    return (frame for frame, _ in itertools.islice(frames, layout.frames))
+    decoded, _ = next(decoder.iter_array(content, indices=[place], decoding_plugin=plugin, **options))
+    return decoded
 
 
 def _describe(ds: "Dataset", index: int) -> list["Dataset"]:
@@ -330,7 +294,7 @@ def _measure(frame: NDArray[Any], about: list["Dataset"], layout: Layout, modali
     is_inverted = layout.photometric == "MONOCHROME1"
     if modality == "CT" and deep and (was_rescaled or values.min() <= AIR):
         measured = values if padding.all() else values[~padding]
-        how = find_hounsfield(sample([compact(measured)])) or Hounsfield()
+        how = find_hounsfield(sample(compact(measured))) or Hounsfield()
         # From here on the values are HU: what wrapped must not be mixed with its neighbours by resampling.
         hu = to_hounsfield(values, how)
         hu[padding] = CT_SMALLEST
@@ -351,13 +315,6 @@ def _measure(frame: NDArray[Any], about: list["Dataset"], layout: Layout, modali
     return Measured(compact(-values if is_inverted else values), own)
 
 
-def _tell_units(pages: list[Measured]) -> list[Measured]:
-    """Whether deep values of a file that does not say so, all frames together, can be Hounsfield units."""
-    unknown = [page.values for page in pages if page.hounsfield is None and not page.is_picture]
-    how = find_hounsfield(sample(unknown)) if unknown else None
-    return [page if page.hounsfield or page.is_picture else replace(page, hounsfield=how) for page in pages]
-
-
 def _find_padding(frame: NDArray[Any], ds: "Dataset", layout: Layout) -> NDArray[np.bool_]:
     """Which stored values are padding: PixelPaddingValue to PixelPaddingRangeLimit (DICOM PS3.3 C.7.5.1.1.2)."""
     edges = [_read_stored(ds, tag, layout) for tag in (0x00280120, 0x00280121)]
@@ -369,7 +326,7 @@ def _find_padding(frame: NDArray[Any], ds: "Dataset", layout: Layout) -> NDArray
 
 def _read_stored(ds: "Dataset", tag: int, layout: Layout) -> int | None:
     """A stored pixel value out of a header: its sign is that of the pixels, whatever its own element says."""
-    number = _read_integer(ds, tag)
+    number = read_integer(ds, tag)
     if number is None:
         return None
     number %= 1 << layout.bits_allocated
@@ -390,7 +347,7 @@ def _rescale_values(frame: NDArray[Any], about: list["Dataset"]) -> tuple[NDArra
     tables = ds.get("ModalityLUTSequence") or []
     if tables and "LUTDescriptor" in tables[0] and "LUTData" in tables[0]:  # an empty item is no table
         return apply_modality_lut(frame, ds).astype(np.float64), True
-    slope, intercept = (_read_number(about, name) for name in ("RescaleSlope", "RescaleIntercept"))
+    slope, intercept = (read_number(about, name) for name in ("RescaleSlope", "RescaleIntercept"))
     values = frame.astype(np.float64) * (slope or 1.0) + (intercept or 0.0)
     if not np.isfinite(values).all():
         raise UnreadableImage("is a DICOM file whose rescaling leads beyond all numbers; export the slice again.")
@@ -412,7 +369,7 @@ def _apply_own_window(values: NDArray[np.float64], about: list["Dataset"]) -> Gr
         functions = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
         function = str(ds.get("VOILUTFunction") or "LINEAR").upper()
         function = function if function in functions else "LINEAR"
-        pairs = zip(_read_numbers(ds, "WindowCenter"), _read_numbers(ds, "WindowWidth"), strict=False)
+        pairs = zip(read_numbers(ds, "WindowCenter"), read_numbers(ds, "WindowWidth"), strict=False)
         for centre, width in pairs:
             if math.isfinite(centre) and math.isfinite(width) and width >= (1 if function == "LINEAR" else 1e-9):
                 kind = cast(Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"], function)
@@ -431,10 +388,10 @@ def _stretch_percentiles(measured: NDArray[np.float64], values: NDArray[np.float
 
 def _describe_kind(ds: "Dataset", modality: str) -> tuple[str, ...]:
     """Remarks on what the header says of the kind of picture."""
-    words = _read_words(ds)
+    words = read_words(ds)
     found = [
         (LOCALIZER, bool(words & {"LOCALIZER", "SCOUT"})),
-        (DERIVED, "DERIVED" in words or bool(words & MAPS)),
+        (DERIVED, bool(words & DERIVED_WORDS)),
         (OTHER_MODALITY, modality not in ("", "CT", "MR")),
     ]
     return tuple(sentence for sentence, holds in found if holds)
@@ -448,27 +405,17 @@ def _describe_view(view: View | None) -> tuple[str, ...]:
     return () if view.plane == "axial" else (f"The slice is {view.plane}; models are trained on axial slices.",)
 
 
-def _read_words(ds: "Dataset") -> set[str]:
-    """The words of ImageType, to be compared and never shown."""
-    try:
-        value = ds.get("ImageType")
-    except Exception:
-        return set()
-    words = [value] if isinstance(value, str) else list(value or ())
-    return {str(word).strip().upper() for word in words}
-
-
-def _count_tiles(ds: "Dataset", layout: Layout) -> int:
+def count_tiles(ds: "Dataset", layout: Layout) -> int:
     """How many slices a Siemens mosaic holds in its one frame; 1 where it is none.
 
     The number of images decides. Enhanced files keep the word MOSAIC and hold no mosaic.
     """
     if layout.frames > 1 or 0x52009229 in ds or 0x52009230 in ds:
         return 1
-    is_siemens = "SIEMENS MR HEADER" in _to_text(ds.get_item(0x00190010))
-    number = _read_integer(ds, 0x0019100A) if is_siemens else None
+    is_siemens = "SIEMENS MR HEADER" in to_text(ds.get_item(0x00190010))
+    number = read_integer(ds, 0x0019100A) if is_siemens else None
     if number is None:
-        if "MOSAIC" in _read_words(ds):
+        if "MOSAIC" in read_words(ds):
             raise UnreadableImage(
                 "is a mosaic that does not say how many slices it holds; convert the series (for example dcm2niix)."
             )
@@ -483,6 +430,11 @@ def _count_tiles(ds: "Dataset", layout: Layout) -> int:
     return number
 
 
+def _count_pixels(layout: Layout, tiles: int) -> int:
+    """How many pixels a slice has; those of a mosaic lie in a square grid."""
+    return layout.rows * layout.columns // (math.ceil(math.sqrt(tiles)) ** 2)
+
+
 def _split(frame: NDArray[Any], tiles: int) -> list[NDArray[Any]]:
     """The slices of a mosaic, which lie row by row in a square grid."""
     if tiles == 1:
@@ -493,73 +445,12 @@ def _split(frame: NDArray[Any], tiles: int) -> list[NDArray[Any]]:
     return [frame[top : top + height, left : left + width] for top, left in places]
 
 
-def _read_sides(about: list["Dataset"], *names: str) -> tuple[float, float] | None:
-    """The height and the width of a pixel, by the first of these elements that gives them."""
-    for name in names:
-        sides = _read_first(about, name, 2)
-        if sides and all(math.isfinite(side) and side > 0 for side in sides):
-            return sides[0], sides[1]
-    return None
-
-
-# --- numbers ------------------------------------------------------------------------------------------------
-
-
-def _read_numbers(ds: "Dataset", name: str) -> list[float]:
-    """All values of an element as floats; what is no number is NaN."""
-    try:
-        value = ds.get(name)
-    except Exception:  # pydicom raises on text where a number belongs
-        return []
-    values = [] if value is None else [value] if isinstance(value, str | float | int) else list(value)
-    numbers = []
-    for one in values:
-        try:
-            numbers.append(float(one))
-        except (TypeError, ValueError, OverflowError):
-            numbers.append(math.nan)
-    return numbers
-
-
-def _read_first(about: list["Dataset"], name: str, count: int) -> list[float]:
-    """So many values of an element, of the frame rather than of the file; none where nobody gives them."""
-    return next((found for ds in about if len(found := _read_numbers(ds, name)) == count), [])
-
-
-def _read_integer(ds: "Dataset", tag: int) -> int | None:
-    """An integer that may stand as a number, as text or as two bytes of an unknown or ambiguous kind."""
-    raw: Any = ds.get_item(tag)
-    if raw is None:
-        return None
-    value = raw.value
-    if isinstance(value, bytes):
-        text = value.strip(b" \0")
-        if raw.VR in ("US", "SS", "UL", "SL") or (len(value) in (2, 4) and not re.fullmatch(rb"\d+", text)):
-            return int.from_bytes(value, "little" if getattr(raw, "is_little_endian", True) else "big")
-        value = text.decode("ascii", "replace")
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _to_text(raw: Any) -> str:
-    """The text of an element, read or still in bytes."""
-    value = None if raw is None else raw.value
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _read_number(about: list["Dataset"], name: str) -> float | None:
-    """The first finite value that is there, of the frame rather than of the file."""
-    return next((number for ds in about for number in _read_numbers(ds, name)[:1] if math.isfinite(number)), None)
-
-
 def _locate(ds: "Dataset") -> Place | None:
-    numbers = _read_numbers(ds, "ImagePositionPatient"), _read_numbers(ds, "ImageOrientationPatient")
+    numbers = read_numbers(ds, "ImagePositionPatient"), read_numbers(ds, "ImageOrientationPatient")
     position, orientation = (np.array(values) for values in numbers)
     series = str(ds.get("SeriesInstanceUID", ""))
     if position.size == 3 and orientation.size == 6:
         along = float(np.cross(orientation[:3], orientation[3:]) @ position)
     else:
-        along = next(iter(_read_numbers(ds, "InstanceNumber")), math.nan)
+        along = next(iter(read_numbers(ds, "InstanceNumber")), math.nan)
     return Place(series, along) if series and math.isfinite(along) else None

@@ -16,11 +16,12 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from stroke_hub.errors import UnreadableImage
-from stroke_hub.io.limits import check_pages, check_size
+from stroke_hub.io.limits import Limits, check_pages, check_size
+from stroke_hub.io.pages import JudgedPages
 from stroke_hub.io.rendering import Measured, compact, find_hounsfield, sample
 from stroke_hub.io.windowing import Grey, rescale, to_luminance, weigh_colours
 
-__all__ = ["IMAGE_SUFFIXES", "decode_array", "decode_image", "decode_tiff", "find_decoder"]
+__all__ = ["IMAGE_SUFFIXES", "TiffPages", "decode_array", "decode_image", "find_decoder"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 # The decoders are called by name rather than through Image.open: nothing but these five formats is ever
@@ -41,23 +42,61 @@ def find_decoder(start: bytes) -> Callable[[BinaryIO], ImageFile.ImageFile] | No
     return next((decoder for signature, decoder in DECODERS if signature.match(start)), None)
 
 
-def decode_tiff(image: TiffImageFile, max_pixels: int) -> list[Measured]:
-    """Decode every page of a TIFF."""
-    pages: list[Measured] = []
-    total = 0
-    for page in itertools.count():
-        try:
-            image.seek(page)
-        except EOFError:
-            break
-        check_size(image.width, image.height, max_pixels)
-        total += image.width * image.height
-        check_pages(page + 1, total, max_pixels)
-        check_size(image.tag_v2.get(TILE_WIDTH, 1), image.tag_v2.get(TILE_LENGTH, 1), max_pixels)
-        white_is_zero = image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+class TiffPages(JudgedPages):
+    """Decode the pages of a TIFF when they are asked for.
+
+    Parameters
+    ----------
+    stream : it must stay open while pages are asked for.
+    limits : checked of all pages before any is decoded.
+    """
+
+    modality = None  # no picture says it
+
+    def __init__(self, stream: BinaryIO, limits: Limits) -> None:
+        super().__init__()
+        self._stream, self._limits = stream, limits
+        self._image = TiffImageFile(stream)
+        self._is_used = False  # whether the page at which the image stands was decoded
+        self._sizes: dict[int, int] = {}  # pixels of the pages that are no grey levels yet
+        total = 0
+        for page in itertools.count():
+            try:
+                self._image.seek(page)
+            except EOFError:
+                break
+            width, height, tags = self._image.width, self._image.height, self._image.tag_v2
+            check_size(width, height, limits.pixels)
+            total += width * height
+            check_pages(page + 1, total, limits)
+            check_size(tags.get(TILE_WIDTH, 1), tags.get(TILE_LENGTH, 1), limits.pixels)
+            if _is_deep(self._image.mode):
+                self._sizes[page] = width * height
+        self._count = page
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> Measured:
+        return self._judge(range(self._count)[number])
+
+    @property
+    def _unknown(self) -> dict[int, int]:
+        return self._sizes
+
+    def _is_known(self, page: Measured) -> bool:
+        return page.values.dtype == np.uint8
+
+    def _decode(self, number: int) -> Measured:
+        if self._is_used and self._image.tell() == number:  # Pillow forgets how deep a page was that it decoded
+            self._stream.seek(0)
+            self._image = TiffImageFile(self._stream)
+        self._image.seek(number)
+        self._is_used = True
+        white_is_zero = self._image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
         # Pillow turns such pages round when they hold 8 bits or fewer, and only then.
-        pages.append(_decode_page(image, max_pixels, is_inverted=white_is_zero and _is_deep(image.mode)))
-    return _tell_units(pages)
+        is_inverted = white_is_zero and _is_deep(self._image.mode)
+        return _decode_page(self._image, self._limits.pixels, is_inverted=is_inverted)
 
 
 # --- PIL images and arrays -> measured values ---------------------------------------------------------------
@@ -65,7 +104,7 @@ def decode_tiff(image: TiffImageFile, max_pixels: int) -> list[Measured]:
 
 def decode_image(image: Image.Image, max_pixels: int) -> Measured:
     """Decode a PIL image of any mode, upright by its EXIF."""
-    return _tell_units([_decode_page(image, max_pixels)])[0]
+    return _tell_units(_decode_page(image, max_pixels))
 
 
 def decode_array(array: NDArray[Any], max_pixels: int) -> Measured:
@@ -83,7 +122,7 @@ def decode_array(array: NDArray[Any], max_pixels: int) -> Measured:
     if array.dtype == np.uint8:
         return _measure_grey(np.array(to_luminance(Image.fromarray(np.ascontiguousarray(array)))))
     if array.ndim == 2:
-        return _tell_units([_measure_values(array)])[0]
+        return _tell_units(_measure_values(array))
     grey = weigh_colours(array)
     if shape[2] == 4:
         opaque = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else 1.0
@@ -120,13 +159,11 @@ def _measure_values(values: NDArray[Any], *, is_inverted: bool = False) -> Measu
     return Measured(kept, own, is_picture=is_picture)
 
 
-def _tell_units(pages: list[Measured]) -> list[Measured]:
-    """Whether the deep pages of a file, all together, can be Hounsfield units."""
-    deep = [page.values for page in pages if page.values.dtype != np.uint8]
-    if not deep:
-        return pages
-    how = find_hounsfield(sample(deep))
-    return [page if page.values.dtype == np.uint8 else replace(page, hounsfield=how) for page in pages]
+def _tell_units(page: Measured) -> Measured:
+    """Whether deep values can be Hounsfield units."""
+    if page.values.dtype == np.uint8:
+        return page
+    return replace(page, hounsfield=find_hounsfield(sample(page.values)))
 
 
 def _is_deep(mode: str) -> bool:

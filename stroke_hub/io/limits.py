@@ -3,11 +3,20 @@
 import math
 import re
 import struct
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from stroke_hub.errors import UnreadableImage
 
-__all__ = ["MAX_PAGES", "MAX_PIXELS", "check_codestream", "check_pages", "check_size"]
+__all__ = [
+    "MAX_PAGES",
+    "MAX_PIXELS",
+    "SCAN_LIMITS",
+    "Limits",
+    "check_codestream",
+    "check_pages",
+    "check_size",
+    "limit_file",
+]
 
 RLE = "1.2.840.10008.1.2.5"
 JPEG = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.(50|51|57|70|80|81)")
@@ -138,8 +147,25 @@ def _has_sizeable_precincts(segment: bytes) -> bool:
 
 MAX_PIXELS = 50_000_000
 
-MAX_PAGES = 512  # pages, frames or slices of one file: more than any head scan has
+MAX_PAGES = 512  # pages, frames or slices of a file that is decoded whole
 MAX_PAGES_PIXELS = 4  # all of them together, in multiples of `max_pixels`: 512 of 512 x 512 fit
+
+
+class Limits(NamedTuple):
+    """What is accepted of one file: pixels of a page, pages, and pixels of all pages together."""
+
+    pixels: int
+    pages: int
+    total: int
+
+
+SCAN_LIMITS = Limits(MAX_PIXELS, 1 << 16, 1 << 30)
+"""Of a file whose slices are decoded one at a time."""
+
+
+def limit_file(max_pixels: int) -> Limits:
+    """Limit a file whose pages are all decoded, by the pixels of one page."""
+    return Limits(max_pixels, MAX_PAGES, MAX_PAGES_PIXELS * max_pixels)
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -157,15 +183,15 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def check_pages(pages: int, pixels: int, max_pixels: int) -> None:
+def check_pages(pages: int, pixels: int, limits: Limits) -> None:
     """Refuse a file of too many pages, or of too many `pixels` on all pages together.
 
     Raises
     ------
     UnreadableImage : without the name of the source.
     """
-    if pages > MAX_PAGES or pixels > MAX_PAGES_PIXELS * max_pixels:
+    if pages > limits.pages or pixels > limits.total:
         raise UnreadableImage(
-            f"has more than {MAX_PAGES} pages, or {MAX_PAGES_PIXELS * max_pixels:,} pixels altogether; "
+            f"has more than {limits.pages:,} pages, or {limits.total:,} pixels altogether; "
             "split it into smaller files."
         )

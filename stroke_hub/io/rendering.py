@@ -39,6 +39,7 @@ __all__ = [
     "Rendering",
     "compact",
     "find_hounsfield",
+    "find_step",
     "lay_out",
     "render",
     "sample",
@@ -175,10 +176,14 @@ def lay_out(
     )
 
 
-def sample(pages: list[NDArray[Any]]) -> NDArray[Any]:
-    """Take some values of all pages of a file, to tell their units."""
-    step = max(1, sum(page.size for page in pages) // SAMPLED)
-    return np.concatenate([page.ravel()[::step] for page in pages])
+def find_step(size: int) -> int:
+    """Find k so that every k-th of so many values tells their units."""
+    return max(1, size // SAMPLED)
+
+
+def sample(values: NDArray[Any]) -> NDArray[Any]:
+    """Take some values of a page, to tell their units."""
+    return values.ravel()[:: find_step(values.size)]
 
 
 def find_hounsfield(values: NDArray[Any]) -> Hounsfield | None:

@@ -7,9 +7,12 @@ Pictures are decoded in images.py, DICOM in dicom.py and NIfTI in nifti.py; rend
 import io
 import os
 import re
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias, cast, get_args
+from typing import Any, BinaryIO, Literal, Self, TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +20,19 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from stroke_hub.errors import UnreadableImage, printable
-from stroke_hub.io.dicom import decode_dicom, is_dicom
+from stroke_hub.io.dicom import DicomFile, is_dicom
 from stroke_hub.io.framing import Box
 from stroke_hub.io.geometry import Plane
-from stroke_hub.io.images import decode_array, decode_image, decode_tiff, find_decoder
-from stroke_hub.io.limits import MAX_PIXELS
-from stroke_hub.io.nifti import HEADER_SIZE, decode_volume, is_volume
+from stroke_hub.io.images import TiffPages, decode_array, decode_image, find_decoder
+from stroke_hub.io.limits import MAX_PIXELS, SCAN_LIMITS, Limits, check_pages, limit_file
+from stroke_hub.io.nifti import HEADER_SIZE, Volume, is_volume
+from stroke_hub.io.pages import OnePage, Pages
 from stroke_hub.io.quiet import silence
 from stroke_hub.io.rendering import Measured, Rendering, render
 from stroke_hub.io.windowing import Grey, Modality, Window, find_modality
 
 __all__ = [
+    "OpenedSlices",
     "Slice",
     "fill_square",
     "find_place",
@@ -35,12 +40,12 @@ __all__ = [
     "is_image",
     "load_slices",
     "name_source",
+    "open_slices",
     "read_whole",
     "render_slice",
 ]
 
 Source: TypeAlias = str | Path | bytes | BinaryIO | Image.Image | NDArray[Any]
-Decoded: TypeAlias = tuple[list[Measured], Modality | None]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,14 +135,99 @@ def load_slices(
     UnreadableImage : for whatever cannot be decoded; the message names the source and says what to do.
     ValueError : when `modality` or `window` is not one of the above.
     """
+    limits = limit_file(max_pixels)
+    slices, total = [], 0
+    with open_slices(source, modality=modality, window=window, limits=limits) as opened:
+        for one in opened:
+            slices.append(one)
+            total += one.pixels.size
+            with _naming(opened.name):
+                check_pages(len(slices), total, limits)
+    return slices
+
+
+class OpenedSlices:
+    """Give the slices of one file, each decoded when it is asked for, while the file is open.
+
+    Parameters
+    ----------
+    pages : what the file holds.
+    name : what messages call it.
+    closing : what closes the file, if somebody must.
+    """
+
+    def __init__(
+        self,
+        pages: Pages,
+        name: str,
+        *,
+        modality: Modality | None,
+        window: Window | None,
+        closing: Callable[[], object] | None = None,
+    ) -> None:
+        self.pages, self.name = pages, name
+        self._modality, self._window = modality or pages.modality, window
+        self._close = weakref.finalize(self, closing) if closing else None
+
+    def __len__(self) -> int:
+        return len(self.pages)
+
+    def __getitem__(self, number: int) -> Slice:
+        number = range(len(self))[number]
+        with _naming(self.name):
+            page = self.pages[number]
+        pixels, remarks = render(page, modality=self._modality, window=self._window)
+        return Slice(pixels, self._modality, self.name, number, (*page.remarks, *remarks), page, self._window)
+
+    def __iter__(self) -> Iterator[Slice]:
+        return (self[number] for number in range(len(self)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._close:
+            self._close()
+
+
+def open_slices(
+    source: Source,
+    *,
+    modality: Modality | Literal["CT"] | None = None,
+    window: Window | None = None,
+    limits: Limits = SCAN_LIMITS,
+    volume: int | None = None,
+    scratch: BinaryIO | None = None,
+) -> OpenedSlices:
+    """Open a file so that its slices are decoded one by one, equal to those of `load_slices`.
+
+    Parameters
+    ----------
+    source, modality, window : as `load_slices` takes them.
+    limits : of the file.
+    volume, scratch : of a NIfTI volume, as `Volume` takes them.
+
+    Raises
+    ------
+    UnreadableImage, ValueError : as `load_slices` does, and when a slice is asked for.
+    """
     known = _check_modality(modality)
     window = cast(Window, window.lower()) if isinstance(window, str) else window
     if window not in (None, *get_args(Window)):
         raise ValueError(f'window is {window!r}; pass "brain", "stroke", "subdural" or None.')
     name = name_source(source)
+    with ExitStack() as stack:
+        with _naming(name):
+            pages = _open(source, stack, known, limits, volume, scratch)
+        return OpenedSlices(pages, name, modality=known, window=window, closing=stack.pop_all().close)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Put the name of a source before what is said of it, and let libraries say nothing."""
     try:
         with silence():
-            pages, known = _decode(source, known, max_pixels)
+            yield
     except UnreadableImage as refusal:
         raise UnreadableImage(f"{name}: {refusal}") from refusal.__cause__
     except Exception as error:  # on damaged bytes a decoder may raise anything
@@ -146,11 +236,6 @@ def load_slices(
             f"{name}: cannot be decoded, it is damaged or of a rare kind ({reason}); "
             "export the slice again as an 8-bit PNG."
         ) from error
-    slices = []
-    for index, page in enumerate(pages):
-        pixels, remarks = render(page, modality=known, window=window)
-        slices.append(Slice(pixels, known, name, index, (*page.remarks, *remarks), page, window))
-    return slices
 
 
 def _check_modality(modality: str | None) -> Modality | None:
@@ -245,20 +330,45 @@ def name_source(source: object) -> str:
     return printable(name) or "image"
 
 
-def _decode(source: Source, modality: Modality | None, max_pixels: int) -> Decoded:
-    """All pages of any source; refusals lack the source's name, which the caller puts before them."""
+def _open(
+    source: Source,
+    stack: ExitStack,
+    modality: Modality | None,
+    limits: Limits,
+    volume: int | None,
+    scratch: BinaryIO | None,
+) -> Pages:
+    """The pages of any source; refusals lack the source's name, which the caller puts before them."""
     if isinstance(source, np.ndarray):
-        return [decode_array(source, max_pixels)], modality
+        return OnePage(decode_array(source, limits.pixels))
     if isinstance(source, Image.Image):
-        return [decode_image(source, max_pixels)], modality
+        return OnePage(decode_image(source, limits.pixels))
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_stream(io.BytesIO(source), modality, max_pixels)
-    if isinstance(source, str | os.PathLike):
-        with _open_file(Path(source)) as stream:
-            return _from_stream(stream, modality, max_pixels)
-    if hasattr(source, "read"):
-        return _from_stream(io.BytesIO(read_whole(source)), modality, max_pixels)
-    raise UnreadableImage(f"a {type(source).__name__} is no image; pass a file, its bytes or an array.")
+        stream: BinaryIO = io.BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        stream = stack.enter_context(_open_file(Path(source)))
+    elif hasattr(source, "read"):
+        stream = io.BytesIO(read_whole(source))
+    else:
+        raise UnreadableImage(f"a {type(source).__name__} is no image; pass a file, its bytes or an array.")
+    start = stream.read(HEADER_SIZE)
+    stream.seek(0)
+    if not start:
+        raise UnreadableImage("is empty; export or upload the slice again.")
+    if is_dicom(start):  # before pictures: the preamble of DICOM may be the head of a TIFF
+        return DicomFile(stream, limits)
+    if find_decoder(start) is TiffImageFile:
+        return TiffPages(stream, limits)
+    if decoder := find_decoder(start):
+        return OnePage(decode_image(decoder(stream), limits.pixels))
+    if is_volume(start):
+        return Volume(stream, limits, modality=modality, number=volume, scratch=scratch)
+    if start[:4] in (b"PK\3\4", b"PK\5\6"):
+        raise UnreadableImage("is a zip archive; pass it where archives are read (load_files), or unpack it.")
+    raise UnreadableImage(
+        "is not a PNG, JPEG, TIFF, WebP or BMP image, nor DICOM or NIfTI; "
+        "export the slice in one of these formats and try again."
+    )
 
 
 # --- files: bytes -> PIL images -----------------------------------------------------------------------------
@@ -291,27 +401,3 @@ def read_whole(stream: Any) -> bytes:
 def is_image(start: bytes) -> bool:
     """Whether a file that starts with these (at least 352) bytes is of a kind that `load_slices` reads."""
     return find_decoder(start) is not None or is_dicom(start) or is_volume(start)
-
-
-def _from_stream(stream: BinaryIO, modality: Modality | None, max_pixels: int) -> Decoded:
-    start = stream.read(HEADER_SIZE)
-    stream.seek(0)
-    if not start:
-        raise UnreadableImage("is empty; export or upload the slice again.")
-    if is_dicom(start):  # before pictures: the preamble of DICOM may be the head of a TIFF
-        pages, own_modality = decode_dicom(stream, max_pixels=max_pixels)
-        return pages, modality or own_modality
-    decoder = find_decoder(start)
-    if decoder is not None:
-        image = decoder(stream)
-        if isinstance(image, TiffImageFile):
-            return decode_tiff(image, max_pixels), modality
-        return [decode_image(image, max_pixels)], modality
-    if is_volume(start):
-        return decode_volume(stream, modality=modality, max_pixels=max_pixels), modality
-    if start[:4] in (b"PK\3\4", b"PK\5\6"):
-        raise UnreadableImage("is a zip archive; pass it where archives are read (load_files), or unpack it.")
-    raise UnreadableImage(
-        "is not a PNG, JPEG, TIFF, WebP or BMP image, nor DICOM or NIfTI; "
-        "export the slice in one of these formats and try again."
-    )
