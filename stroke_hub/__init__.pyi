@@ -14,6 +14,8 @@ from .models.presets import PRESETS
 from .models.resnet_vit import ResNetViT
 from .runs.report import find_report
 from .runs.train_config import TrainConfig
+from .scan.load_scan import load_scan
+from .scan.scan import Scan
 from .training.fit import fit
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Records",
     "ResNetViT",
     "RunError",
+    "Scan",
     "Slice",
     "StrokeHubError",
     "TrainConfig",
@@ -38,6 +41,7 @@ __all__ = [
     "find_report",
     "fit",
     "load_files",
+    "load_scan",
     "load_slices",
     "predict",
     "publish",

@@ -23,6 +23,7 @@ from stroke_hub.io.elements import (
     UNDEFINED,
     Elements,
     Layout,
+    describe_frame,
     read_elements,
     read_first,
     read_integer,
@@ -63,12 +64,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DERIVED_WORDS",
+    "LOCALIZER_WORDS",
     "MODALITIES",
     "SPACINGS",
     "TILE_TAGS",
     "DicomFile",
     "Place",
     "count_tiles",
+    "is_cut",
     "is_dicom",
     "read_place",
 ]
@@ -83,8 +86,16 @@ VALUE_TAGS = (
     *(0x52009229, 0x52009230),  # the same of the frames of enhanced files
 )
 
+SHOWN_IN = (
+    "PixelValueTransformationSequence",
+    "FrameVOILUTSequence",
+    "PlaneOrientationSequence",
+    "PixelMeasuresSequence",
+)  # of the frames of enhanced files
+
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")  # in mm
 MAPS = frozenset({"ADC", "FA", "TRACEW", "RCBV", "RCBF", "CBV", "CBF", "MTT", "TTP", "TMAX", "PHASE", "PERFUSION"})
+LOCALIZER_WORDS = frozenset({"LOCALIZER", "SCOUT"})
 DERIVED_WORDS = MAPS | {"DERIVED"}
 MODALITIES: dict[str, Modality] = {"CT": "BT", "MR": "MR"}
 LOCALIZER = "The slice is a localizer; models are trained on axial slices of a scan."
@@ -159,7 +170,7 @@ class DicomFile(JudgedPages):
     def __getitem__(self, number: int) -> Measured:
         number = range(len(self))[number]
         page = self._judge(number)
-        about = _describe(self._ds, number // self._tiles)
+        about = describe_frame(self._ds, number // self._tiles, SHOWN_IN)
         view = find_view(read_first(about, "ImageOrientationPatient", 6))
         spacing, ratio = read_sides(about, *SPACINGS), read_sides(about, "PixelAspectRatio")
         page = replace(page, remarks=(*self._remarks, *page.remarks, *_describe_view(view)))
@@ -180,7 +191,7 @@ class DicomFile(JudgedPages):
         tile = _split(self._frame[1], self._tiles)[number % self._tiles]
         if self._tiles == 1:
             self._frame = None
-        return _measure(tile, _describe(self._ds, index), self._layout, self._name)
+        return _measure(tile, describe_frame(self._ds, index, SHOWN_IN), self._layout, self._name)
 
 
 def read_place(stream: BinaryIO) -> Place | None:
@@ -211,9 +222,17 @@ def _check_pixels(file: Elements, layout: Layout) -> None:
         except ValueError:
             raise UnreadableImage("is a DICOM file that lacks some of its frames; export it again.") from None
         return
-    end = file.stream.seek(0, io.SEEK_END)
-    if min(file.length, end - file.start) < math.ceil(layout.frames * _count_bits(layout) / 8):
+    if file.syntax == DEFLATED:
+        file = file._replace(syntax=EXPLICIT)  # what it unpacks to
+    if is_cut(file, layout, file.stream.seek(0, io.SEEK_END)):
         raise UnreadableImage("is a DICOM file that ends before its last pixel; copy or export it again.")
+
+
+def is_cut(file: Elements, layout: Layout, size: int) -> bool:
+    """Tell whether a file of so many bytes ends before its last pixel, where that can be told without decoding."""
+    if file.start is None or file.syntax not in (IMPLICIT, EXPLICIT, BIG_ENDIAN):
+        return False
+    return min(file.length, size - file.start) < math.ceil(layout.frames * _count_bits(layout) / 8)
 
 
 def _count_bits(layout: Layout) -> int:
@@ -260,22 +279,6 @@ def _decode_frame(file: Elements, layout: Layout, index: int) -> NDArray[Any]:
     }
     decoded, _ = next(decoder.iter_array(content, indices=[place], decoding_plugin=plugin, **options))
     return decoded
-
-
-def _describe(ds: "Dataset", index: int) -> list["Dataset"]:
-    """Where what holds for one frame may stand: in an enhanced file's groups, then in the file."""
-    found: list[Dataset] = []
-    for groups, place in ((0x52009230, index), (0x52009229, 0)):
-        items = ds[groups].value if groups in ds else ()
-        if place < len(items):
-            for sequence in (
-                "PixelValueTransformationSequence",
-                "FrameVOILUTSequence",
-                "PlaneOrientationSequence",
-                "PixelMeasuresSequence",
-            ):
-                found += (items[place].get(sequence) or [])[:1]
-    return [*found, ds]
 
 
 def _measure(frame: NDArray[Any], about: list["Dataset"], layout: Layout, modality: str) -> Measured:
@@ -390,7 +393,7 @@ def _describe_kind(ds: "Dataset", modality: str) -> tuple[str, ...]:
     """Remarks on what the header says of the kind of picture."""
     words = read_words(ds)
     found = [
-        (LOCALIZER, bool(words & {"LOCALIZER", "SCOUT"})),
+        (LOCALIZER, bool(words & LOCALIZER_WORDS)),
         (DERIVED, bool(words & DERIVED_WORDS)),
         (OTHER_MODALITY, modality not in ("", "CT", "MR")),
     ]

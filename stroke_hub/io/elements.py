@@ -22,6 +22,7 @@ __all__ = [
     "UNDEFINED",
     "Elements",
     "Layout",
+    "describe_frame",
     "import_pydicom",
     "read_elements",
     "read_first",
@@ -167,10 +168,21 @@ def read_layout(ds: "Dataset", limits: Limits) -> Layout:
     return layout
 
 
-def read_words(ds: "Dataset") -> set[str]:
-    """The words of ImageType, to be compared and never shown."""
+def describe_frame(ds: "Dataset", index: int, sequences: tuple[str, ...]) -> list["Dataset"]:
+    """Where what holds for one frame may stand: in these sequences of an enhanced file, then in the file itself."""
+    found: list[Dataset] = []
+    for groups, place in ((0x52009230, index), (0x52009229, 0)):
+        items = ds[groups].value if groups in ds else ()
+        if place < len(items):
+            for sequence in sequences:
+                found += (items[place].get(sequence) or [])[:1]
+    return [*found, ds]
+
+
+def read_words(ds: "Dataset", name: str = "ImageType") -> set[str]:
+    """The words of an element, to be compared and never shown."""
     try:
-        value = ds.get("ImageType")
+        value = ds.get(name)
     except Exception:
         return set()
     words = [value] if isinstance(value, str) else list(value or ())

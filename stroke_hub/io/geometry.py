@@ -6,6 +6,7 @@ on the right, a sagittal one posterior on the right, and both have superior up.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from stroke_hub.io.limits import check_size
 
-__all__ = ["Plane", "View", "find_view", "make_square", "turn_upright"]
+__all__ = ["Plane", "View", "find_view", "make_square", "turn_upright", "undo_square"]
 
 Plane: TypeAlias = Literal["axial", "coronal", "sagittal"]
 
@@ -123,3 +124,30 @@ def make_square(pixels: NDArray[Any], height: float, width: float, max_pixels: i
     if pixels.dtype.kind in "iu":
         resampled = np.rint(resampled)
     return resampled.astype(pixels.dtype), True
+
+
+def undo_square(values: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
+    """Give what belongs to the pixels that `make_square` made to those that they were made of; the sum is kept.
+
+    Parameters
+    ----------
+    values : (H, W), of the resampled slice: shares of a sum, as evidence is.
+    rows, columns : of the slice before.
+
+    Returns
+    -------
+    (rows, columns). The adjoint of the resampling: a pixel gets of each value the share that it had in its making.
+    """
+    height, width = values.shape
+    if (height, width) == (rows, columns):
+        return values
+    down, right = _weigh(rows, height), _weigh(columns, width)
+    return np.asarray(down.T @ values.astype(np.float64) @ right, np.float32)
+
+
+@lru_cache(maxsize=8)
+def _weigh(before: int, after: int) -> NDArray[np.float64]:
+    """The weights of the resampling along one side, (after, before); those of each new pixel add up to 1."""
+    unit = Image.fromarray(np.eye(before, dtype=np.float32))
+    weights = np.asarray(unit.resize((before, after), Image.Resampling.BILINEAR), np.float64)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))

@@ -21,7 +21,7 @@ from stroke_hub.io.pages import JudgedPages
 from stroke_hub.io.rendering import Measured, compact, find_hounsfield, sample
 from stroke_hub.io.windowing import Grey, rescale, to_luminance, weigh_colours
 
-__all__ = ["IMAGE_SUFFIXES", "TiffPages", "decode_array", "decode_image", "find_decoder"]
+__all__ = ["IMAGE_SUFFIXES", "TiffPages", "decode_array", "decode_image", "find_decoder", "measure_picture"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 # The decoders are called by name rather than through Image.open: nothing but these five formats is ever
@@ -35,6 +35,7 @@ DECODERS: tuple[tuple[re.Pattern[bytes], Callable[[BinaryIO], ImageFile.ImageFil
     (re.compile(rb"BM"), BmpImageFile),
 )
 TILE_WIDTH, TILE_LENGTH, PHOTOMETRIC, WHITE_IS_ZERO = 322, 323, 262, 0  # TIFF tags, and a value of the last
+ORIENTATION = 0x0112  # an EXIF tag; 5 to 8 turn rows into columns
 
 
 def find_decoder(start: bytes) -> Callable[[BinaryIO], ImageFile.ImageFile] | None:
@@ -97,6 +98,23 @@ class TiffPages(JudgedPages):
         # Pillow turns such pages round when they hold 8 bits or fewer, and only then.
         is_inverted = white_is_zero and _is_deep(self._image.mode)
         return _decode_page(self._image, self._limits.pixels, is_inverted=is_inverted)
+
+
+def measure_picture(stream: BinaryIO) -> tuple[int, int, int]:
+    """Read how many rows, columns and pages a picture's file has, without decoding it; upright by its EXIF.
+
+    Raises
+    ------
+    Exception : of any kind, on a damaged file or one that is no picture.
+    """
+    decoder = find_decoder(stream.read(16))
+    stream.seek(0)
+    if decoder is None:
+        raise ValueError
+    image: Any = decoder(stream)
+    pages = image.n_frames if decoder is TiffImageFile else 1
+    is_turned = image.getexif().get(ORIENTATION, 1) >= 5
+    return *(image.size if is_turned else image.size[::-1]), pages
 
 
 # --- PIL images and arrays -> measured values ---------------------------------------------------------------

@@ -14,8 +14,9 @@ from stroke_hub.io.limits import Limits, check_pages, check_size
 from stroke_hub.io.pages import refuse_damage
 from stroke_hub.io.rendering import Measured, compact, find_hounsfield, lay_out
 from stroke_hub.io.windowing import AIR, PERCENTILES, Modality, stretch
+from stroke_hub.progress import track
 
-__all__ = ["HEADER_SIZE", "Volume", "VolumeHeader", "is_volume", "read_volume_header"]
+__all__ = ["GZIP", "HEADER_SIZE", "Volume", "VolumeHeader", "is_volume", "read_volume_header"]
 
 HEADER_SIZE = 352  # bytes that tell NIfTI from anything else: the header of NIfTI-1 and four more
 HEADER2_SIZE = 544  # of NIfTI-2
@@ -157,7 +158,7 @@ class Volume:
         sampled = np.empty(-(-nx * ny * nz // step), header.dtype)
         flips = tuple(slice(None, None, direction) for _, direction in header.turned)
         planes = max(1, BLOCK // (nx * ny * header.dtype.itemsize))
-        for start in range(0, nz, planes):
+        for start in track(range(0, nz, planes), "reading voxels"):
             count = min(planes, nz - start)
             content = _read_fully(source, count * nx * ny * header.dtype.itemsize)
             block = np.frombuffer(content, header.dtype).reshape((nx, ny, count), order="F")

@@ -135,13 +135,16 @@ def load_slices(
     UnreadableImage : for whatever cannot be decoded; the message names the source and says what to do.
     ValueError : when `modality` or `window` is not one of the above.
     """
-    limits = limit_file(max_pixels)
+    limits, name = limit_file(max_pixels), name_source(source)
     slices, total = [], 0
-    with open_slices(source, modality=modality, window=window, limits=limits) as opened:
+    if hasattr(source, "read"):
+        with _naming(name):
+            source = read_whole(source)
+    with open_slices(source, name=name, modality=modality, window=window, limits=limits) as opened:
         for one in opened:
             slices.append(one)
             total += one.pixels.size
-            with _naming(opened.name):
+            with _naming(name):
                 check_pages(len(slices), total, limits)
     return slices
 
@@ -193,6 +196,7 @@ class OpenedSlices:
 def open_slices(
     source: Source,
     *,
+    name: str,
     modality: Modality | Literal["CT"] | None = None,
     window: Window | None = None,
     limits: Limits = SCAN_LIMITS,
@@ -203,7 +207,8 @@ def open_slices(
 
     Parameters
     ----------
-    source, modality, window : as `load_slices` takes them.
+    source, modality, window : as `load_slices` takes them; a stream that can go back, which must stay open.
+    name : what messages call it.
     limits : of the file.
     volume, scratch : of a NIfTI volume, as `Volume` takes them.
 
@@ -215,7 +220,6 @@ def open_slices(
     window = cast(Window, window.lower()) if isinstance(window, str) else window
     if window not in (None, *get_args(Window)):
         raise ValueError(f'window is {window!r}; pass "brain", "stroke", "subdural" or None.')
-    name = name_source(source)
     with ExitStack() as stack:
         with _naming(name):
             pages = _open(source, stack, known, limits, volume, scratch)
@@ -348,7 +352,7 @@ def _open(
     elif isinstance(source, str | os.PathLike):
         stream = stack.enter_context(_open_file(Path(source)))
     elif hasattr(source, "read"):
-        stream = io.BytesIO(read_whole(source))
+        stream = source
     else:
         raise UnreadableImage(f"a {type(source).__name__} is no image; pass a file, its bytes or an array.")
     start = stream.read(HEADER_SIZE)

@@ -5,13 +5,14 @@ import os
 import re
 import stat
 import struct
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias, cast
 
 from stroke_hub.errors import UnreadableImage, printable
 from stroke_hub.files import name_bytes
@@ -24,9 +25,11 @@ from stroke_hub.io.windowing import Modality, Window
 
 __all__ = [
     "LoadedFile",
+    "SourceFile",
     "holds_many",
     "is_archive",
     "is_litter",
+    "list_files",
     "load_files",
     "may_hold_slices",
     "walk_folders",
@@ -65,11 +68,17 @@ class LoadedFile:
     path: Path | None = None
 
 
-class _File(NamedTuple):
-    """A file that `load_slices` can be given, or why it cannot."""
+class SourceFile(NamedTuple):
+    """A file that `load_slices` can be given, or why it cannot.
+
+    name : as `LoadedFile` has it. get : what `load_slices` takes. open : a stream of it from its start.
+    size : bytes. path : as `LoadedFile` has it. error : one sentence without the name, "" where fine.
+    """
 
     name: str
     get: Callable[[], Path | BinaryIO]
+    open: Callable[[], BinaryIO]
+    size: int = 0
     path: Path | None = None
     error: str = ""
 
@@ -108,8 +117,9 @@ def load_files(
     if isinstance(sources, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(sources, "read"):
         sources = [sources]  # type: ignore[list-item]
     for source in sources:
-        for file in _list_files(source):
-            yield _load(file, modality=modality, window=window, max_pixels=max_pixels)
+        for files in list_files(source):
+            for file in _order(files):
+                yield _load(file, modality=modality, window=window, max_pixels=max_pixels)
 
 
 def is_archive(start: bytes) -> bool:
@@ -134,7 +144,7 @@ def may_hold_slices(name: str) -> bool:
     return name.lower().endswith(tuple(IMAGE_SUFFIXES | SCAN_SUFFIXES))
 
 
-def _load(file: _File, **options: Any) -> LoadedFile:
+def _load(file: SourceFile, **options: Any) -> LoadedFile:
     error = file.error
     if not error:
         try:
@@ -153,25 +163,30 @@ def _cut_folders(name: str) -> str:
 # --- sources and folders ------------------------------------------------------------------------------------
 
 
-def _list_files(source: Any) -> Iterator[_File]:
-    """The files of one source, in their order."""
+def list_files(source: Any) -> Iterator[list[SourceFile]]:
+    """List the files of one source of `load_files`: those of each folder and of each archive together, by name."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         if path.is_dir():
             yield from _list_folder(path)
+        elif is_archive(_read_start(path)):
+            yield _list_archive_file(path, path.name)
         else:
-            yield from _list_file(path, path.name)
+            yield [_name_path(path, printable(path.name, limit=NAME_LIMIT) or "image")]
         return
     try:
-        content = source if isinstance(source, bytes | bytearray | memoryview) else read_whole(source)
+        content = bytes(source if isinstance(source, bytes | bytearray | memoryview) else read_whole(source))
     except (UnreadableImage, AttributeError, OSError, ValueError):
-        yield _File(name_source(source), lambda: source)  # load_slices has the words for what it is
+        yield [
+            SourceFile(name_source(source), lambda: source, _nothing)
+        ]  # load_slices has the words for what it is
         return
     name = name_source(source)
-    if is_archive(bytes(content[:4])):
-        yield from _list_archive(io.BytesIO(content), name, None)
+    if is_archive(content[:4]):
+        yield _list_archive(io.BytesIO(content), name, None)
     else:
-        yield _File(name, lambda: name_bytes(bytes(content), name))
+        named = partial(name_bytes, content, name)
+        yield [SourceFile(name, named, named, len(content))]
 
 
 def walk_folders(
@@ -196,31 +211,32 @@ def is_litter(name: str) -> bool:
     return (name.startswith(".") and not name.startswith("..")) or name.lower() in LITTER
 
 
-def _list_folder(folder: Path) -> Iterator[_File]:
+def _list_folder(folder: Path) -> Iterator[list[SourceFile]]:
     found = False
     for place, names in walk_folders(folder):
-        files, places = [], []
+        files = []
         for name in names:
             path = Path(place, name)
+            within = path.relative_to(folder).as_posix()
             start = _read_start(path)
             if is_archive(start) and name.lower().endswith(".zip"):
                 found = True
-                yield from _list_archive_file(path, path.relative_to(folder).as_posix())
+                yield _list_archive_file(path, within)
             elif may_hold_slices(name) or is_image(start):
-                shown = printable(path.relative_to(folder).as_posix(), limit=NAME_LIMIT)
-                files.append(_File(shown, partial(_same, path), path))
-                places.append(_find_place(start))
+                files.append(_name_path(path, printable(within, limit=NAME_LIMIT)))
         found = found or bool(files)
-        yield from _order(files, places)
+        yield files
     if not found:
-        yield _File(printable(folder.name), _nothing, folder, "holds no image; pass a folder that holds slices.")
+        yield [_refuse(printable(folder.name), folder, "holds no image; pass a folder that holds slices.")]
 
 
-def _list_file(path: Path, name: str) -> Iterator[_File]:
-    if is_archive(_read_start(path)):
-        yield from _list_archive_file(path, name)
-    else:
-        yield _File(printable(name, limit=NAME_LIMIT) or "image", partial(_same, path), path)
+def _name_path(path: Path, name: str) -> SourceFile:
+    size = path.stat().st_size if path.is_file() else 0
+    return SourceFile(name, lambda: path, lambda: path.open("rb"), size, path)
+
+
+def _refuse(name: str, path: Path | None, error: str) -> SourceFile:
+    return SourceFile(name, _nothing, _nothing, path=path, error=error)
 
 
 def _read_start(path: Path) -> bytes:
@@ -229,58 +245,61 @@ def _read_start(path: Path) -> bytes:
         if not path.is_file():
             return b""
         with path.open("rb") as stream:
-            start = stream.read(HEADER_SIZE)
-            return start + stream.read(START_SIZE) if is_dicom(start) else start
+            return stream.read(HEADER_SIZE)
     except (OSError, ValueError):
         return b""
 
 
-def _find_place(start: bytes) -> Place | None:
-    return read_place(io.BytesIO(start)) if is_dicom(start) else None
+def _find_place(file: SourceFile) -> Place | None:
+    try:
+        with file.open() as stream:
+            start = stream.read(HEADER_SIZE)
+            return read_place(io.BytesIO(start + stream.read(START_SIZE))) if is_dicom(start) else None
+    except Exception:  # what is damaged has no place; loading it says so
+        return None
 
 
-def _order(files: list[_File], places: list[Place | None]) -> list[_File]:
+def _order(files: list[SourceFile]) -> list[SourceFile]:
     """As they come, but the files of a series together, where its first stands, and by position."""
+    if len(files) < 2:
+        return files
     first: dict[str, int] = {}
     keys = []
-    for index, place in enumerate(places):
+    for index, file in enumerate(files):
+        place = None if file.error else _find_place(file)
         series = place.series if place else ""
         begin = first.setdefault(series, index) if place else index
         keys.append((begin, place.position if place else 0.0, index))
     return [files[index] for *_, index in sorted(keys)]
 
 
-def _same(path: Path) -> Path:
-    return path
-
-
-def _nothing() -> Path:
+def _nothing() -> Any:
     raise AssertionError("there is nothing to read")
 
 
 # --- zip archives -------------------------------------------------------------------------------------------
 
 
-def _list_archive_file(path: Path, name: str) -> Iterator[_File]:
-    with path.open("rb") as stream:
-        yield from _list_archive(stream, name, path)
+def _list_archive_file(path: Path, name: str) -> list[SourceFile]:
+    return _list_archive(path.open("rb"), name, path)
 
 
-def _list_archive(stream: BinaryIO, name: str, path: Path | None) -> Iterator[_File]:
-    """The images in a zip; the stream must stay open while they are read."""
+def _list_archive(stream: BinaryIO, name: str, path: Path | None) -> list[SourceFile]:
+    """The images in a zip; the stream stays open as long as one of them may be read."""
     shown = printable(name, limit=NAME_LIMIT) or "archive"
     try:
         size = _check_directory(stream)
         archive = zipfile.ZipFile(stream)
+        weakref.finalize(archive, stream.close)
         members = archive.infolist()
         _check_members(members, size)
     except UnreadableImage as refusal:
-        yield _File(shown, _nothing, path, str(refusal))
-        return
+        stream.close()
+        return [_refuse(shown, path, str(refusal))]
     except Exception:  # on damaged bytes zipfile may raise anything
-        yield _File(shown, _nothing, path, "is a damaged zip archive; pack or copy it again.")
-        return
-    files, places = [], []
+        stream.close()
+        return [_refuse(shown, path, "is a damaged zip archive; pack or copy it again.")]
+    files = []
     for member in sorted(members, key=lambda one: one.filename):
         within = member.filename.replace("\\", "/")  # .NET writes what the format forbids
         if within.endswith("/") or any(is_litter(part) for part in within.split("/")):
@@ -288,11 +307,9 @@ def _list_archive(stream: BinaryIO, name: str, path: Path | None) -> Iterator[_F
         error, start = _examine(archive, member)
         if error or may_hold_slices(within) or is_image(start):
             row = printable(f"{name}/{within}", limit=NAME_LIMIT)
-            files.append(_File(row, partial(_read_member, archive, member), path, error))
-            places.append(None if error else _find_place(start))
-    if not files:
-        yield _File(shown, _nothing, path, "holds no image; pack slices into it.")
-    yield from _order(files, places)
+            get, opened = partial(_read_member, archive, member), partial(_open_member, archive, member)
+            files.append(SourceFile(row, get, opened, member.file_size, path, error))
+    return files or [_refuse(shown, path, "holds no image; pack slices into it.")]
 
 
 def _check_directory(stream: BinaryIO) -> int:
@@ -354,9 +371,13 @@ def _examine(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[str, by
             start = stream.read(HEADER_SIZE)
             if is_archive(start):
                 return "is an archive inside an archive; unpack it and pass it by itself.", b""
-            return "", start + stream.read(START_SIZE) if is_dicom(start) else start
+            return "", start
     except Exception:  # on damaged bytes zipfile may raise anything
         return "cannot be unpacked, it is damaged; pack it again.", b""
+
+
+def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:
+    return cast(BinaryIO, archive.open(member))
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BinaryIO:

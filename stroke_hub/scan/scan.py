@@ -2,14 +2,32 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stroke_hub.io.geometry import undo_square
 from stroke_hub.io.slices import Slice
 from stroke_hub.io.windowing import Modality
 
-__all__ = ["Scan"]
+__all__ = ["Axes", "Origin", "Scan"]
+
+Axes: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+class Origin(NamedTuple):
+    """Where a slice comes from, for those who write something beside it.
+
+    file : its file's name, fit to print. uid : of the DICOM instance, "" elsewhere. frame : its number in the file,
+    from 1 as DICOM counts. path : the file on disk, or the archive that holds it; None where bytes were given.
+    """
+
+    file: str
+    uid: str
+    frame: int
+    path: Path | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,6 +46,9 @@ class Scan:
     source : the name of what was given, without folders and fit to print.
     files : the file of each slice, and its instance UID where it has one; both fit to print.
     remarks : one plain sentence each: what was chosen, what is odd.
+    origins : where each slice comes from: file, instance, frame.
+    axes : for the way to the right of a picture, down it, and from slice to slice: the axis of `shape` that it
+        follows, and 1 or -1 for its direction there.
     """
 
     slices: Sequence[Slice]
@@ -38,6 +59,8 @@ class Scan:
     source: str = ""
     files: Sequence[tuple[str, str]] = field(default_factory=tuple)
     remarks: tuple[str, ...] = ()
+    origins: Sequence[Origin] = ()
+    axes: Axes = ((0, 1), (1, 1), (2, 1))
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -54,6 +77,23 @@ class Scan:
 
         Returns
         -------
-        float32 of `shape`, columns first.
+        float32 of `shape`, columns first; written as NIfTI with `affine` it lies over the scan. A map whose pixels
+        were resampled to squares goes back by the shares that each voxel had in them.
+
+        Raises
+        ------
+        ValueError : there are more or fewer maps than slices, or one has another size than its slice.
         """
-        raise NotImplementedError
+        voxels = np.zeros(self.shape, np.float32)
+        turned = voxels.transpose([axis for axis, _ in self.axes])
+        turned = turned[tuple(np.s_[::direction] for _, direction in self.axes)]  # to the right, down, upwards
+        columns, rows, count = turned.shape
+        size = self.slices[0].pixels.shape if count else (0, 0)
+        number = 0
+        for number, one in enumerate(maps, start=1):
+            if number > count or one.shape != size:
+                raise ValueError(f"map {number} is {one.shape}; pass {count} maps of {size}, one for each slice.")
+            turned[:, :, number - 1] = undo_square(np.asarray(one, np.float32), rows, columns).T
+        if number != count:
+            raise ValueError(f"there are {number} maps; pass {count}, one for each slice.")
+        return voxels
