@@ -8,8 +8,8 @@ import threading
 import weakref
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, cast, overload
 
 import numpy as np
@@ -21,6 +21,7 @@ from stroke_hub.io.geometry import View
 from stroke_hub.io.images import find_decoder, measure_picture
 from stroke_hub.io.limits import SCAN_LIMITS, check_pages
 from stroke_hub.io.nifti import GZIP, HEADER_SIZE, VolumeHeader, is_volume, read_volume_header
+from stroke_hub.io.quiet import silence
 from stroke_hub.io.slices import OpenedSlices, Slice, name_source, open_slices
 from stroke_hub.io.sources import FileSource, SourceFile, list_files
 from stroke_hub.io.windowing import Modality, Window, find_modality
@@ -165,7 +166,7 @@ class _Found:
             if header := read_header(file, number):
                 self.headers[header.patient, header.series].append(header)
         elif find_decoder(start):
-            with file.open() as stream:
+            with file.open() as stream, silence():
                 try:
                     measured = measure_picture(stream)
                 except Exception:
@@ -173,7 +174,7 @@ class _Found:
             check_pages(measured[2], 0, SCAN_LIMITS)
             self.pictures.append((number, file.name, measured))
         elif is_volume(start):
-            with file.open() as stream:
+            with file.open() as stream, silence():
                 self.volumes.append((number, file.name, read_volume_header(stream, SCAN_LIMITS)))
         else:
             with open_slices(
@@ -365,32 +366,28 @@ def _open(file: SourceFile, volume: int, options: dict[str, Any]) -> OpenedSlice
     """Open a file in place; what is packed in an archive is unpacked in memory or, if it is large, on disk."""
     name = printable(_cut_folders(file.name)) or "image"
     start = _read_start(file)
-    closing: list[BinaryIO] = []
-    if is_volume(start) and not is_dicom(start) and not find_decoder(start):
-        closing.append(_make_scratch())
-        options = {**options, "scratch": closing[0], "volume": volume}
-    try:
-        given: Any = file.get() if file.path is None or file.size <= IN_MEMORY else _unpack(file, start, closing)
-    except UnreadableImage:
-        raise
-    except Exception as error:  # on damaged bytes zipfile may raise anything
-        raise UnreadableImage(f"{name}: cannot be unpacked or read; copy or pack it again.") from error
-    opened = open_slices(given, name=name, **options)
-    weakref.finalize(opened, _close, closing)
+    with ExitStack() as stack:
+        if is_volume(start) and not is_dicom(start) and not find_decoder(start):
+            options = {**options, "volume": volume, "scratch": stack.enter_context(_make_scratch())}
+        try:
+            given = _unpack(file, start, stack)
+        except Exception as error:  # on damaged bytes zipfile may raise anything
+            raise UnreadableImage(f"{name}: cannot be unpacked or read; copy or pack it again.") from error
+        opened = open_slices(given, name=name, **options)
+        weakref.finalize(opened, stack.pop_all().close)
     return opened
 
 
-def _unpack(file: SourceFile, start: bytes, closing: list[BinaryIO]) -> Path | BinaryIO:
-    """A large file: in place where it is one, else out of its archive."""
-    stream = file.open()
+def _unpack(file: SourceFile, start: bytes, stack: ExitStack) -> Any:
+    """What `open_slices` takes of a file; a large one of an archive is unpacked on disk."""
+    if file.path is None or file.size <= IN_MEMORY:
+        return file.get()
+    stream = stack.enter_context(file.open())
     if isinstance(stream, io.BufferedReader):
-        stream.close()
-        return cast(Path, file.path)
-    closing.append(stream)
-    if start[:2] == GZIP:  # is unpacked once more anyway
-        return stream
-    unpacked = _make_scratch()
-    closing.append(unpacked)
+        return file.path  # is no archive
+    if start[:2] == GZIP:
+        return stream  # is unpacked once more anyway
+    unpacked = stack.enter_context(_make_scratch())
     rest = file.size + 1  # a number, or zipfile inflates all there is
     while rest > 0 and (block := stream.read(min(rest, IN_MEMORY))):
         rest -= unpacked.write(block)
@@ -400,9 +397,4 @@ def _unpack(file: SourceFile, start: bytes, closing: list[BinaryIO]) -> Path | B
 
 def _make_scratch() -> BinaryIO:
     """A file without a name: nobody else can open it, and it is gone when it is closed, however that happens."""
-    return cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  # is closed with what is opened
-
-
-def _close(streams: list[BinaryIO]) -> None:
-    for stream in streams:
-        stream.close()
+    return cast(BinaryIO, tempfile.TemporaryFile())

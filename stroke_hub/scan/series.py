@@ -137,19 +137,18 @@ def _explain(ranked: Sequence[Series], modality: Modality | None) -> list[str]:
     """Which series was taken, and what spoke against each other one."""
     taken, *others = ranked
     mine = taken.find_faults(modality)
-    names = _name_all(ranked)
     against = []
     for other in others[:SHOWN]:
         theirs = other.find_faults(modality)
         fault = next((its for its, my in zip(theirs, mine, strict=True) if its and not my), "")
         if not fault:
             fault = "has fewer slices" if other.count < taken.count else "suits as well"
-        against.append(f"{names[other.files]} {fault}")
+        against.append(f"{other} {fault}")
     if more := len(others) - len(against):
-        against.append(f"{more} more")
+        against.append(f"and {more} more")
     remarks = [
-        f"Of {len(ranked)} series, {names[taken.files]} was taken ({pluralise(taken.count, 'slice')}), because it suits "
-        f"best: {'; '.join(against)}.",
+        f"Of {len(ranked)} series, {taken} was taken ({pluralise(taken.count, 'slice')}), because it suits best: "
+        f"{'; '.join(against)}.",
         "To choose another, give its number, name or UID as series.",
     ]
     if len(found := {one.modality for one in ranked if one.modality}) > 1:
@@ -162,18 +161,12 @@ def _explain(ranked: Sequence[Series], modality: Modality | None) -> list[str]:
     return remarks
 
 
-def _name_all(all_: Sequence[Series]) -> dict[tuple[int, ...], str]:
-    """The words for each series, by its files; the UID stands in them where another one is called the same."""
-    often = Counter(str(one) for one in all_)
-    return {
-        one.files: f"{one} of UID {printable(one.uid, limit=64)}" if often[str(one)] > 1 and one.uid else str(one)
-        for one in all_
-    }
-
-
 def _list(all_: Sequence[Series]) -> str:
-    names = _name_all(all_)
-    shown = [f"{names[one.files]} ({pluralise(one.count, 'slice')})" for one in all_[: 4 * SHOWN]]
+    often = Counter(str(one) for one in all_)
+    names = [f"{one} of UID {printable(one.uid, limit=64)}" if often[str(one)] > 1 else str(one) for one in all_]
+    shown = [f"{name} ({pluralise(one.count, 'slice')})" for name, one in zip(names, all_, strict=True)][
+        : 4 * SHOWN
+    ]
     return ", ".join(shown) + (f" and {len(all_) - len(shown)} more" if len(all_) > len(shown) else "")
 
 
