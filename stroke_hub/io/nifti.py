@@ -116,6 +116,7 @@ class Volume:
         self.header, self._limits = header, limits
         if number is None and header.volumes > 1:
             raise UnreadableImage(f"holds {header.volumes:,} volumes; save one of them as a file of three axes.")
+        check_pages(1, math.prod(header.shape) * header.volumes, limits)
         is_direct = source is stream and header.axis == 2
         length = math.prod(header.shape) * header.dtype.itemsize
         self._start = header.offset + (number or 0) * length if is_direct else 0

@@ -95,7 +95,9 @@ def choose_b_value(values: list[float]) -> float:
 def _drop_copies(frames: Sequence[Frame], remarks: list[str]) -> list[Frame]:
     kept: dict[tuple[Any, ...], Frame] = {}
     for frame in frames:
-        kept.setdefault((frame.uid, frame.page) if frame.uid else (frame.file, frame.page, ""), frame)
+        # Not by the UID alone: some programs give all slices one when they make a scan anonymous.
+        key = (frame.uid, frame.page, frame.corner, frame.instance) if frame.uid else (frame.file, frame.page)
+        kept.setdefault(key, frame)
     if dropped := len(frames) - len(kept):
         remarks.append(f"{pluralise(dropped, 'slice')} came twice, as a copy of the same instance; one was used.")
     return list(kept.values())
@@ -283,7 +285,7 @@ def _find_step(
         for index in gaps:
             missing = max(1, round(float(steps[index]) / usual) - 1)
             remarks.append(
-                f"{pluralise(missing, 'slice')} {'is' if missing == 1 else 'are'} missing between "
+                f"{pluralise(missing, 'slice')} {'seems' if missing == 1 else 'seem'} to be missing between "
                 f"{positions[index]:.1f} and {positions[index + 1]:.1f} mm."
             )
     elif not is_even:

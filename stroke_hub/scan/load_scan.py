@@ -1,6 +1,7 @@
 """load_scan(): what people have in hand becomes one scan, its slices decoded when they are asked for."""
 
 import io
+import math
 import os
 import re
 import tempfile
@@ -41,6 +42,8 @@ PICTURES = (
 PAGES = "The file does not say where its pages lie; they are in its own order, and positions are slice numbers."
 NO_ORIENTATION = "The volume does not say how it lies in the patient; left and right may be exchanged."
 IN_MEMORY = 1 << 24  # bytes of a file of an archive that is unpacked in memory, not on disk
+FREE_BYTES = 1 << 30  # that any packed volume may unpack to
+MAX_RATIO = 200  # unpacked to packed, beyond that: MR packs to 1/2 to 1/20
 SHOWN = 3  # names of files in a sentence
 
 
@@ -152,7 +155,7 @@ class _Found:
     """What the files of a source are, by their headers."""
 
     def __init__(self) -> None:
-        self.headers: dict[tuple[int, str], list[Header]] = defaultdict(list)
+        self.headers: dict[tuple[int, str, int | None], list[Header]] = defaultdict(list)
         self.volumes: list[tuple[int, str, VolumeHeader]] = []
         self.pictures: list[tuple[int, str, tuple[int, int, int]]] = []
         self.errors: list[str] = []
@@ -164,7 +167,7 @@ class _Found:
         start = _read_start(file)
         if is_dicom(start):
             if header := read_header(file, number):
-                self.headers[header.patient, header.series].append(header)
+                self.headers[header.patient, header.series, header.number].append(header)
         elif find_decoder(start):
             with file.open() as stream, silence():
                 try:
@@ -175,7 +178,13 @@ class _Found:
             self.pictures.append((number, file.name, measured))
         elif is_volume(start):
             with file.open() as stream, silence():
-                self.volumes.append((number, file.name, read_volume_header(stream, SCAN_LIMITS)))
+                volume = read_volume_header(stream, SCAN_LIMITS)
+            unpacked = math.prod(volume.shape) * volume.volumes * volume.dtype.itemsize
+            if start[:2] == GZIP and unpacked > max(FREE_BYTES, MAX_RATIO * file.size):
+                raise UnreadableImage(
+                    f"unpacks to {unpacked >> 20:,} MiB, which is too much for a file of its size; unpack it first."
+                )
+            self.volumes.append((number, file.name, volume))
         else:
             with open_slices(
                 cast(Any, file.get()), name=_cut_folders(file.name)
