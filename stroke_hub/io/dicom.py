@@ -1,7 +1,7 @@
 """DICOM files -> measured values, upright. Pixels, modality and place leave this module, and nothing else.
 
-Only the elements listed here and in scan/headers.py are ever kept of a file: a name, an id or a date in it is skipped over unread. Of the
-kind of picture (ImageType) only known words are looked for; none of its text is passed on.
+Only the elements listed here and in scan/headers.py are ever kept of a file: a name or a date in it is skipped over
+unread. Of the kind of picture (ImageType) only known words are looked for; none of its text is passed on.
 """
 
 import io
