@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,6 +236,7 @@ def _trace(model: ResNetViT, explains: bool, name: str) -> "ModelProto":
         "distance_limit": limit if np.isfinite(limit) else None,
         "baselines": list(model.baselines),
         "explains": explains,
+        "scan_rule": None if (rule := model.get_scan_rule()) is None else asdict(rule),
     }
     del graph.metadata_props[:]
     graph.metadata_props.add(key=KEY, value=json.dumps(settings))

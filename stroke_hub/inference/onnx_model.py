@@ -30,6 +30,7 @@ from stroke_hub.inference.results import (
 from stroke_hub.io.rendering import Rendering
 from stroke_hub.io.sight import Framing
 from stroke_hub.io.windowing import Modality, Window
+from stroke_hub.metrics.scan_rule import HighestMean
 from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES, find_baseline, name_baselines
 from stroke_hub.models.sample import locate_model
@@ -96,6 +97,7 @@ class ExportSettings:
     distance_limit: float | None
     baselines: list[str]
     explains: bool
+    scan_rule: dict[str, Any] | None = None  # exports before it lack it
 
     def __post_init__(self) -> None:
         numbers = (self.temperature, self.threshold)
@@ -117,6 +119,8 @@ class ExportSettings:
             and type(self.explains) is bool
         ):
             raise ValueError("a setting is not one that export writes")
+        if self.scan_rule is not None:
+            HighestMean(**self.scan_rule)  # refuses what is none
 
 
 def _list_baselines(modalities: Sequence[str]) -> list[list[str]]:
@@ -133,6 +137,7 @@ class ExportedModel:
     distance_limit : its `feature_distance_limit`.
     precision : "fp32" or "int8".
     explains : whether the graph has the explanation; otherwise it predicts only.
+    scan_rule : how a scan is judged by its slices; None where the model does not say.
     weights_sha256 : of the weights that were exported.
     commit : of the Hub repository that it was loaded from.
 
@@ -166,6 +171,7 @@ class ExportedModel:
         self.distance_limit = np.inf if settings.distance_limit is None else settings.distance_limit
         self.explains, self.weights_sha256 = settings.explains, settings.weights_sha256
         self.baselines = tuple(settings.baselines)
+        self.scan_rule = None if settings.scan_rule is None else HighestMean(**settings.scan_rule)
         self.precision: Precision = precision
         self.commit: str | None = None
 

@@ -34,6 +34,7 @@ class Predictor:
     image_size, resize, rendering, window, framing, modalities : what the model sees of a slice, as of `Sight`.
     threshold : probability from which a slice is called Stroke.
     distance_limit : distance from the training slices beyond which a slice is unusual; infinite where unknown.
+    scan_rule : how a scan is judged by its slices; None where the model does not say.
     commit : of the Hub repository that it was loaded from, otherwise None.
     """
 
@@ -63,6 +64,7 @@ class Predictor:
         self.threshold = float(model.threshold)
         limit = model.distance_limit if isinstance(model, ExportedModel) else model.feature_distance_limit
         self.distance_limit = float(limit)
+        self.scan_rule = model.scan_rule if isinstance(model, ExportedModel) else model.get_scan_rule()
         self.commit = model.commit
 
     def __repr__(self) -> str:

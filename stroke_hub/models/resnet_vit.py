@@ -9,6 +9,7 @@ import copy
 import errno
 import hashlib
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from stroke_hub.errors import ModelFormatError
 from stroke_hub.files import atomic_write
+from stroke_hub.metrics.scan_rule import HighestMean
 from stroke_hub.models.branches import create_cnn, create_vit
 from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES, name_baselines
@@ -124,6 +126,8 @@ class ResNetViT(
     texture_mean, texture_scale, texture_whitening : (T,), (T,), (T, T), the same of the training slices' texture
         (`ood.measure_texture`), scaled so that the limit of that distance is 1; None as above.
     feature_distance_limit : (), distance beyond which an input is unlike the training set (infinite until set).
+    scan_rule : (5,), how a scan is judged by its slices (`get_scan_rule`); None where the training had too few
+        validation scans to choose it, and of older models.
 
     Raises
     ------
@@ -146,6 +150,7 @@ class ResNetViT(
     texture_scale: Tensor | None
     texture_whitening: Tensor | None
     feature_distance_limit: Tensor
+    scan_rule: Tensor | None
     commit: str | None = None  # of the Hub repository that it was loaded from
 
     def __init__(
@@ -201,6 +206,7 @@ class ResNetViT(
         for name in ("texture_mean", "texture_scale", "texture_whitening"):
             self.register_buffer(name, None)
         self.register_buffer("feature_distance_limit", torch.tensor(float("inf")))
+        self.register_buffer("scan_rule", None)
 
     def __repr__(self) -> str:  # in a line; `print(model.cnn)` shows layers
         cnn, vit = (getattr(self, branch).pretrained_cfg["architecture"] for branch in ("cnn", "vit"))
@@ -213,6 +219,25 @@ class ResNetViT(
     def baselines(self) -> tuple[str, ...]:
         """Name what contributions are compared with: the normal slices of each modality, and of all together."""
         return name_baselines(self.modalities, has_normal=self.normal_maps is not None)
+
+    def store_scan_rule(self, rule: HighestMean) -> None:
+        """Store how a scan is judged, in place; its numbers are rounded to float32."""
+        numbers = (rule.highest, rule.width, rule.scale, rule.shift, rule.threshold)
+        self.scan_rule = self.temperature.new_tensor(numbers, dtype=torch.float32)
+
+    def get_scan_rule(self) -> HighestMean | None:
+        """Get how a scan is judged; None where the model does not say.
+
+        Raises
+        ------
+        ValueError : the numbers are no rule.
+        """
+        if self.scan_rule is None:
+            return None
+        highest, width, *rest = self.scan_rule.tolist()
+        if not (highest.is_integer() and width.is_integer()):
+            raise ValueError("scan_rule counts slices in fractions; the file is not usable.")
+        return HighestMean(int(highest), int(width), *rest)
 
     def map_stages(self, x: Tensor) -> list[Tensor]:
         """Compute the CNN's maps that give features, (N, C, H, W) each, of float pixels (N, 3, S, S) in [0, 1]."""
@@ -378,6 +403,10 @@ class ResNetViT(
             model.to(device).load_state_dict(weights, strict=True)
         else:
             model.load_state_dict(weights, strict=True, assign=True)
+        try:
+            model.get_scan_rule()
+        except ValueError as error:
+            raise ModelFormatError(f"{name}: {error}") from None
         return model.eval()
 
     def _list_optional(self) -> list[dict[str, tuple[int, ...]]]:
@@ -390,6 +419,7 @@ class ResNetViT(
             {"normal_maps": (rows, cells), "normal_tokens": (rows, tokens, self.vit.num_features)}
             | ({"normal_scores": (rows, 2)} if self.lesion_cells else {}),
             {"feature_scale": (size,)},
+            {"scan_rule": (len(fields(HighestMean)),)},
             {"feature_whitening": (size, size)},
             {
                 "texture_mean": (TEXTURE_SIZE,),

@@ -37,6 +37,7 @@ POSITIVE = {
 }
 HEADER_LIMIT = 100_000_000  # bytes, as safetensors has it
 HALVED_FROM = 4  # elements; below stand thresholds and the statistics of pixels
+WHOLE = {"scan_rule"}  # holds a threshold, too
 
 
 def read_config(path: Path, name: str) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def read_weights(path: Path, name: str, device: "str | torch.device") -> "dict[s
 
 
 def halve_weights(weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
-    """Round weights to float16, half the bytes; scalars and the statistics of pixels stay float32.
+    """Round weights to float16, half the bytes; scalars, statistics of pixels and the rule for scans stay float32.
 
     Raises
     ------
@@ -80,7 +81,10 @@ def halve_weights(weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
     """
     import torch
 
-    halved = {k: value.half() if _is_halved(value, torch.float32) else value for k, value in weights.items()}
+    halved = {
+        key: value.half() if key not in WHOLE and _is_halved(value, torch.float32) else value
+        for key, value in weights.items()
+    }
     for key, value in halved.items():
         if _is_halved(value, torch.float16) and not bool(value.isfinite().all()):
             raise ModelFormatError(f"{key} holds values beyond float16; publish the weights whole.")
