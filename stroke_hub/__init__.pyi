@@ -8,6 +8,7 @@ from .inference.explain import explain
 from .inference.predict import predict
 from .inference.predictor import Predictor
 from .inference.results import Explanation, Prediction
+from .inference.scan_answer import ScanExplanation, ScanPrediction
 from .io.slices import Slice, load_slices
 from .io.sources import LoadedFile, load_files
 from .models.presets import PRESETS
@@ -31,6 +32,8 @@ __all__ = [
     "ResNetViT",
     "RunError",
     "Scan",
+    "ScanExplanation",
+    "ScanPrediction",
     "Slice",
     "StrokeHubError",
     "TrainConfig",

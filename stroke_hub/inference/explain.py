@@ -3,7 +3,7 @@
 relevance.py has the mathematics; here it becomes maps and numbers for a reader.
 """
 
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -11,9 +11,11 @@ from stroke_hub.inference.inputs import Given, One, Taken
 from stroke_hub.inference.predict import check_precision, compute_distance, to_float_pixels
 from stroke_hub.inference.predictor import Predictor, _as_predictor
 from stroke_hub.inference.results import Explanation, Method, Target, frame_slices, make_explanations
+from stroke_hub.inference.scan_answer import ScanExplanation
 from stroke_hub.io.sight import FramedSlice
 from stroke_hub.models.presets import find_baseline
 from stroke_hub.progress import track
+from stroke_hub.scan.scan import Scan
 
 if TYPE_CHECKING:  # torch is imported where it is used: an exported model answers without it
     from collections.abc import Sequence
@@ -24,6 +26,12 @@ if TYPE_CHECKING:  # torch is imported where it is used: an exported model answe
     from stroke_hub.models.resnet_vit import ResNetViT
 
 __all__ = ["explain", "explain_with_torch"]
+
+
+@overload
+def explain(
+    model: "ResNetViT | ExportedModel | Predictor", slices: Scan, *, batch_size: int = ...
+) -> ScanExplanation: ...
 
 
 @overload
@@ -64,20 +72,20 @@ def explain(
 
 def explain(
     model: "ResNetViT | ExportedModel | Predictor",
-    slices: Given,
+    slices: Given | Scan,
     *,
     target: Target = "Stroke",
     depth: int = 1,
     method: Method = "relevance",
     batch_size: int = 16,
-) -> Explanation | list[Explanation]:
-    """Explain one slice or many, for the price of one forward.
+) -> Explanation | list[Explanation] | ScanExplanation:
+    """Explain one slice or many, for the price of one forward, or a scan as one.
 
     Parameters
     ----------
     model : a `ResNetViT` in any mode and on any device, an `ExportedModel`, or a `Predictor` of either. It is not
         changed, and threads may share it.
-    slices : as of `predict`.
+    slices : as of `predict`. A `Scan` has no other target, depth or method than the default.
     target : the class explained, in any case; "predicted" takes each slice's own.
     depth : transformer blocks that the ViT map looks through; above 1 by autograd, at a higher price.
     method : of the two display maps. "relevance" is the closed form; "attention" takes rollout (Abnar and Zuidema,
@@ -89,7 +97,7 @@ def explain(
     Returns
     -------
     An `Explanation` of one slice, picture, array or file of one slice; a list of them for a list, folder, archive
-    or file of several pages.
+    or file of several pages; a `ScanExplanation` of a `Scan`.
 
     Raises
     ------
@@ -98,7 +106,8 @@ def explain(
     RunError : an export is asked for another method or depth than its own, or it predicts only.
     UnreadableImage, TypeError : as of `predict`.
     """
-    return _as_predictor(model).explain(slices, target=target, depth=depth, method=method, batch_size=batch_size)
+    options: dict[str, Any] = {"target": target, "depth": depth, "method": method}  # a scan refuses some
+    return _as_predictor(model).explain(slices, batch_size=batch_size, **options)
 
 
 def explain_with_torch(

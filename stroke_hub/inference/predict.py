@@ -1,7 +1,7 @@
 """predict(): slices in, calibrated probabilities out."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,12 @@ from stroke_hub.inference.inputs import Given, Taken
 from stroke_hub.inference.ood import measure_distance, measure_texture
 from stroke_hub.inference.predictor import Predictor, _as_predictor
 from stroke_hub.inference.results import Prediction, make_prediction, to_squares
+from stroke_hub.inference.scan_answer import ScanPrediction
 from stroke_hub.io.sight import Sight
 from stroke_hub.io.slices import Slice
 from stroke_hub.models.presets import CLASSES, find_baseline
 from stroke_hub.progress import track
+from stroke_hub.scan.scan import Scan
 
 if TYPE_CHECKING:  # torch is imported where it is used: an exported model answers without it
     import torch
@@ -49,13 +51,33 @@ def to_float_pixels(pixels: "Tensor", device: "torch.device | str") -> "Tensor":
     return grey[:, None].expand(-1, 3, -1, -1)
 
 
+@overload
+def predict(
+    model: "ResNetViT | ExportedModel | Predictor",
+    slices: Scan,
+    *,
+    batch_size: int = ...,
+    contributions: bool = ...,
+) -> ScanPrediction: ...
+
+
+@overload
 def predict(
     model: "ResNetViT | ExportedModel | Predictor",
     slices: Given,
     *,
+    batch_size: int = ...,
+    contributions: bool = ...,
+) -> Prediction: ...
+
+
+def predict(
+    model: "ResNetViT | ExportedModel | Predictor",
+    slices: Given | Scan,
+    *,
     batch_size: int = 32,
     contributions: bool = False,
-) -> Prediction:
+) -> Prediction | ScanPrediction:
     """Predict, as in evaluation mode, whatever mode the model is in; the model is not changed.
 
     Parameters
@@ -64,10 +86,15 @@ def predict(
     slices : what holds them: a `Slice`, a path, a folder or zip archive (all its slices, in order), the bytes of
         a file, a PIL picture, an array (H, W) or (H, W, 3), or a list or generator of these. Each slice is
         rendered and framed as the model was trained, whatever its `pixels` show. An array or tensor uint8
-        (N, S, S) is taken for squares, as `to_pixels` gives them, and is not framed again.
+        (N, S, S) is taken for squares, as `to_pixels` gives them, and is not framed again. A `Scan` is judged as
+        one, batch by batch.
     batch_size : how many go through the model at once, at least 1.
     contributions : tell what each branch contributed, too: of a standard transformer for the same price, of others
         for that of a backward pass. Logits may differ by rounding from those without.
+
+    Returns
+    -------
+    A `ScanPrediction` of a `Scan`, with the `Prediction` of its slices in it; else a `Prediction`.
 
     Raises
     ------
@@ -75,7 +102,7 @@ def predict(
     ModelFormatError : the model is in half precision.
     UnreadableImage : a file cannot be read; it is named.
     TypeError : `model` is none of the three, or `slices` holds something else, as floats for squares.
-    ValueError : an array has another shape, or `batch_size` is below 1.
+    ValueError : an array has another shape, or `batch_size` is below 1; a scan has no slices.
     """
     return _as_predictor(model).predict(slices, batch_size=batch_size, contributions=contributions)
 

@@ -12,6 +12,8 @@ from stroke_hub.errors import HubError, ModelFormatError, RunError
 from stroke_hub.inference.inputs import Given, One, Taken, find_squares, is_one, to_slices
 from stroke_hub.inference.onnx_model import ExportedModel, Precision, read_export
 from stroke_hub.inference.results import Explanation, Method, Prediction, Target, find_method, find_target
+from stroke_hub.inference.scan_answer import ScanExplanation, ScanPrediction, explain_scan, predict_scan
+from stroke_hub.scan.scan import Scan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +35,7 @@ class Predictor:
     precision : "fp32" or "int8".
     image_size, resize, rendering, window, framing, modalities : what the model sees of a slice, as of `Sight`.
     threshold : probability from which a slice is called Stroke.
+    temperature : divides the difference of the logits.
     distance_limit : distance from the training slices beyond which a slice is unusual; infinite where unknown.
     scan_rule : how a scan is judged by its slices; None where the model does not say.
     commit : of the Hub repository that it was loaded from, otherwise None.
@@ -61,7 +64,7 @@ class Predictor:
             )
         self.image_size, self.resize, self.framing = model.image_size, model.resize, model.framing
         self.rendering, self.window, self.modalities = model.rendering, model.window, model.modalities
-        self.threshold = float(model.threshold)
+        self.temperature, self.threshold = float(model.temperature), float(model.threshold)
         limit = model.distance_limit if isinstance(model, ExportedModel) else model.feature_distance_limit
         self.distance_limit = float(limit)
         self.scan_rule = model.scan_rule if isinstance(model, ExportedModel) else model.get_scan_rule()
@@ -126,9 +129,17 @@ class Predictor:
             device = "cuda" if _has_cuda() else "cpu"
         return cls(ResNetViT.from_pretrained(name, revision=revision, device=device, **options))
 
-    def predict(self, slices: Given, *, batch_size: int = 32, contributions: bool = False) -> Prediction:
+    @overload
+    def predict(self, slices: Scan, *, batch_size: int = ..., contributions: bool = ...) -> ScanPrediction: ...
+    @overload
+    def predict(self, slices: Given, *, batch_size: int = ..., contributions: bool = ...) -> Prediction: ...
+    def predict(
+        self, slices: Given | Scan, *, batch_size: int = 32, contributions: bool = False
+    ) -> Prediction | ScanPrediction:
         """Predict as `predict.predict` does."""
         _check_batch_size(batch_size)
+        if isinstance(slices, Scan):
+            return predict_scan(self, slices, batch_size=batch_size, contributions=contributions)
         taken = self._take(slices)
         if isinstance(self.model, ExportedModel):
             return self.model.predict(taken, batch_size=batch_size, contributions=contributions)
@@ -144,6 +155,8 @@ class Predictor:
 
         return hash_weights(self.model)
 
+    @overload
+    def explain(self, slices: Scan, *, batch_size: int = ...) -> ScanExplanation: ...
     @overload
     def explain(
         self,
@@ -176,13 +189,13 @@ class Predictor:
     ) -> Explanation | list[Explanation]: ...
     def explain(
         self,
-        slices: Given,
+        slices: Given | Scan,
         *,
         target: Target = "Stroke",
         depth: int = 1,
         method: Method = "relevance",
         batch_size: int = 16,
-    ) -> Explanation | list[Explanation]:
+    ) -> Explanation | list[Explanation] | ScanExplanation:
         """Explain as `explain.explain` does; the ONNX backend knows the closed form alone.
 
         Raises
@@ -191,6 +204,13 @@ class Predictor:
         """
         _check_batch_size(batch_size)
         target, method = find_target(target), find_method(method)
+        if isinstance(slices, Scan):
+            if (target, depth, method) != ("Stroke", 1, "relevance"):
+                raise ValueError(
+                    "A scan is explained for Stroke with depth=1 and method='relevance' only; explain its "
+                    "slices for others."
+                )
+            return explain_scan(self, slices, batch_size=batch_size)
         taken = self._take(slices)
         if isinstance(self.model, ExportedModel):
             if depth != 1 or method != "relevance":

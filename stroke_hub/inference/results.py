@@ -37,6 +37,7 @@ __all__ = [
     "find_method",
     "find_target",
     "frame_slices",
+    "join_predictions",
     "make_explanations",
     "make_prediction",
     "to_squares",
@@ -341,6 +342,23 @@ def make_prediction(
         unusual = find_unusual(measured, limit, squares)
     told: list[tuple[str, ...]] = [()] * len(logits) if remarks is None else list(remarks)
     return Prediction(probability, label, logits, measured, unusual, told, contributions, baseline)
+
+
+def join_predictions(parts: Sequence[Prediction]) -> Prediction:
+    """Join predictions of parts, at least one, into one of all their slices, in their order."""
+    first = parts[0]
+    return Prediction(
+        probability=np.concatenate([part.probability for part in parts]),
+        label=[name for part in parts for name in part.label],
+        logits=np.concatenate([part.logits for part in parts]),
+        distance=np.concatenate([part.distance for part in parts]),
+        unusual=np.concatenate([part.unusual for part in parts]),
+        remarks=[told for part in parts for told in part.remarks],
+        contributions=None
+        if first.contributions is None
+        else np.concatenate([part.contributions for part in parts if part.contributions is not None]),
+        baseline=None if first.baseline is None else [name for part in parts for name in part.baseline or ()],
+    )
 
 
 def make_explanations(

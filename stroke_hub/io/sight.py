@@ -1,6 +1,7 @@
 """What a model sees of a slice: rendered, cropped to the head and made a square by one function, for all rooms."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -90,6 +91,29 @@ class FramedSlice:
         lifted = np.zeros(self.picture.shape, np.float32)
         lifted[box.top : box.top + box.height, box.left : box.left + box.width] = inside
         return lifted
+
+    def give_back(self, shares: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give shares of a sum (S, S), as evidence is, back to the pixels of the picture, float32 (H, W).
+
+        A pixel gets of each share as much as it had in the making of that pixel of the square, so that the sum is
+        kept. What lies in the black margins around the picture belongs to no pixel and is left out.
+        """
+        place, box = self.place, self.box
+        inside = shares[place.top : place.top + place.height, place.left : place.left + place.width]
+        down, right = _weigh(box.height, place.height), _weigh(box.width, place.width)
+        given = np.zeros(self.picture.shape, np.float32)
+        given[box.top : box.top + box.height, box.left : box.left + box.width] = (
+            down.T @ inside.astype(np.float64) @ right
+        )
+        return given
+
+
+@lru_cache(maxsize=8)
+def _weigh(before: int, after: int) -> NDArray[np.float64]:
+    """The weights of `fill_square` along one side, (after, before); those of each new pixel add up to 1."""
+    unit = Image.fromarray(np.eye(before, dtype=np.float32))
+    weights = np.asarray(unit.resize((before, after), Image.Resampling.BILINEAR), np.float64)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def frame_slice(sight: Sight, one: Slice) -> FramedSlice:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from stroke_hub.errors import pluralise
 from stroke_hub.metrics.calibration import (
     Calibration,
     OperatingPoint,
