@@ -12,6 +12,7 @@ from typing import get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stroke_hub.data.contents import hash_contents
 from stroke_hub.data.layout import (
@@ -36,7 +37,18 @@ from stroke_hub.errors import DatasetError
 from stroke_hub.io.images import IMAGE_SUFFIXES
 from stroke_hub.io.windowing import Modality
 
-__all__ = ["Records", "hash_records", "hash_slices", "read_records"]
+__all__ = [
+    "SLICE_NUMBERS",
+    "Records",
+    "hash_records",
+    "hash_slices",
+    "name_scans",
+    "read_records",
+    "read_slice_numbers",
+]
+
+SLICE_NUMBERS = ("slice_number", "slice")  # columns that hold a slice's number in its scan
+NUMBER = r"^p\d+_s(\d+)(?!\d)"  # p012_s03.png
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +144,23 @@ def hash_slices(table: pd.DataFrame, root: Path, *, columns: Sequence[str] = ("p
     for row, content in zip(rows, hash_contents(root, [row[0] for row in rows]), strict=True):
         identity.update(json.dumps([*row, content]).encode() + b"\n")
     return identity.hexdigest()
+
+
+def name_scans(table: pd.DataFrame) -> "pd.Series[str]":
+    """Name the scan of each row: the group (patient), and the column "scan" where there is one."""
+    group = table["group"].astype(str)
+    return group + " " + table["scan"].fillna("").astype(str) if "scan" in table else group
+
+
+def read_slice_numbers(table: pd.DataFrame) -> NDArray[np.float64]:
+    """Find the slice number of each row, (N,), NaN where neither a column nor the name has one."""
+    name = table["path"].str.rsplit("/", n=1).str[-1]
+    number = pd.to_numeric(name.str.extract(f"(?i){NUMBER}")[0], errors="coerce")
+    for column in SLICE_NUMBERS:
+        if column in table:
+            number = pd.to_numeric(table[column], errors="coerce").fillna(number)
+    found = number.to_numpy(np.float64, na_value=np.nan)
+    return np.where(np.abs(found) < 1e6, found, np.nan)  # no scan has a million slices
 
 
 def _read_file(base: Path, split: str, path: Path, passed_over: dict[str, list[str]]) -> Row | None:

@@ -40,6 +40,7 @@ FILES = (
     "history.csv",
     "train_config.json",
     "calibration.json",
+    "scan_rule.json",
     "audit.json",
     "audit.csv",
     "faithfulness.json",

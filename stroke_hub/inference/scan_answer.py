@@ -166,13 +166,16 @@ class ScanExplanation:
                 whole.unlink(missing_ok=True)
 
     def contact_sheet(self) -> Image.Image:
-        """Draw the highest slices, each beside its map, with their probabilities, as one RGB picture."""
-        shown = self.ranked[:SHOWN_SLICES]
+        """Draw the highest slices that count, each beside its map, with probabilities, as one RGB picture.
+
+        The map is `Explanation.overlay`, scaled by its own strongest pixel.
+        """
+        shown = [index for index in self.ranked if self.prediction.weights[index] > 0][:SHOWN_SLICES]
         across = min(2, len(shown))
         down = -(-len(shown) // across)
         width = across * (2 * TILE + GAP) + GAP
         heading = [
-            f"{self.prediction.label}, probability of stroke {self.prediction.probability:.0%}",
+            f"{self.prediction.label}, probability of stroke {_tell(self.prediction.probability)}",
             f"Scan judged by {self.prediction.rule}",
             NOTICE,
         ]
@@ -186,8 +189,7 @@ class ScanExplanation:
             explained = self.explain_slice(index)
             x = GAP + place % across * (2 * TILE + GAP)
             y = top + place // across * (TILE + LINE + GAP)
-            count = "counts" if self.prediction.weights[index] > 0 else "does not count"
-            words = f"Slice {index + 1} of {len(self.contributions)}: {explained.probability:.0%}, {count}"
+            words = f"Slice {index + 1} of {len(self.contributions)}: {_tell(explained.probability)}"
             draw.text((x, y), words, fill="white", font=font)
             for column, picture in enumerate((Image.fromarray(explained.picture), explained.overlay())):
                 sheet.paste(_fit(picture), (x + column * TILE, y + LINE))
@@ -297,6 +299,13 @@ def _describe(slices: Prediction) -> list[str]:
 
 def _split(values: "range | list[int]", size: int) -> list["range | list[int]"]:
     return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+def _tell(probability: float) -> str:
+    """Tell a probability in percent; none is ever 0 or 100."""
+    if 0.01 <= probability <= 0.99:
+        return f"{probability:.0%}"
+    return "below 1%" if probability < 0.5 else "above 99%"
 
 
 def _fit(picture: Image.Image) -> Image.Image:

@@ -11,6 +11,7 @@ __all__ = [
     "CALIBRATION_FILE",
     "PAIRS_FILE",
     "RESULTS_FILE",
+    "SCAN_RULE_FILE",
     "SPLIT_FILE",
     "SUMMARY_FILE",
     "TRAIN_CONFIG_FILE",
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 CALIBRATION_FILE = "calibration.json"
+SCAN_RULE_FILE = "scan_rule.json"
 TRAIN_CONFIG_FILE = "train_config.json"
 
 

@@ -35,7 +35,13 @@ from stroke_hub.models.backbones import load_backbone
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.models.weights import WEIGHTS_FILE
 from stroke_hub.progress import is_first, say
-from stroke_hub.runs.run_folder import CALIBRATION_FILE, TRAIN_CONFIG_FILE, find_best_epoch, is_trained
+from stroke_hub.runs.run_folder import (
+    CALIBRATION_FILE,
+    SCAN_RULE_FILE,
+    TRAIN_CONFIG_FILE,
+    find_best_epoch,
+    is_trained,
+)
 from stroke_hub.runs.train_config import ResolvedConfig, Tracker, TrainConfig, describe_variant
 from stroke_hub.training.baseline import store_baseline
 from stroke_hub.training.checkpoint import save_model, tidy, warm_start
@@ -43,6 +49,7 @@ from stroke_hub.training.distributed import start_accelerator
 from stroke_hub.training.lesions import fit_bleeding, fit_scores, start_scores
 from stroke_hub.training.loop import Parts, measure_epoch, train_epochs
 from stroke_hub.training.probe import fit_head
+from stroke_hub.training.scans import fit_scan_rule
 
 __all__ = ["build_model", "calibrate", "fit", "shuffle_labels"]
 
@@ -95,7 +102,8 @@ def fit(
     Returns
     -------
     The run folder with config.json, model.safetensors (the best epoch by validation AUROC), train_config.json,
-    split.csv, history.csv and checkpoints/model_epoch_*.pth (state dictionaries). A probe has one epoch.
+    split.csv, history.csv and checkpoints/model_epoch_*.pth (state dictionaries); where the validation slices
+    are of enough scans, scan_rule.json. A probe has one epoch.
 
     Raises
     ------
@@ -157,7 +165,7 @@ def fit(
     if is_first():
         _describe_features(model, parts, features)
         store_baseline(model.eval(), *parts["train"], list_modalities(learned))
-        _finish(resolved, model, history, logits, parts["val"][1], run_dir)
+        _finish(resolved, model, history, logits, table[table["split"] == "val"], parts["val"][1], run_dir)
     accelerator.wait_for_everyone()
     return run_dir
 
@@ -203,9 +211,20 @@ def shuffle_labels(table: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
 
 
 def _finish(
-    config: ResolvedConfig, model: ResNetViT, history: pd.DataFrame, logits: Tensor, labels: Tensor, run_dir: Path
+    config: ResolvedConfig,
+    model: ResNetViT,
+    history: pd.DataFrame,
+    logits: Tensor,
+    validation: pd.DataFrame,
+    labels: Tensor,
+    run_dir: Path,
 ) -> None:
-    """Calibrate a model and write its files; `logits` (N, 2) and `labels` are of the validation slices."""
+    """Calibrate a model and write its files.
+
+    Parameters
+    ----------
+    logits, validation, labels : (N, 2), N rows and (N,), of the validation slices.
+    """
     write_text(run_dir / "history.csv", history.to_csv(index=False))
     found = calibrate(
         model,
@@ -215,6 +234,18 @@ def _finish(
         operating_point=config.operating_point,
     )
     write_text(run_dir / CALIBRATION_FILE, json.dumps({"method": config.calibration} | found, indent=2) + "\n")
+    log_odds = np.diff(logits.double().cpu().numpy(), axis=1)[:, 0] + found["shift"]
+    scans = fit_scan_rule(
+        validation,
+        log_odds / float(model.temperature),
+        labels.numpy(),
+        method=config.calibration,
+        operating_point=config.operating_point,
+    )
+    if scans is not None:
+        model.store_scan_rule(scans.rule)
+        write_text(run_dir / SCAN_RULE_FILE, json.dumps(scans.describe(), indent=2) + "\n")
+        say(f"scans are judged by {scans.rule.words}")
     say(f"best epoch {find_best_epoch(history)}: validation AUROC {measure_epoch(logits, labels)['val_auroc']:.4f}")
     save_model(model.cpu().eval(), run_dir)
     tidy(run_dir)

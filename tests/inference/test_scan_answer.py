@@ -75,7 +75,9 @@ def give_ruled(model: ResNetViT) -> Iterator[ResNetViT]:
 
 
 def add_up(found: ScanExplanation) -> float:
-    return float(found.evidence.sum(dtype=np.float64) + found.outside + found.contributions[:, 2].sum()) + found.shift
+    return (
+        float(found.evidence.sum(dtype=np.float64) + found.outside + found.contributions[:, 2].sum()) + found.shift
+    )
 
 
 def test_all_shares_add_up_with_the_rule_of_the_model(ruled: ResNetViT, slices: list[Slice]) -> None:
