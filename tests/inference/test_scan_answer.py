@@ -1,12 +1,15 @@
 """A scan has one answer, and the shares of its slices, branches and voxels add up to it."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -25,6 +28,7 @@ from stroke_hub import (
 )
 from stroke_hub.inference.onnx_model import ExportedModel
 from stroke_hub.metrics.scan_rule import HighestMean
+from stroke_hub.models.sample import locate_model
 from stroke_hub.models.weights import halve_weights
 from stroke_hub.scan.scan import Scan
 
@@ -67,6 +71,14 @@ def export() -> ExportedModel:
     return ExportedModel.from_pretrained("sample")
 
 
+@pytest.fixture
+def graph() -> onnx.ModelProto:
+    """The sample's export, with the metadata that it has."""
+    found = onnx.load(Path(locate_model("sample")) / "onnx" / "model.onnx")
+    assert [one.key for one in found.metadata_props] == ["stroke_hub"]
+    return found
+
+
 @pytest.fixture(name="ruled")
 def give_ruled(model: ResNetViT) -> Iterator[ResNetViT]:
     model.store_scan_rule(RULE)
@@ -85,6 +97,7 @@ def test_all_shares_add_up_with_the_rule_of_the_model(ruled: ResNetViT, slices: 
     assert add_up(found) == pytest.approx(found.prediction.log_odds, abs=2e-4)
     assert found.contributions.sum() + found.shift == pytest.approx(found.prediction.log_odds, abs=2e-4)
     assert found.shift == RULE.shift
+    assert abs(found.outside) > 1e-3  # the slices are wider than high: their squares have margins
     weighted = found.prediction.weights > 0
     assert 2 <= weighted.sum() < len(slices)
     assert np.array_equal(np.abs(found.evidence).sum(axis=(0, 1)) > 0, weighted)
@@ -192,6 +205,32 @@ def test_impossible_rule_is_refused(ruled: ResNetViT, tmp_path: Path, place: int
     ruled.save_pretrained(tmp_path)
     with pytest.raises(ModelFormatError):
         ResNetViT.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "fine"),
+    [
+        ({"highest": 2, "width": 3, "scale": 0.75, "shift": -0.5, "threshold": 0.25}, True),
+        ({"highest": 2, "width": 3, "scale": 0.75, "shift": -0.5, "threshold": 2.0}, False),
+        ({"highest": True, "width": 3, "scale": 0.75, "shift": -0.5, "threshold": 0.25}, False),
+        ({"highest": 2, "more": 1}, False),
+        ([2, 3], False),
+    ],
+)
+def test_export_gives_its_rule_and_refuses_what_is_none(
+    graph: onnx.ModelProto, slices: list[Slice], tmp_path: Path, said: Any, fine: bool
+) -> None:
+    settings = json.loads(graph.metadata_props[0].value) | {"scan_rule": said}
+    graph.metadata_props[0].value = json.dumps(settings)
+    onnx.save(graph, tmp_path / "model.onnx")
+    if not fine:
+        with pytest.raises(ModelFormatError, match="metadata"):
+            ExportedModel(tmp_path / "model.onnx", "fp32", name="ours")
+        return
+    found = explain(ExportedModel(tmp_path / "model.onnx", "fp32", name="ours"), make_scan(slices))
+    assert found.shift == RULE.shift
+    assert add_up(found) == pytest.approx(found.prediction.log_odds, abs=2e-4)
+    assert not any("no scan rule" in one for one in found.prediction.remarks)
 
 
 def test_evidence_is_saved_over_the_scan(model: ResNetViT, slices: list[Slice], tmp_path: Path) -> None:
