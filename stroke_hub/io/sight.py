@@ -1,7 +1,6 @@
 """What a model sees of a slice: rendered, cropped to the head and made a square by one function, for all rooms."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stroke_hub.io.framing import NO_HEAD, Box, crop, find_head, find_head_mask
+from stroke_hub.io.geometry import undo_square
 from stroke_hub.io.rendering import NO_WINDOW, Rendering
 from stroke_hub.io.slices import Slice, fill_square, find_place, render_slice
 from stroke_hub.io.windowing import Grey, Modality, Window
@@ -100,20 +100,11 @@ class FramedSlice:
         """
         place, box = self.place, self.box
         inside = shares[place.top : place.top + place.height, place.left : place.left + place.width]
-        down, right = _weigh(box.height, place.height), _weigh(box.width, place.width)
         given = np.zeros(self.picture.shape, np.float32)
-        given[box.top : box.top + box.height, box.left : box.left + box.width] = (
-            down.T @ inside.astype(np.float64) @ right
+        given[box.top : box.top + box.height, box.left : box.left + box.width] = undo_square(
+            inside, box.height, box.width
         )
         return given
-
-
-@lru_cache(maxsize=8)
-def _weigh(before: int, after: int) -> NDArray[np.float64]:
-    """The weights of `fill_square` along one side, (after, before); those of each new pixel add up to 1."""
-    unit = Image.fromarray(np.eye(before, dtype=np.float32))
-    weights = np.asarray(unit.resize((before, after), Image.Resampling.BILINEAR), np.float64)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def frame_slice(sight: Sight, one: Slice) -> FramedSlice:
