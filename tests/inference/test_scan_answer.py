@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import nibabel
 import numpy as np
 import onnx
 import pytest
+from nibabel.funcs import as_closest_canonical
+from nibabel.orientations import axcodes2ornt, ornt_transform
 from numpy.typing import NDArray
 
 from stroke_hub import (
@@ -23,6 +25,7 @@ from stroke_hub import (
     ScanPrediction,
     Slice,
     explain,
+    load_scan,
     load_slices,
     predict,
 )
@@ -31,24 +34,16 @@ from stroke_hub.metrics.scan_rule import HighestMean
 from stroke_hub.models.sample import locate_model
 from stroke_hub.models.weights import halve_weights
 from stroke_hub.scan.scan import Scan
+from tests.scan.studies import as_nifti
 
 RULE = HighestMean(highest=2, width=3, scale=0.75, shift=-0.5, threshold=0.25)
 AFFINE = np.array([[-0.5, 0, 0, 60], [0, 0.5, 0, -70], [0, 0, 5, -20], [0, 0, 0, 1.0]])
 
 
-class StackedScan(Scan):
-    """A scan whose voxels are its slices' own pixels."""
-
-    def restore(self, maps: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-        found = list(maps)
-        assert len(found) == len(self)
-        return np.stack([one.T for one in found], axis=2)
-
-
-def make_scan(slices: Sequence[Slice], affine: NDArray[np.float64] | None = AFFINE) -> StackedScan:
+def make_scan(slices: Sequence[Slice], affine: NDArray[np.float64] | None = AFFINE) -> Scan:
     rows, columns = slices[0].pixels.shape
     shape = (columns, rows, len(slices))
-    return StackedScan(slices, np.arange(len(slices)) * 5.0, shape, affine, "BT", "made", remarks=("Odd.",))
+    return Scan(slices, np.arange(len(slices)) * 5.0, shape, affine, "BT", "made", remarks=("Odd.",))
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +237,28 @@ def test_evidence_is_saved_over_the_scan(model: ResNetViT, slices: list[Slice], 
         assert image.affine == pytest.approx(AFFINE)
         assert image.get_data_dtype() == np.float32
     assert {path.name for path in tmp_path.iterdir()} == {"evidence.nii.gz", "evidence.nii"}
+
+
+def test_evidence_lies_over_the_scan_in_any_orientation(model: ResNetViT) -> None:
+    volume = as_nifti()
+    upright = explain(model, load_scan(volume.to_bytes(), modality="BT"))
+    assert add_up(upright) == pytest.approx(upright.prediction.log_odds, abs=2e-4)
+    turned = volume.as_reoriented(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt("PIL")))
+    found = explain(model, load_scan(turned.to_bytes(), modality="BT"))
+    assert found.prediction.log_odds == pytest.approx(upright.prediction.log_odds, abs=1e-4)
+    back = as_closest_canonical(nibabel.Nifti1Image(found.evidence, turned.affine))
+    straight = as_closest_canonical(nibabel.Nifti1Image(upright.evidence, volume.affine))
+    assert back.get_fdata() == pytest.approx(straight.get_fdata(), abs=1e-5)
+
+
+def test_voxels_that_are_no_squares_keep_the_sum(model: ResNetViT) -> None:
+    volume = as_nifti()
+    values = np.asarray(volume.dataobj)[::2]  # columns twice as wide as rows are high
+    affine = volume.affine @ np.diag([2, 1, 1, 1])
+    scan = load_scan(nibabel.Nifti1Image(values, affine).to_bytes(), modality="BT")
+    found = explain(model, scan)
+    assert found.evidence.shape == values.shape
+    assert add_up(found) == pytest.approx(found.prediction.log_odds, abs=2e-4)
 
 
 def test_refuses_to_save_without_a_grid(model: ResNetViT, slices: list[Slice], tmp_path: Path) -> None:
