@@ -38,6 +38,7 @@ NO_GRID = (
     "The scan's slices are not one regular grid (a tilted gantry, gaps, uneven spacing, or files that do not say), "
     "so NIfTI cannot hold its evidence; take `evidence` slice by slice, or save the contact sheet."
 )
+RULE = "The scan is judged by {words}, as chosen on validation scans."
 NO_RULE = "This model stores no scan rule, so the default was taken: {words}, not calibrated for scans."
 NO_HEAD = "The scan does not look like a head: most of its slices are unlike the training slices."
 
@@ -212,7 +213,7 @@ def predict_scan(
         for part in track(_split(range(len(scan)), batch_size), "predicting")
     ]
     slices = join_predictions(parts)
-    rule, default = _find_rule(predictor)
+    rule, told = _find_rule(predictor)
     judged = rule.judge(np.diff(slices.logits.astype(np.float64), axis=1)[:, 0] / predictor.temperature)
     probability = float(np.exp(-np.logaddexp(0, -judged.log_odds)))
     return ScanPrediction(
@@ -222,7 +223,7 @@ def predict_scan(
         slices=slices,
         weights=judged.weights,
         rule=rule.words,
-        remarks=(*scan.remarks, *_describe(slices), *default),
+        remarks=(*scan.remarks, *_describe(slices), *told),
     )
 
 
@@ -275,9 +276,9 @@ def explain_scan(predictor: "Predictor", scan: Scan, *, batch_size: int) -> Scan
 
 
 def _find_rule(predictor: "Predictor") -> tuple[HighestMean, tuple[str, ...]]:
-    """The model's rule, or else the default with a remark that says so."""
+    """The model's rule or else the default, and a remark that says which."""
     if predictor.scan_rule is not None:
-        return predictor.scan_rule, ()
+        return predictor.scan_rule, (RULE.format(words=predictor.scan_rule.words),)
     rule = HighestMean(threshold=predictor.threshold)
     return rule, (NO_RULE.format(words=rule.words),)
 
@@ -289,7 +290,7 @@ def _describe(slices: Prediction) -> list[str]:
     if unusual > MOST * count:
         told.append(NO_HEAD)
     if unusual:
-        told.append(f"{unusual} of {pluralise(count, 'slice')} are unlike the training slices.")
+        told.append(f"Unlike the training slices: {unusual} of {pluralise(count, 'slice')}.")
     every = [sentence for remarks in slices.remarks for sentence in dict.fromkeys(remarks)]
     for sentence in dict.fromkeys(every):
         if every.count(sentence) > MOST * count:
