@@ -22,7 +22,7 @@ from stroke_hub.audit.duplicates import (
 )
 from stroke_hub.audit.findings import NAMES, select_leaks, summarise
 from stroke_hub.data.contents import load_first
-from stroke_hub.data.records import Records, hash_records
+from stroke_hub.data.records import LeftOut, Records, hash_records
 from stroke_hub.errors import DatasetError, pluralise
 from stroke_hub.files import write_text
 from stroke_hub.progress import track
@@ -121,13 +121,13 @@ def drop_leaks(records: Records, found: Audit) -> Records:
     leaking = records.table["path"].isin(select_leaks(found.pairs)["path_a"])
     if not leaking.any():
         return records
-    table = records.table[~leaking].reset_index(drop=True)
-    if set(table.loc[table["split"] == "train", "label"]) != set(NAMES):
+    kept = records.leave_out(leaking, "training images that stand in test too (--drop-leaks)")
+    if set(kept.part("train")["label"]) != set(NAMES):
         raise DatasetError(
             "Without the images that stand in test too, training would lack a class; add other training images."
         )
     note = f"Left out of training, for test shows them too: {pluralise(int(leaking.sum()), 'image')}."
-    return replace(records, table=table, notes=(*records.notes, note))
+    return replace(kept, notes=(*records.notes, note))
 
 
 def assign_groups(records: Records, found: Audit) -> Records:
@@ -165,7 +165,10 @@ def assign_groups(records: Records, found: Audit) -> Records:
         )
     if joined := len(set(records.table.loc[~unknown, "group"])) - len(set(group[~unknown])):
         notes += (f"Joined with others who share a picture with them: {pluralise(joined, 'patient')}.",)
-    return replace(records, table=records.table.assign(group=group), notes=notes)
+    left_out = records.left_out
+    if fewer := len(names) - group.nunique():
+        left_out += (LeftOut("counted with another patient, whose picture they share", 0, fewer),)
+    return replace(records, table=records.table.assign(group=group), notes=notes, left_out=left_out)
 
 
 def write_audit(found: Audit, records: Records, out: Path) -> None:

@@ -69,14 +69,16 @@ def evaluate_model(
         },
     }
     own = find_report(model, loaded.commit or revision)
+    measured = records.leave_out(records.table["split"] != split, "slices of parts that were not measured")
     with atomic_folder(out) as folder:
         evaluate(
             loaded,
-            records.part(split).assign(split="test"),
+            measured.table.assign(split="test"),
             records.root,
             folder,
             about=about,
             own=own,
+            left_out=measured.left_out,
             faithfulness=faithfulness,
         )
     report = read_report(out)

@@ -26,7 +26,7 @@ from stroke_hub.data.layout import (
     show_path,
     walk_files,
 )
-from stroke_hub.data.records import Records
+from stroke_hub.data.records import LeftOut, Records, count_passed_over
 from stroke_hub.errors import DatasetError
 from stroke_hub.io.images import IMAGE_SUFFIXES
 from stroke_hub.io.windowing import Modality
@@ -99,7 +99,11 @@ def read_folder(root: str | Path) -> Records:
         table = table.astype({"label": np.int64})
     described = _describe(table) if labelled else ()
     notes = (*_describe_labels(labelled, unlabelled), *described, *_describe_splits(chosen), *index_notes)
-    return Records(root, table, (*notes, *describe_passed_over(table, passed_over)))
+    left_out = count_passed_over(passed_over)
+    if labelled and unlabelled:
+        lost = {rows[path]["group"] for path in unlabelled} - set(table["group"])
+        left_out += (LeftOut("images without a label", len(unlabelled), len(lost)),)
+    return Records(root, table, (*notes, *describe_passed_over(table, passed_over)), left_out)
 
 
 def _read_file(root: Path, path: Path, passed_over: dict[str, list[str]]) -> Row | None:

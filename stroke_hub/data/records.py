@@ -6,9 +6,9 @@ import os
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,9 @@ from stroke_hub.io.windowing import Modality
 
 __all__ = [
     "SLICE_NUMBERS",
+    "LeftOut",
     "Records",
+    "count_passed_over",
     "hash_records",
     "hash_slices",
     "name_scans",
@@ -49,6 +51,19 @@ __all__ = [
 
 SLICE_NUMBERS = ("slice_number", "slice")  # columns that hold a slice's number in its scan
 NUMBER = r"^p\d+_s(\d+)(?!\d)"  # p012_s03.png
+
+
+class LeftOut(NamedTuple):
+    """Count what was left out of a dataset for one reason.
+
+    reason : words that name it: "training images that stand in test too".
+    slices : how many slices, or files that were taken for none.
+    patients : of how many patients (groups) no slice is left; 0 for files of which no patient is known.
+    """
+
+    reason: str
+    slices: int
+    patients: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +78,30 @@ class Records:
         of one patient share it), split ("train", "test", or "val" of a validation folder), then the further
         columns of index.csv as text, "" where it says nothing; paths in a column "mask" are relative to `root` too.
     notes : sentences to show to whoever uses the dataset.
+    left_out : what was found and is not in the table, by reason, in the order in which it was left out.
     """
 
     root: Path
     table: pd.DataFrame
     notes: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     def part(self, split: str) -> pd.DataFrame:
         """Return the rows of one split, with a fresh RangeIndex."""
         return self.table[self.table["split"] == split].reset_index(drop=True)
+
+    def leave_out(self, rows: "pd.Series[bool]", reason: str) -> "Records":
+        """Return the dataset without some rows, which are counted with the reason.
+
+        Parameters
+        ----------
+        rows : a bool for each row of the table: whether it is left out.
+        """
+        if not rows.any():
+            return self
+        gone, kept = self.table[rows], self.table[~rows].reset_index(drop=True)
+        count = LeftOut(reason, len(gone), len(set(gone["group"]) - set(kept["group"])))
+        return replace(self, table=kept, left_out=(*self.left_out, count))
 
 
 def read_records(root: str | Path) -> Records:
@@ -119,7 +149,12 @@ def _make_records(base: Path, rows: list[Row], notes: list[str], passed_over: di
     table = pd.DataFrame(rows, dtype=object).astype({"label": np.int64})
     _check_classes(base, table)
     said = (*_describe(table), *notes, *describe_passed_over(table, passed_over))
-    return Records(base, table, said)
+    return Records(base, table, said, count_passed_over(passed_over))
+
+
+def count_passed_over(passed_over: dict[str, list[str]]) -> tuple[LeftOut, ...]:
+    """Count the files that a reader passed over, by its reasons."""
+    return tuple(LeftOut(f"files {reason}", len(paths), 0) for reason, paths in passed_over.items())
 
 
 def hash_records(records: Records) -> str:

@@ -106,7 +106,8 @@ def apply_split(records: Records, file: Path) -> Records:
             f"{name}: lists {len(absent):,} files that the dataset lacks, for example "
             f"{printable(absent[0], limit=200)}; give the dataset that it was written for."
         )
-    listed = table[table["path"].isin(said.index)].reset_index(drop=True)
+    kept = records.leave_out(~table["path"].isin(said.index), f"images that {name} does not list (--split-file)")
+    listed = kept.table
     said = said.loc[listed["path"]].reset_index()
     _check_same(records.root, listed, said, name)
     notes = list(records.notes)
@@ -119,7 +120,7 @@ def apply_split(records: Records, file: Path) -> Records:
         divided["group"] = said["group"].where(said["group"] != "", listed["group"])
     if "fold" in said:
         divided["fold"] = said["fold"].astype(np.int64)
-    return replace(records, table=divided, notes=tuple(notes))
+    return replace(kept, table=divided, notes=tuple(notes))
 
 
 def _read_split(file: Path) -> pd.DataFrame:

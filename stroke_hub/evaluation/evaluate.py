@@ -9,15 +9,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
+from scipy.special import expit, logit
 from torch import Tensor
 
 from stroke_hub._version import __version__
 from stroke_hub.data.loader import decode_squares
-from stroke_hub.data.records import Records, hash_slices
+from stroke_hub.data.records import LeftOut, Records, hash_slices
 from stroke_hub.errors import DatasetError
 from stroke_hub.evaluation.baselines import score_baselines
 from stroke_hub.evaluation.faithfulness import judge_maps
+from stroke_hub.evaluation.patients import (
+    compare_by_scan,
+    count_participants,
+    list_patients,
+    measure_patients,
+)
 from stroke_hub.evaluation.report_json import (
     describe_control,
     list_errors,
@@ -36,11 +42,14 @@ from stroke_hub.models.resnet_vit import ResNetViT, hash_weights
 from stroke_hub.models.weights import halve_weights
 from stroke_hub.report.figures import draw_report
 from stroke_hub.report.html import write_page
+from stroke_hub.report.patients import say_headline
 from stroke_hub.report.sentences import describe, warn
 from stroke_hub.runs.report import REPORT_FILE, SCHEMA_VERSION, Part, Report
 from stroke_hub.runs.run_folder import (
     AUDIT_FILE,
     CALIBRATION_FILE,
+    LEFT_OUT_FILE,
+    PATIENTS_FILE,
     RESULTS_FILE,
     SPLIT_FILE,
     SUMMARY_FILE,
@@ -63,6 +72,7 @@ def evaluate(
     about: Mapping[str, Any] | None = None,
     history: pd.DataFrame | None = None,
     own: Report | None = None,
+    left_out: Sequence[LeftOut] | None = None,
     faithfulness: bool = False,
     batch_size: int = 32,
 ) -> Report:
@@ -79,6 +89,7 @@ def evaluate(
     history : an epoch a row, as in history.csv, for the curves.
     own : the model's own report: it says what the model was trained on and, where the table has no "val" rows, how
         its calibration and its operating points came about.
+    left_out : what was found and is not in the table, for the flow of participants; None where nobody knows.
     faithfulness : judge the maps of the stroke slices too (about 2 CPU-seconds a slice).
     batch_size : how many slices go through the model at once.
 
@@ -101,6 +112,7 @@ def evaluate(
     prediction = predict(model, squares, batch_size=batch_size)
     found = _start_report(model, dict(about or {}), own, history)
     found["data"]["measured_sha256"] = hash_slices(test, root)
+    found["data"]["participants"] = count_participants(table, left_out)
     found |= _read_validation(model, table, root, found["calibration"], own, batch_size)
     found["model"]["operating_point"] = _name_point(model, found["operating_points"])
     found |= _measure(model, test, prediction, found)
@@ -108,10 +120,11 @@ def evaluate(
     found["half"] = _measure_half(model, squares, prediction, batch_size)
     found["novelty"] = _measure_novelty(model, prediction)
     report = Report.from_json(json.dumps(found | {"words": [], "warnings": []}, allow_nan=False))
-    report = replace(report, words=describe(report), warnings=warn(report))
+    report = replace(report, headline=say_headline(report), words=describe(report), warnings=warn(report))
     out.mkdir(parents=True, exist_ok=True)
     results = _tabulate(test, prediction)
     write_text(out / RESULTS_FILE, results.to_csv(index=False))
+    write_text(out / PATIENTS_FILE, pd.DataFrame(report.patients).to_csv(index=False))
     write_text(out / SUMMARY_FILE, _summarise(report.test["overall"]).to_csv(index=False))
     write_text(out / SPLIT_FILE, table.to_csv(index=False))
     draw_report(report, test["label"].to_numpy(np.int64), prediction.probability, out / "figures")
@@ -163,7 +176,15 @@ def evaluate_run(
     for key, name in (("calibration", CALIBRATION_FILE), ("audit", AUDIT_FILE)):
         about[key] = json.loads((run_dir / name).read_text()) if (run_dir / name).is_file() else None
     model = ResNetViT.from_pretrained(run_dir)
-    return evaluate(model, split, records.root, run_dir, about=about, history=history)
+    left_out = _read_left_out(run_dir)
+    return evaluate(model, split, records.root, run_dir, about=about, history=history, left_out=left_out)
+
+
+def _read_left_out(run_dir: Path) -> list[LeftOut] | None:
+    """Read what training left out; None in a run folder of an earlier version."""
+    if not (run_dir / LEFT_OUT_FILE).is_file():
+        return None
+    return [LeftOut(**count) for count in json.loads((run_dir / LEFT_OUT_FILE).read_text())]
 
 
 def _start_report(
@@ -232,8 +253,12 @@ def _measure(
     probability, threshold, points = prediction.probability, float(model.threshold), report["operating_points"]
     log_odds = np.diff(prediction.logits.astype(np.float64), axis=1)[:, 0]
     uncalibrated = expit(log_odds - (report["calibration"] or {"shift": 0.0})["shift"])
+    parts = measure_parts(test, probability, uncalibrated, threshold=threshold, points=points)
+    calibrated = log_odds / float(model.temperature)
+    patients = measure_patients(test, probability, calibrated, threshold=threshold, points=points)
     return {
-        "test": measure_parts(test, probability, uncalibrated, threshold=threshold, points=points),
+        "test": {name: part | {"patients": patients[name]} for name, part in parts.items()},
+        "patients": list_patients(test, probability, threshold=threshold),
         "subgroups": measure_subgroups(test, probability, threshold=threshold),
         "errors": list_errors(test, probability, threshold=threshold),
         "curves": trace_parts(test, probability),
@@ -245,8 +270,10 @@ def _measure_honesty(
 ) -> dict[str, Any]:
     """Measure what simple rules, each branch alone and shuffled labels reach on the same slices."""
     baselines = score_baselines(model, table, root)
+    rows = measure_baselines(test, prediction.probability, baselines, threshold=float(model.threshold))
+    by_scan = compare_by_scan(test, logit(prediction.probability), baselines)
     return {
-        "baselines": measure_baselines(test, prediction.probability, baselines, threshold=float(model.threshold)),
+        "baselines": [row | by_scan.get(row["name"], {}) for row in rows],
         "random_labels": describe_control(baselines),
     }
 

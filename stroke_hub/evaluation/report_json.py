@@ -34,11 +34,10 @@ __all__ = [
 Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-PREVALENCES = (0.05, 0.2, 0.5)  # of stroke: a screening list, an emergency department, a stroke unit
 BINS = 10
 THRESHOLDS = np.arange(1, 100) / 100  # of the decision curve
 # columns of a table that are no property of a slice to compare by
-PLAIN = {"path", "label", "group", "split", "mask", "modality", "fold", "sha256", "shuffled_label"}
+PLAIN = {"path", "label", "group", "scan", "split", "mask", "modality", "fold", "sha256", "shuffled_label"}
 MOST_VALUES = 12  # of a column: with more, a subgroup is a handful of slices
 
 
@@ -93,8 +92,8 @@ def _measure_part(
 
 
 def _measure_point(label: Labels, probability: Floats, group: NDArray[np.str_], threshold: float) -> dict[str, Any]:
-    found = bootstrap_intervals(label, probability, group, threshold=threshold, prevalences=PREVALENCES)
-    names = ("sensitivity", "specificity", "ppv", "npv", "at_prevalence")
+    found = bootstrap_intervals(label, probability, group, threshold=threshold)
+    names = ("sensitivity", "specificity", "ppv", "npv")
     return {"threshold": threshold} | {name: found[name] for name in names}
 
 

@@ -24,8 +24,7 @@ Of the sensitivity at a fixed threshold, in the same order, "percentile" covers 
 85.5, "expanded-bca" 96.9, 96.8, 94.3, 93.8, 94.3 and 91.9. With 20 patients take no method to the point.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -37,6 +36,8 @@ from stroke_hub.metrics.classification import Floats, Labels, auroc
 __all__ = [
     "METRICS",
     "bootstrap_intervals",
+    "bootstrap_ratio",
+    "bootstrap_rivals",
     "delong_interval",
     "paired_bootstrap",
     "resample_groups",
@@ -114,17 +115,77 @@ def paired_bootstrap(
     Parameters, result and errors are those of `bootstrap_intervals`, for differences. A difference that every
     replicate repeats has no interval.
     """
-    values, groups = [], []
-    for probability, threshold in ((probability_a, threshold_a), (probability_b, threshold_b)):
-        _require(label, probability, group, replicates, method)
-        values.append(_replicate(label, probability, group, threshold, replicates, seed, "bca" in method))
-        groups.append(_count_groups(label, probability, group, threshold))
-    return {
-        name: _summarise(
-            values[0][name] - values[1][name], replicates, min(of[name] for of in groups), method, proportion=False
-        )
-        for name in METRICS
-    }
+    rivals = {"b": (probability_b, threshold_b)}
+    found = bootstrap_rivals(
+        label, probability_a, rivals, group, threshold=threshold_a, replicates=replicates, seed=seed, method=method
+    )
+    return found["b"]["difference"]
+
+
+def bootstrap_rivals(
+    label: Labels,
+    probability: Floats,
+    rivals: Mapping[str, tuple[Floats, float]],
+    group: ArrayLike,
+    *,
+    threshold: float,
+    replicates: int = 10_000,
+    seed: int = 0,
+    method: Method = "expanded-bca",
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Estimate 95 % intervals of rivals' metrics, and of one model's minus theirs, over the same resamples.
+
+    Parameters, intervals and errors are those of `bootstrap_intervals`. A difference that every replicate repeats
+    has no interval.
+
+    Parameters
+    ----------
+    rivals : by name, the probability (N,) and the threshold of each.
+
+    Returns
+    -------
+    By rival, "own" and "difference": intervals by metric.
+    """
+    drawn, bearing = [], []
+    for scores, at in ((probability, threshold), *rivals.values()):
+        _require(label, scores, group, replicates, method)
+        drawn.append(_replicate(label, scores, group, at, replicates, seed, "bca" in method))
+        bearing.append(_count_groups(label, scores, group, at))
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for rival, values, groups in zip(rivals, drawn[1:], bearing[1:], strict=True):
+        own, difference = {}, {}
+        for name in METRICS:
+            own[name] = _summarise(
+                values[name], replicates, groups[name], method, proportion=name in PROPORTIONS
+            )
+            gap, fewer = drawn[0][name] - values[name], min(bearing[0][name], groups[name])
+            difference[name] = _summarise(gap, replicates, fewer, method, proportion=False)
+        found[rival] = {"own": own, "difference": difference}
+    return found
+
+
+def bootstrap_ratio(
+    part: Floats, whole: Floats, *, proportion: bool, replicates: int = 10_000, seed: int = 0
+) -> dict[str, Any]:
+    """Estimate the 95 % interval of a ratio of two sums over groups, by "expanded-bca" resampling of the groups.
+
+    Parameters
+    ----------
+    part, whole : (G,), what each group adds to the two sums; with a `whole` of ones the ratio is a mean over groups.
+    proportion : every group's ratio lies in [0, 1]. Where all are 0, or all 1, the interval is then that of Clopper
+        and Pearson of the groups that are so, which holds the mean too.
+
+    Returns
+    -------
+    The interval, as in `bootstrap_intervals`.
+    """
+    groups = len(part)
+    values = np.full(1 + replicates, np.nan)
+    if groups:
+        blocks = _weigh_groups(groups, replicates, seed, max(1, CELLS // groups), jackknife=True)
+        sums = np.stack([part, whole], axis=1).astype(np.float64)
+        values = np.concatenate([_divide(*(counts @ sums).T) for counts in blocks])
+    return _summarise(values, replicates, groups, "expanded-bca", proportion=proportion)
 
 
 def delong_interval(label: Labels, probability: Floats) -> dict[str, Any]:
@@ -229,11 +290,17 @@ def _replicate(
         return {name: np.full(1 + replicates, np.nan) for name in METRICS}
     names, index = np.unique(np.asarray(group), return_inverse=True)
     step = max(1, CELLS // len(label))
-    blocks = chain([np.ones((1, len(names)))], resample_groups(len(names), replicates, seed=seed, step=step))
-    if jackknife:
-        blocks = chain(blocks, (1 - np.eye(len(names))[i : i + step] for i in range(0, len(names), step)))
+    blocks = _weigh_groups(len(names), replicates, seed, step, jackknife=jackknife)
     parts = [weighted_metrics(label, probability, counts[:, index], threshold=threshold) for counts in blocks]
     return {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
+
+
+def _weigh_groups(groups: int, replicates: int, seed: int, step: int, *, jackknife: bool) -> Iterator[Floats]:
+    """Weigh the groups once as they are, then as in each replicate, then with each left out: blocks of (., G)."""
+    yield np.ones((1, groups))
+    yield from resample_groups(groups, replicates, seed=seed, step=step)
+    if jackknife:
+        yield from (1 - np.eye(groups)[i : i + step] for i in range(0, groups, step))
 
 
 def _count_groups(label: Labels, probability: Floats, group: ArrayLike, threshold: float) -> dict[str, int]:

@@ -80,8 +80,8 @@ def list_points(report: Report) -> list[dict[str, object]]:
 
 
 def list_prevalences(overall: Part) -> list[str]:
-    """List the prevalences of a part's operating points, as the report has them, in rising order."""
-    return sorted({key for point in overall.operating_points.values() for key in point.at_prevalence}, key=float)
+    """List the prevalences that patients' PPV and NPV are given at, as the report has them, in rising order."""
+    return sorted(overall.patients.any_slice.at_prevalence, key=float) if overall.patients else []
 
 
 def show_number(value: float | None, reason: str | None = None) -> str:
@@ -181,6 +181,7 @@ NUMBER_FILTERS = {
 BASELINES = {
     "majority": "the majority class",
     "modality": "the modality alone",
+    "trivial_place": "slice number and number of slices, without the picture",
     "trivial_logistic": "head area, grey level and slice number, linear",
     "trivial_boosted": "head area, grey level and slice number, boosted trees",
     "cnn_alone": "the CNN branch alone",

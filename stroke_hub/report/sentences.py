@@ -1,6 +1,7 @@
 """report.json in plain sentences: what was found, how well it is known, and what a reader must not miss."""
 
 from stroke_hub.report.formatting import BASELINES, say_interval
+from stroke_hub.report.patients import describe_patients, warn_of_contrast
 from stroke_hub.runs.report import Baseline, Part, Report
 
 __all__ = ["describe", "warn"]
@@ -9,7 +10,7 @@ FEW_GROUPS = 20  # of a class: below, no interval's limits are exact (intervals.
 HIGHEST = 19.9  # the temperature at its limit of 20
 STRANGE = 0.1  # share of unusual slices: ten times what the limit is set for
 SUSPICIOUS = 0.99  # accuracy: slices that were seen in training give such figures, honest models seldom
-SIMPLE = tuple(BASELINES)[:4]  # rules that see no stroke
+SIMPLE = tuple(BASELINES)[:5]  # rules that see no stroke
 RATES = {"sensitivity": "stroke slices", "specificity": "normal slices"}
 
 
@@ -17,7 +18,7 @@ def describe(report: Report) -> list[str]:
     """Say what a report found, each sentence made from its numbers."""
     overall = report.test["overall"]
     sentences = [_describe_data(report), *_describe_rates(overall), *_describe_ranking(overall)]
-    sentences += _describe_prevalence(overall, report.model.operating_point)
+    sentences += describe_patients(report)
     sentences += _describe_modalities(report.test)
     sentences += [*_describe_calibration(report), *_describe_baselines(report), *_describe_novelty(report)]
     return sentences
@@ -41,6 +42,7 @@ def warn(report: Report) -> list[str]:
     if few:
         words = " and ".join(f"{of} come from {groups} patients" for of, groups in few.items())
         warnings.append(f"The {words} only: do not trust the exact limits of any interval here.")
+    warnings += warn_of_contrast(report)
     warnings += _suspect_leaks(report) + _suspect_calibration(report)
     novelty = report.novelty
     if novelty and novelty.share > STRANGE:
@@ -116,24 +118,6 @@ def _describe_ranking(part: Part) -> list[str]:
     return [
         f"In {100 * part.auroc:.0f} of 100 pairs of a stroke and a normal slice, the stroke has the higher "
         f"probability (AUROC {say_interval(part.intervals['auroc'])})."
-    ]
-
-
-def _describe_prevalence(part: Part, point: str | None) -> list[str]:
-    measured = part.operating_points.get(point or "")
-    if measured is None or part.n == 0:
-        return []
-    share = part.n_stroke / part.n
-    words = [
-        f"{say_interval(values.ppv)} where {100 * float(prevalence):.0f} % are"
-        for prevalence, values in measured.at_prevalence.items()
-        if values.ppv.low is not None
-    ]
-    if not words:
-        return []
-    return [
-        "How far a call of Stroke can be trusted hangs on the share of strokes among the slices "
-        f"({100 * share:.0f} % here): the share of calls that are right is {', '.join(words)}."
     ]
 
 

@@ -33,6 +33,9 @@ __all__ = [
     "Interval",
     "NetBenefit",
     "Part",
+    "Participants",
+    "Patient",
+    "Patients",
     "Report",
     "Subgroup",
     "find_report",
@@ -122,6 +125,51 @@ class ClassCounts(_Record):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class PatientCounts(_Record):
+    """How many slices and patients a part has.
+
+    slices, stroke_slices : all, and those with stroke.
+    patients, stroke_patients : all, and those with a stroke slice.
+    mixed_patients : those who have slices of both classes.
+    """
+
+    slices: int
+    stroke_slices: int
+    patients: int
+    stroke_patients: int
+    mixed_patients: int
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LeftOut(_Record):
+    """What was left out of a dataset for one reason.
+
+    reason : the reason in words.
+    slices : how many slices, or files that were taken for none.
+    patients : of how many patients no slice is left.
+    """
+
+    reason: str
+    slices: int
+    patients: int
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Participants(_Record):
+    """The flow of participants, from what was found to the parts; a patient is a group.
+
+    slices, patients : what was found; `null` where `left_out` is.
+    left_out : what was left out, in order; `null` where the run folder does not say.
+    parts : what each part (`train`, `val`, `test`) has in the end; of a model from elsewhere, the measured one.
+    """
+
+    slices: int | None
+    patients: int | None
+    left_out: list[LeftOut] | None
+    parts: dict[str, PatientCounts]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Data(_Record):
     """The dataset that was measured on.
 
@@ -134,6 +182,7 @@ class Data(_Record):
     slices : of a run, the slices of each part (`train`, `val`, `test`).
     groups : of a run, how many groups each part has.
     measured_sha256 : of the slices measured alone: path, label, modality, bytes.
+    participants : from what was found to what was measured; missing in reports written before it was counted.
     """
 
     name: str
@@ -145,9 +194,10 @@ class Data(_Record):
     slices: Annotated[dict[str, ClassCounts], _require("train", "val", "test")] | None = None
     groups: dict[str, int] | None = None
     measured_sha256: str | None = None
+    participants: Participants | None = None
 
     def _list_missing(self) -> set[str]:
-        keys = ("options", "slices", "groups", "measured_sha256")
+        keys = ("options", "slices", "groups", "measured_sha256", "participants")
         return {key for key in keys if getattr(self, key) is None}
 
 
@@ -326,7 +376,6 @@ class MeasuredPoint(_Record):
 
     threshold : a probability.
     sensitivity, specificity, ppv, npv : intervals at that threshold.
-    at_prevalence : by prevalence ("0.05", "0.2", "0.5").
     """
 
     threshold: float
@@ -334,7 +383,6 @@ class MeasuredPoint(_Record):
     specificity: Interval
     ppv: Interval
     npv: Interval
-    at_prevalence: dict[str, PredictiveValues]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -414,6 +462,84 @@ class NetBenefit(_Record):
     treat_all: list[float]
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PatientPoint(_Record):
+    """An operating point, measured by patient: positive is of whom any slice is called Stroke.
+
+    threshold : a probability.
+    sensitivity, specificity : exact intervals over patients.
+    at_prevalence : by prevalence of patients with stroke ("0.05", "0.2", "0.5").
+    """
+
+    threshold: float
+    sensitivity: Interval
+    specificity: Interval
+    at_prevalence: dict[str, PredictiveValues]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ScanRule(_Record):
+    """A rule from slices to a scan, measured on scans.
+
+    name : of the rule (`maximum`, `highest3`).
+    words : what it judges a scan by.
+    auroc : of scans, with its interval over patients.
+    """
+
+    name: str
+    words: str
+    auroc: Interval
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Within(_Record):
+    """How slices of patients with both classes are told apart.
+
+    slices, stroke_slices : of these patients.
+    pooled : the AUROC of all these slices together.
+    mean : the mean over these patients of the AUROC among the slices of each.
+    """
+
+    slices: int
+    stroke_slices: int
+    pooled: Interval
+    mean: Interval
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Patients(_Record):
+    """The figures of a part by patient and by scan; a patient is a group.
+
+    n, n_stroke : how many patients, and how many with a stroke slice.
+    n_mixed : how many have slices of both classes.
+    scans, stroke_scans : how many scans, and how many with a stroke slice; a patient without scans is one.
+    missed : patients with stroke of whom no stroke slice is found, at the model's threshold.
+    missed_called : those of them of whom another slice is called Stroke.
+    false_called : patients without stroke who have a false call.
+    any_slice : calls of patients at the model's threshold.
+    mean_sensitivity : the mean over patients with stroke of the share of their stroke slices found.
+    false_calls : false calls for each scan of patients without stroke.
+    operating_points : by name, those that have a threshold.
+    rules : from slices to a scan.
+    within : of patients with both classes; `null` where there are none.
+    """
+
+    n: int
+    n_stroke: int
+    n_mixed: int
+    scans: int
+    stroke_scans: int
+    missed: int
+    missed_called: int
+    false_called: int
+    any_slice: PatientPoint
+    mean_sensitivity: Interval
+    false_calls: Interval
+    operating_points: dict[str, PatientPoint]
+    rules: list[ScanRule]
+    within: Within | None
+
+
 EMPTY: dict[str, Any] = {  # the keys that a part without slices lacks, and what its readers get
     "auroc": None,
     "average_precision": None,
@@ -439,6 +565,7 @@ class Part(_Record):
     operating_points : by name, those that have a threshold.
     calibration : of the probabilities, before and after.
     net_benefit : the decision curve.
+    patients : the figures by patient and by scan; missing in reports written before they were measured.
     """
 
     n: int
@@ -459,6 +586,7 @@ class Part(_Record):
     operating_points: dict[str, MeasuredPoint]
     calibration: CalibrationErrors
     net_benefit: NetBenefit
+    patients: Patients | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -466,7 +594,8 @@ class Part(_Record):
         return EMPTY | found if isinstance(found, dict) and found.get("n") == 0 else found
 
     def _list_missing(self) -> set[str]:
-        return super()._list_missing() | (set() if self.n else EMPTY.keys())
+        missing = {"patients"} if self.patients is None else set()
+        return super()._list_missing() | missing | (set() if self.n else EMPTY.keys())
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -508,6 +637,27 @@ class Misclassified(_Record):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Patient(_Record):
+    """A patient of the test: what was found of it at the model's threshold.
+
+    patient : the group.
+    slices, stroke_slices : how many it has.
+    found : how many of the stroke slices are called Stroke.
+    false_calls : how many of the others are.
+    probability : the highest of its slices.
+    path : the slice that has it.
+    """
+
+    patient: str
+    slices: int
+    stroke_slices: int
+    found: int
+    false_calls: int
+    probability: float
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Curve(_Record):
     """The ROC and the precision-recall curve of a part; empty where one class is missing.
 
@@ -533,6 +683,19 @@ class Difference(_Record):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class ScanDifference(_Record):
+    """A baseline by scan, and the model's figure minus that, over the same resamples.
+
+    name : of the rule from slices to a scan.
+    auroc, difference : intervals over patients.
+    """
+
+    name: str
+    auroc: Interval
+    difference: Interval
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Baseline(_Record):
     """What a simple rule, or a branch alone, reaches on the same slices.
 
@@ -541,6 +704,8 @@ class Baseline(_Record):
     auroc, accuracy : intervals.
     difference : the model's figures minus these.
     undefined : why there are none.
+    scans : the same by scan, a rule each; missing in reports written before they were measured.
+    within : of patients with both classes; missing where there are none.
     """
 
     name: str
@@ -549,6 +714,11 @@ class Baseline(_Record):
     accuracy: Interval | None
     difference: Difference | None
     undefined: str | None = None
+    scans: list[ScanDifference] | None = None
+    within: Within | None = None
+
+    def _list_missing(self) -> set[str]:
+        return {key for key in ("undefined", "scans", "within") if getattr(self, key) is None}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -624,6 +794,9 @@ class Report(_Record):
     novelty : unusual slices; `null` where the model has no limit; missing in reports written before there was one.
     words : the report in plain sentences, each made from the numbers above.
     warnings : sentences that a reader must not miss.
+    headline : what was found by patient, in a sentence; missing in reports written before it was there.
+    patients : a line each: first those with stroke, least found first, then those with most false calls; missing in
+        reports written before it was there.
     """
 
     schema_version: Literal[2]
@@ -647,6 +820,11 @@ class Report(_Record):
     novelty: Novelty | None = None
     words: list[str]
     warnings: list[str]
+    headline: str | None = None
+    patients: list[Patient] | None = None
+
+    def _list_missing(self) -> set[str]:
+        return {key for key in ("headline", "patients") if getattr(self, key) is None}
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Report":

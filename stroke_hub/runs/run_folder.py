@@ -9,7 +9,9 @@ from stroke_hub.models.weights import CONFIG_FILE, WEIGHTS_FILE
 __all__ = [
     "AUDIT_FILE",
     "CALIBRATION_FILE",
+    "LEFT_OUT_FILE",
     "PAIRS_FILE",
+    "PATIENTS_FILE",
     "RESULTS_FILE",
     "SCAN_RULE_FILE",
     "SPLIT_FILE",
@@ -45,8 +47,10 @@ def is_trained(run_dir: Path) -> bool:
 
 
 AUDIT_FILE = "audit.json"
+LEFT_OUT_FILE = "left_out.json"
 PAIRS_FILE = "audit.csv"
 
+PATIENTS_FILE = "patients.csv"
 RESULTS_FILE = "stroke_classification_results.csv"
 SPLIT_FILE = "split.csv"
 SUMMARY_FILE = "summary_statistics.csv"

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,6 +37,7 @@ from stroke_hub.models.weights import WEIGHTS_FILE
 from stroke_hub.progress import is_first, say
 from stroke_hub.runs.run_folder import (
     CALIBRATION_FILE,
+    LEFT_OUT_FILE,
     SCAN_RULE_FILE,
     TRAIN_CONFIG_FILE,
     find_best_epoch,
@@ -102,8 +103,8 @@ def fit(
     Returns
     -------
     The run folder with config.json, model.safetensors (the best epoch by validation AUROC), train_config.json,
-    split.csv, history.csv and checkpoints/model_epoch_*.pth (state dictionaries); where the validation slices
-    are of enough scans, scan_rule.json. A probe has one epoch.
+    split.csv, left_out.json, history.csv and checkpoints/model_epoch_*.pth (state dictionaries); where the
+    validation slices are of enough scans, scan_rule.json. A probe has one epoch.
 
     Raises
     ------
@@ -125,7 +126,8 @@ def fit(
     table = records.table
     if not (table["split"] == "val").any():
         table = assign_validation(table, fraction=resolved.validation_fraction, seed=resolved.seed)
-    table = _take(table, resolved)
+    records = _take(replace(records, table=table), resolved)
+    table = records.table
     if resolved.shuffle_labels:
         table = shuffle_labels(table, seed=resolved.seed)
     model = build_model(resolved, table[table["split"] != "test"])
@@ -137,6 +139,8 @@ def fit(
         known = described | {"threads": torch.get_num_threads()}  # sums are rounded in their order
         write_text(run_dir / TRAIN_CONFIG_FILE, json.dumps(known, indent=2, sort_keys=True) + "\n")
         write_text(run_dir / "split.csv", table.to_csv(index=False))
+        left_out = [count._asdict() for count in records.left_out]
+        write_text(run_dir / LEFT_OUT_FILE, json.dumps(left_out, indent=2) + "\n")
         (run_dir / "checkpoints").mkdir(exist_ok=True)
     if words := describe_variant(resolved):
         say(f"note: {words}")
@@ -296,19 +300,20 @@ def _check_processes(config: ResolvedConfig, count: int) -> None:
         raise RunError(f"batch_size is {config.batch_size}, but must be at least 2 for each of {count} processes.")
 
 
-def _take(table: pd.DataFrame, config: ResolvedConfig) -> pd.DataFrame:
+def _take(records: Records, config: ResolvedConfig) -> Records:
     """Take `limit` slices of each split, spread evenly over each class, so that no class is lost."""
     if config.limit is None:
-        return table
-    taken = []
-    for split, part in table.groupby("split", sort=True):
+        return records
+    taken: list[str] = []
+    for split, part in records.table.groupby("split", sort=True):
         share = min(1.0, config.limit / len(part))
         for _, members in part.groupby("label", sort=True):
             count = max(1, round(share * len(members)))
-            taken.append(members.iloc[[i * len(members) // count for i in range(count)]])
+            taken += members["path"].iloc[[i * len(members) // count for i in range(count)]].tolist()
         if len(part["label"].unique()) < 2:
             raise DatasetError(f"The {split} split holds one class only; give more slices.")
-    return pd.concat(taken).sort_values("path", ignore_index=True)
+    reason = f"slices beyond {config.limit:,} of a part (--limit)"
+    return records.leave_out(~records.table["path"].isin(taken), reason)
 
 
 def _decode_parts(model: ResNetViT, root: Path, table: pd.DataFrame) -> Parts:

@@ -1,0 +1,244 @@
+"""The patient and the scan as units: rules from slices to a scan, what is found of a patient, and exact intervals.
+
+Throughout, `group` is (N,), whose slice it is; `scan` is (N,), of which scan; label and probability are those of
+`classification`. A patient or a scan is positive where one of its slices is Stroke.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from stroke_hub.metrics.classification import Floats, Labels, auroc
+from stroke_hub.metrics.intervals import bootstrap_intervals, bootstrap_ratio, bootstrap_rivals
+
+__all__ = [
+    "RULES",
+    "PatientCounts",
+    "ScanRule",
+    "ScanScores",
+    "compare_scans",
+    "count_patients",
+    "estimate_exactly",
+    "measure_points",
+    "measure_rules",
+    "measure_within",
+    "score_scans",
+]
+
+Names = NDArray[np.str_]
+
+HIGHEST = 3  # slices that the second rule averages
+
+
+class ScanRule(NamedTuple):
+    """Make one probability of a scan's slices.
+
+    name : of the rule.
+    words : what the probability of a scan is, to follow "a scan is judged by".
+    score : log-odds (K,) of the slices of one scan, in the order of their numbers -> probability of the scan.
+    """
+
+    name: str
+    words: str
+    score: Callable[[Floats], float]
+
+
+RULES = (
+    ScanRule("maximum", "the highest probability of its slices", lambda z: float(expit(z.max()))),
+    ScanRule(
+        "highest3",
+        f"the mean of the {HIGHEST} highest probabilities of its slices",
+        lambda z: float(expit(np.sort(z)[-HIGHEST:]).mean()),
+    ),
+)
+
+
+class PatientCounts(NamedTuple):
+    """Count the slices of each of P patients, at a threshold.
+
+    name : (P,), in rising order.
+    slices, strokes, found, false_calls : (P,) int64: all, those that are Stroke, those of these that are called
+        Stroke, and those of the others that are.
+    scans : (P,) int64.
+    highest : (P,) int64, the row of the slice of highest probability; of equals the first.
+    """
+
+    name: Names
+    slices: Labels
+    strokes: Labels
+    found: Labels
+    false_calls: Labels
+    scans: Labels
+    highest: Labels
+
+    @property
+    def positive(self) -> NDArray[np.bool_]:
+        """Tell who has a stroke slice, (P,)."""
+        return self.strokes > 0
+
+    @property
+    def mixed(self) -> NDArray[np.bool_]:
+        """Tell who has slices of both classes, (P,)."""
+        return (self.strokes > 0) & (self.strokes < self.slices)
+
+    @property
+    def called(self) -> NDArray[np.bool_]:
+        """Tell of whom any slice is called Stroke, (P,)."""
+        return self.found + self.false_calls > 0
+
+
+def count_patients(
+    label: Labels, probability: Floats, group: Names, scan: Names, *, threshold: float
+) -> PatientCounts:
+    """Count what each patient has, and what is called of it at a threshold."""
+    names, index = np.unique(group, return_inverse=True)
+    called = probability >= threshold
+
+    def count(mask: NDArray[np.bool_]) -> Labels:
+        return np.bincount(index[mask], minlength=len(names))
+
+    pairs = np.unique(np.stack([index, np.unique(scan, return_inverse=True)[1]]), axis=1)
+    order = np.lexsort((-probability, index))  # stable: of equals the first row
+    return PatientCounts(
+        name=names,
+        slices=count(np.ones(len(label), bool)),
+        strokes=count(label == 1),
+        found=count((label == 1) & called),
+        false_calls=count((label == 0) & called),
+        scans=np.bincount(pairs[0], minlength=len(names)),
+        highest=order[np.unique(index[order], return_index=True)[1]],
+    )
+
+
+def estimate_exactly(hits: int, trials: int, *, lacking: str) -> dict[str, Any]:
+    """Estimate a share of independent patients with the exact 95 % interval of Clopper and Pearson (1934).
+
+    Parameters
+    ----------
+    lacking : why there is no value, where `trials` is 0.
+
+    Returns
+    -------
+    An interval as `intervals.bootstrap_intervals` gives it, of no replicates.
+    """
+    from scipy.stats import binomtest
+
+    method = {"method": "Clopper-Pearson over patients", "groups": trials, "replicates": 0, "left_out": 0}
+    if not trials:
+        return {"value": None, "low": None, "high": None, **method, "undefined": lacking}
+    limits = binomtest(hits, trials).proportion_ci(confidence_level=0.95, method="exact")
+    return {"value": hits / trials, "low": float(limits.low), "high": float(limits.high), **method}
+
+
+def measure_points(
+    label: Labels, probability: Floats, group: Names, *, threshold: float, prevalences: tuple[float, ...]
+) -> dict[str, Any]:
+    """Measure how patients are told apart by "any slice is called Stroke" at a threshold.
+
+    Returns
+    -------
+    "sensitivity" and "specificity" with exact intervals over patients, and "at_prevalence": by each prevalence of
+    positive patients, as text, "ppv" and "npv" by Bayes' theorem, with bootstrap intervals over patients.
+    """
+    found = count_patients(label, probability, group, group, threshold=threshold)
+    positive, highest = found.positive, probability[found.highest]
+    hits, rest = int(found.called[positive].sum()), int((~found.called[~positive]).sum())
+    predicted = bootstrap_intervals(
+        positive.astype(np.int64), highest, found.name, threshold=threshold, prevalences=prevalences
+    )
+    return {
+        "sensitivity": estimate_exactly(hits, int(positive.sum()), lacking="no patient has a stroke slice"),
+        "specificity": estimate_exactly(rest, int((~positive).sum()), lacking="every patient has a stroke slice"),
+        "at_prevalence": predicted["at_prevalence"],
+    }
+
+
+class ScanScores(NamedTuple):
+    """Hold one probability for each of S scans.
+
+    label : (S,), 1 where a slice of the scan is Stroke. probability : (S,). group : (S,), whose scan it is.
+    """
+
+    label: Labels
+    probability: Floats
+    group: Names
+
+
+def score_scans(label: Labels, log_odds: Floats, group: Names, scan: Names, rule: ScanRule) -> ScanScores:
+    """Judge each scan by a rule; the slices of a scan keep their order."""
+    members = _split_rows(scan)
+    return ScanScores(
+        label=np.array([label[rows].max() for rows in members], np.int64),
+        probability=np.array([rule.score(log_odds[rows]) for rows in members], np.float64),
+        group=group[[rows[0] for rows in members]],
+    )
+
+
+def measure_rules(
+    label: Labels, log_odds: Floats, group: Names, scan: Names, rules: tuple[ScanRule, ...]
+) -> list[dict[str, Any]]:
+    """Measure the AUROC of scans by each rule: "name", "words", and "auroc" with its interval over patients."""
+    rows = []
+    for rule in rules:
+        found = score_scans(label, log_odds, group, scan, rule)
+        intervals = bootstrap_intervals(found.label, found.probability, found.group, threshold=0.5)
+        rows.append({"name": rule.name, "words": rule.words, "auroc": intervals["auroc"]})
+    return rows
+
+
+def compare_scans(
+    label: Labels,
+    log_odds: Floats,
+    rivals: Mapping[str, Floats],
+    group: Names,
+    scan: Names,
+    rule: ScanRule,
+) -> dict[str, dict[str, Any]]:
+    """Measure the AUROC of scans by a rule, of rivals of a model on the same slices, and the model's minus theirs.
+
+    Parameters
+    ----------
+    log_odds : (N,), the model's; and by name those of its rivals.
+
+    Returns
+    -------
+    By rival, "auroc" and "difference", with intervals over patients.
+    """
+    own = score_scans(label, log_odds, group, scan, rule)
+    scored = {name: (score_scans(label, one, group, scan, rule).probability, 0.5) for name, one in rivals.items()}
+    found = bootstrap_rivals(own.label, own.probability, scored, own.group, threshold=0.5)
+    return {
+        name: {"auroc": one["own"]["auroc"], "difference": one["difference"]["auroc"]} for name, one in found.items()
+    }
+
+
+def measure_within(label: Labels, probability: Floats, group: Names) -> dict[str, Any] | None:
+    """Measure how slices of patients with both classes are told apart; None where no patient has both.
+
+    Returns
+    -------
+    "slices" and "stroke_slices" of these patients; "pooled", the AUROC of all their slices together; and "mean", the
+    mean over these patients of the AUROC among the slices of each, which nothing that differs between patients
+    can raise. Both with intervals over patients.
+    """
+    mixed = np.isin(group, np.intersect1d(group[label == 1], group[label == 0]))
+    if not mixed.any():
+        return None
+    label, probability, group = label[mixed], probability[mixed], group[mixed]
+    each = [auroc(label[rows], probability[rows]) for rows in _split_rows(group)]
+    mean = bootstrap_ratio(np.array(each, np.float64), np.ones(len(each)), proportion=True)
+    return {
+        "slices": len(label),
+        "stroke_slices": int(label.sum()),
+        "pooled": bootstrap_intervals(label, probability, group, threshold=0.5)["auroc"],
+        "mean": mean,
+    }
+
+
+def _split_rows(names: Names) -> list[Labels]:
+    """List the rows of each name, in their order; the names in rising order."""
+    _, count = np.unique(names, return_counts=True)
+    return np.split(np.argsort(names, kind="stable"), np.cumsum(count)[:-1]) if len(names) else []
