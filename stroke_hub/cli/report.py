@@ -1,7 +1,7 @@
 """The command report: write a report again, or compare two."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -10,7 +10,8 @@ from stroke_hub.errors import RunError
 from stroke_hub.progress import say
 
 if TYPE_CHECKING:
-    pass
+    from stroke_hub.evaluation.comparison import Comparison
+    from stroke_hub.evaluation.patients import Compared
 
 __all__ = ["report_runs"]
 
@@ -46,19 +47,24 @@ def report_runs(
             say(f"comparison: {out}")
 
 
-def _tabulate_comparison(result: dict[str, Any]) -> str:
+def _tabulate_comparison(result: "Comparison") -> str:
     """A line a metric: both values and the difference, with intervals."""
-    from stroke_hub.report.formatting import METRIC_TITLES, format_interval
+    from stroke_hub.report.formatting import METRIC_TITLES, PATIENT_TITLES
 
-    a, b = (result[side]["folder"] for side in "ab")
+    a, b = result["a"]["folder"], result["b"]["folder"]
     counts = f"{result['n']} slices in both, {result['n_stroke']} strokes, {result['groups']} patients or groups"
     lines = [f"a: {a}", f"b: {b}", counts, "95 % intervals over patients; a minus b over the same resamples", ""]
     lines.append(f"{'':25}{'a':24}{'b':24}a - b")
-    for name, cell in result["metrics"].items():
-        words = [
-            format_interval(*(cell[side][key] for key in ("value", "low", "high")))
-            for side in ("a", "b", "difference")
-        ]
-        lines.append(f"{METRIC_TITLES[name]:25}{words[0]:24}{words[1]:24}{words[2]}")
-    notes = {result[side]["note"] for side in "ab"} - {""}
+    lines += [_tabulate_row(METRIC_TITLES[name], cell) for name, cell in result["metrics"].items()]
+    lines += ["", f"by patient: {result['groups']} patients or groups, {result['groups_stroke']} with stroke"]
+    lines += [_tabulate_row(PATIENT_TITLES.get(name, name), cell) for name, cell in result["by_patient"].items()]
+    notes = {result["a"]["note"], result["b"]["note"]} - {""}
     return "\n".join([*lines, *(f"Every figure is of: {note}." for note in sorted(notes))])
+
+
+def _tabulate_row(title: str, cell: "Compared") -> str:
+    from stroke_hub.report.formatting import format_interval
+
+    sides = (cell["a"], cell["b"], cell["difference"])
+    a, b, gap = (format_interval(one["value"], one["low"], one["high"]) for one in sides)
+    return f"{title:25}{a:24}{b:24}{gap}"

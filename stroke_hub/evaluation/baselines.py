@@ -26,6 +26,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from stroke_hub.data.loader import decode_squares
+from stroke_hub.data.records import name_scans, read_slice_numbers
 from stroke_hub.errors import DatasetError
 from stroke_hub.inference.predict import compute_features, read_logits
 from stroke_hub.metrics.classification import auroc
@@ -36,8 +37,6 @@ __all__ = [
     "Baseline",
     "control_random_labels",
     "measure_trivial_features",
-    "name_scans",
-    "read_slice_number",
     "score_baselines",
 ]
 
@@ -47,7 +46,6 @@ Labels = NDArray[np.int64]
 FOREGROUND = 12  # grey levels: above what noise and compression leave outside a head
 BONE = 240  # grey levels: bone is white in a brain window, and next to nothing in MR is
 PROBED = 2000  # training slices whose features are computed: a forward each
-NUMBER = r"^p\d+_s(\d+)(?!\d)"  # p012_s03.png
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,14 +250,15 @@ def _score_place(training: pd.DataFrame, test: pd.DataFrame, seed: int) -> Basel
     if training["label"].nunique() < 2:
         return _lack_classes("Boosted trees on the slice's place", training)
     x, asked = (
-        np.column_stack([read_slice_number(part), part.groupby(name_scans(part))["path"].transform("size")])
+        np.column_stack([read_slice_numbers(part), part.groupby(name_scans(part))["path"].transform("size")])
         for part in (training, test)
     )
-    trees: Any = HistGradientBoostingClassifier(early_stopping=False, random_state=seed)
-    trees.fit(x, training["label"].to_numpy(np.int64))
     words = f"Boosted trees on the slice number and the number of slices of its scan, fitted on {_count(training)}"
     if not np.isfinite(x[:, 0]).any():
+        x, asked = x[:, 1:], asked[:, 1:]
         words += "; no slice number is known here"
+    trees: Any = HistGradientBoostingClassifier(early_stopping=False, random_state=seed)
+    trees.fit(x, training["label"].to_numpy(np.int64))
     return Baseline(trees.predict_proba(asked)[:, 1], f"{words}.")
 
 
@@ -272,7 +271,7 @@ def _score_trivial(
     if training["label"].nunique() < 2:
         return {name: _lack_classes(f"{title} on trivial features", training) for name, title in titles.items()}
     x, asked = measure_trivial_features(known), measure_trivial_features(unseen)
-    number, asked_number = read_slice_number(training), read_slice_number(test)
+    number, asked_number = read_slice_numbers(training), read_slice_numbers(test)
     words = "area, mean and standard deviation of the head and of what is not bone in it"
     if np.isfinite(number).any():
         x, asked = np.column_stack([x, number]), np.column_stack([asked, asked_number])
@@ -289,23 +288,6 @@ def _lack_classes(name: str, training: pd.DataFrame) -> Baseline:
     if training.empty:
         return _lack_training(name)
     return Baseline(None, f"{name}: undefined, as the training slices are of one class.")
-
-
-def name_scans(table: pd.DataFrame) -> "pd.Series[str]":
-    """Name the scan of each row: the group (patient), and the column "scan" where there is one."""
-    group = table["group"].astype(str)
-    return group + " " + table["scan"].fillna("").astype(str) if "scan" in table else group
-
-
-def read_slice_number(table: pd.DataFrame) -> Floats:
-    """Find the slice number of each row, (N,), NaN where neither a column nor the name has one."""
-    name = table["path"].str.rpartition("/")[2]
-    number = pd.to_numeric(name.str.extract(f"(?i){NUMBER}")[0], errors="coerce")
-    for column in ("slice_number", "slice"):
-        if column in table:
-            number = pd.to_numeric(table[column], errors="coerce").fillna(number)
-    found = number.to_numpy(np.float64, na_value=np.nan)
-    return np.where(np.abs(found) < 1e6, found, np.nan)  # no scan has a million slices
 
 
 def _describe_square(square: NDArray[np.uint8]) -> list[float]:

@@ -2,31 +2,55 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 
+from stroke_hub.data.records import SLICE_NUMBERS
 from stroke_hub.errors import RunError
+from stroke_hub.evaluation.patients import Compared, compare_patients
 from stroke_hub.files import write_text
-from stroke_hub.metrics.intervals import METRICS, bootstrap_intervals, paired_bootstrap
+from stroke_hub.metrics.intervals import METRICS, bootstrap_intervals, bootstrap_rivals
 from stroke_hub.report.figures import draw_forest
-from stroke_hub.report.formatting import METRIC_TITLES, say_interval
+from stroke_hub.report.formatting import METRIC_TITLES, PATIENT_TITLES, say_interval
 from stroke_hub.report.plots import save_figure
 from stroke_hub.runs.report import Report, read_report
 from stroke_hub.runs.run_folder import RESULTS_FILE, SPLIT_FILE
 
-__all__ = ["compare", "compare_reports", "write_comparison"]
+__all__ = ["Comparison", "Side", "compare", "compare_reports", "write_comparison"]
 
 SAME = 0.01  # between two machines
 
 
-def compare(run_a: str | Path, run_b: str | Path) -> dict[str, Any]:
-    """Compare two evaluated folders on the slices that both hold: each one's metrics, and their differences.
+class Side(TypedDict):
+    """Say which evaluated folder one side is, what its data stand for, and its model's threshold."""
 
-    Returns
-    -------
-    "a", "b" (folder, data note, threshold), "n", "n_stroke", "groups", and "metrics": by name, the intervals "a",
-    "b" and "difference".
+    folder: str
+    note: str
+    data_sha256: str | None
+    threshold: float
+
+
+class Comparison(TypedDict):
+    """Hold two evaluations of the same slices side by side: what comparison.json holds.
+
+    n, n_stroke : slices in both, and those with stroke. groups, groups_stroke : the same of patients.
+    metrics : by name, of slices. by_patient : "sensitivity" and "specificity" of patients (any slice called), and
+        the AUROC of scans by each rule.
+    """
+
+    a: Side
+    b: Side
+    n: int
+    n_stroke: int
+    groups: int
+    groups_stroke: int
+    metrics: dict[str, Compared]
+    by_patient: dict[str, Compared]
+
+
+def compare(run_a: str | Path, run_b: str | Path) -> Comparison:
+    """Compare two evaluated folders on the slices that both hold: each one's metrics, and their differences.
 
     Raises
     ------
@@ -42,15 +66,20 @@ def compare(run_a: str | Path, run_b: str | Path) -> dict[str, Any]:
     a, b = (both[f"stroke_probability_{side}"].to_numpy() for side in "xy")
     at_a, at_b = about_a["threshold"], about_b["threshold"]
     own_a = bootstrap_intervals(label, a, group, threshold=at_a)
-    own_b = bootstrap_intervals(label, b, group, threshold=at_b)
-    gaps = paired_bootstrap(label, a, b, group, threshold_a=at_a, threshold_b=at_b)
+    rival = bootstrap_rivals(label, a, {"b": (b, at_b)}, group, threshold=at_a)["b"]
+    table = both.rename(columns={"image_path": "path", "true_label_x": "label"})
     return {
         "a": about_a,
         "b": about_b,
         "n": len(both),
         "n_stroke": int(label.sum()),
         "groups": int(both["group"].nunique()),
-        "metrics": {name: {"a": own_a[name], "b": own_b[name], "difference": gaps[name]} for name in METRICS},
+        "groups_stroke": int(both["group"][label == 1].nunique()),
+        "metrics": {
+            name: {"a": own_a[name], "b": rival["own"][name], "difference": rival["difference"][name]}
+            for name in METRICS
+        },
+        "by_patient": compare_patients(table, a, b, threshold_a=at_a, threshold_b=at_b),
     }
 
 
@@ -90,16 +119,15 @@ def compare_reports(own: Report, new: Report) -> tuple[list[str], bool]:
     return lines, agree
 
 
-def write_comparison(result: dict[str, Any], out: str | Path) -> None:
+def write_comparison(result: Comparison, out: str | Path) -> None:
     """Write comparison.json and a forest plot of the differences (comparison.png, .svg) into a folder."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    counts = {name: result[name] for name in ("n", "n_stroke", "groups")}
-    rows = [
-        {"label": METRIC_TITLES[name], **{key: cell["difference"][key] for key in ("value", "low", "high")}}
-        | {"reason": cell["difference"].get("undefined")}
-        | counts
-        for name, cell in result["metrics"].items()
+    slices = {"n": result["n"], "n_stroke": result["n_stroke"], "groups": result["groups"]}
+    rows = [_read_row(METRIC_TITLES[name], cell) | slices for name, cell in result["metrics"].items()]
+    rows += [
+        _read_row(PATIENT_TITLES.get(name, name), cell) | {"heading": "by patient", "groups": result["groups"]}
+        for name, cell in result["by_patient"].items()
     ]
     note = "; ".join(dict.fromkeys(filter(None, (result["a"]["note"], result["b"]["note"]))))
     names = f"{Path(result['a']['folder']).name} minus {Path(result['b']['folder']).name}"
@@ -110,19 +138,25 @@ def write_comparison(result: dict[str, Any], out: str | Path) -> None:
     write_text(out / "comparison.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
 
 
-def _read(run: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Read what an evaluated folder says of itself, and its predictions with their groups."""
+def _read_row(label: str, cell: Compared) -> dict[str, Any]:
+    """Read a row of the forest plot."""
+    gap = cell["difference"]
+    return {"label": label, "reason": gap.get("undefined")} | {key: gap[key] for key in ("value", "low", "high")}
+
+
+def _read(run: Path) -> tuple[Side, pd.DataFrame]:
+    """Read what an evaluated folder says of itself, and its predictions with their patients and scans."""
     report = read_report(run)
     for name in (RESULTS_FILE, SPLIT_FILE):
         if not (run / name).is_file():
             raise RunError(f"{run}: has no {name}, so it is not an evaluated run; evaluate it first.")
     results = pd.read_csv(run / RESULTS_FILE)[["image_path", "true_label", "stroke_probability"]]
     split = pd.read_csv(run / SPLIT_FILE, dtype=str, keep_default_na=False)  # a patient may be called NA
-    groups = split.set_index("path")["group"]
-    about = {
+    known = [name for name in ("group", "scan", *SLICE_NUMBERS) if name in split]
+    about: Side = {
         "folder": str(run),
         "note": report.data.note,
         "data_sha256": report.data.sha256,
         "threshold": report.model.threshold,
     }
-    return about, results.assign(group=results["image_path"].map(groups))
+    return about, results.join(split.set_index("path")[known], on="image_path")

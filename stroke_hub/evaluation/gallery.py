@@ -10,9 +10,11 @@ from stroke_hub.data.loader import decode_squares
 from stroke_hub.files import write_text
 from stroke_hub.inference.explain import explain
 from stroke_hub.inference.results import Explanation, Layer
+from stroke_hub.metrics.patients import count_patients
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.progress import track
+from stroke_hub.report.patients import say_missed
 from stroke_hub.report.templating import make_environment
 
 __all__ = ["write_gallery"]
@@ -32,12 +34,13 @@ def write_gallery(
     """Explain every slice of a table into a new folder, for Stroke.
 
     Writes maps/*.npz (float32 cnn_map, vit_map, cnn_evidence, vit_evidence, (S, S) each), pictures/*.png,
-    explanations.csv (a row a slice: path, truth, label, probability, contributions in log-odds, picture, maps)
-    and, last, index.html.
+    explanations.csv (a row a slice: path, patient, truth, label, probability, contributions in log-odds, picture,
+    maps) and, last, index.html.
 
     Parameters
     ----------
-    table : path (relative to `root`), label (1 Stroke, 0 Normal), and modality where there is such a column.
+    table : path (relative to `root`), label (1 Stroke, 0 Normal), and modality and group (patient) where there are
+        such columns.
     note : words that the page carries, for example what the data stand for.
 
     Returns
@@ -57,7 +60,8 @@ def write_gallery(
     for start in track(range(0, len(table), batch_size), "explaining"):
         part = slice(start, start + batch_size)
         for (i, record), e in zip(table.iloc[part].iterrows(), explain(model, squares[part]), strict=True):
-            rows.append(_write_slice(out, f"{i:05d}", str(record["path"]), CLASSES[int(record["label"])], e))
+            told = {"path": str(record["path"]), "patient": str(record.get("group", record["path"]))}
+            rows.append(told | _write_slice(out, f"{i:05d}", CLASSES[int(record["label"])], e))
     results = pd.DataFrame(rows)
     results["error"] = (results["probability"] - (results["truth"] == "Stroke")).abs()
     results = results.sort_values(["error", "path"], ascending=[False, True], ignore_index=True)
@@ -66,7 +70,7 @@ def write_gallery(
     return out / "index.html"
 
 
-def _write_slice(out: Path, name: str, path: str, truth: str, e: Explanation) -> dict[str, object]:
+def _write_slice(out: Path, name: str, truth: str, e: Explanation) -> dict[str, object]:
     panels = [Image.fromarray(e.picture).convert("RGB"), *(e.overlay(layer) for layer in LAYERS)]
     strip = Image.fromarray(np.hstack([np.asarray(panel) for panel in panels]))
     strip.save(out / "pictures" / f"{name}.png")
@@ -78,7 +82,6 @@ def _write_slice(out: Path, name: str, path: str, truth: str, e: Explanation) ->
         vit_evidence=e.vit_evidence,
     )
     return {
-        "path": path,
         "truth": truth,
         "label": e.label,
         "probability": e.probability,
@@ -94,5 +97,8 @@ def _write_slice(out: Path, name: str, path: str, truth: str, e: Explanation) ->
 
 def _lay_out(results: pd.DataFrame, note: str) -> str:
     wrong = int((results["truth"] != results["label"]).sum())
+    truth, called = ((results[name] == "Stroke").to_numpy(np.int64) for name in ("truth", "label"))
+    patient = results["patient"].to_numpy(str)
+    headline = say_missed(count_patients(truth, called.astype(np.float64), patient, patient, threshold=0.5))
     page = make_environment().get_template("gallery.html")
-    return page.render(rows=results.to_dict("records"), wrong=wrong, note=note, target="Stroke")
+    return page.render(rows=results.to_dict("records"), wrong=wrong, note=note, headline=headline, target="Stroke")

@@ -1,37 +1,52 @@
 """The numbers of report.json by patient and by scan, and the flow of participants."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from stroke_hub.data.records import LeftOut
-from stroke_hub.evaluation.baselines import Baseline, name_scans, read_slice_number
+from stroke_hub.data.records import LeftOut, name_scans, read_slice_numbers
 from stroke_hub.metrics.classification import Floats, Labels
-from stroke_hub.metrics.intervals import bootstrap_ratio
+from stroke_hub.metrics.intervals import bootstrap_intervals, bootstrap_ratio
 from stroke_hub.metrics.patients import (
     RULES,
     Names,
     ScanRule,
+    compare_calls,
     compare_scans,
     count_patients,
-    measure_points,
+    measure_calls,
     measure_rules,
     measure_within,
+    predict_patients,
+    score_scans,
 )
 from stroke_hub.progress import track
 from stroke_hub.runs.report import PARTS
 
+if TYPE_CHECKING:
+    from stroke_hub.evaluation.baselines import Baseline  # brings torch, which a comparison does without
+
 __all__ = [
+    "Compared",
     "compare_by_scan",
+    "compare_patients",
     "count_participants",
     "list_patients",
     "measure_patients",
 ]
 
 PREVALENCES = (0.05, 0.2, 0.5)  # of patients with stroke: a screening list, an emergency department, a stroke unit
+
+
+class Compared(TypedDict):
+    """Hold one figure of two models, and the first minus the second: intervals as report.json has them."""
+
+    a: dict[str, Any]
+    b: dict[str, Any]
+    difference: dict[str, Any]
 
 
 class _Slices(NamedTuple):
@@ -46,7 +61,7 @@ class _Slices(NamedTuple):
 
 def _order_slices(table: pd.DataFrame) -> _Slices:
     path = table["path"].to_numpy(str)
-    order = np.lexsort((path, read_slice_number(table)))  # a slice without a number comes last
+    order = np.lexsort((path, read_slice_numbers(table)))  # a slice without a number comes last
     columns = (table["group"].to_numpy(str), name_scans(table).to_numpy(str), path)
     return _Slices(order, table["label"].to_numpy(np.int64)[order], *(column[order] for column in columns))
 
@@ -89,12 +104,12 @@ def _measure_part(
     probability, log_odds = probability[order], log_odds[order]
     counts = count_patients(label, probability, group, scan, threshold=threshold)
     positive = counts.positive
-    missed = positive & (counts.found == 0)
     share = counts.found[positive] / counts.strokes[positive]
 
     def measure_at(threshold: float) -> dict[str, Any]:
-        measured = measure_points(label, probability, group, threshold=threshold, prevalences=PREVALENCES)
-        return {"threshold": threshold} | measured
+        counts = count_patients(label, probability, group, scan, threshold=threshold)
+        predicted = {"at_prevalence": predict_patients(counts, PREVALENCES)}
+        return {"threshold": threshold} | measure_calls(counts) | predicted
 
     return {
         "n": len(counts.name),
@@ -102,8 +117,8 @@ def _measure_part(
         "n_mixed": int(counts.mixed.sum()),
         "scans": int(counts.scans.sum()),
         "stroke_scans": len(np.unique(scan[label == 1])),
-        "missed": int(missed.sum()),
-        "missed_called": int((missed & counts.called).sum()),
+        "missed": int(counts.missed.sum()),
+        "missed_called": int((counts.missed & counts.called).sum()),
         "false_called": int((counts.called & ~positive).sum()),
         "any_slice": measure_at(threshold),
         "mean_sensitivity": bootstrap_ratio(share, np.ones(len(share)), proportion=True),
@@ -117,7 +132,7 @@ def _measure_part(
 
 
 def compare_by_scan(
-    table: pd.DataFrame, log_odds: Floats, baselines: Mapping[str, Baseline]
+    table: pd.DataFrame, log_odds: Floats, baselines: "Mapping[str, Baseline]"
 ) -> dict[str, dict[str, Any]]:
     """Measure each baseline by scan, and among the slices of patients with both classes, beside the model.
 
@@ -143,6 +158,33 @@ def compare_by_scan(
         }
         for name, probability in known.items()
     }
+
+
+def compare_patients(
+    table: pd.DataFrame,
+    probability_a: Floats,
+    probability_b: Floats,
+    *,
+    threshold_a: float,
+    threshold_b: float,
+) -> dict[str, Compared]:
+    """Measure two models by patient and by scan on the same slices, and a's figures minus b's.
+
+    Returns
+    -------
+    "sensitivity" and "specificity" of patients (any slice called), and by the name of each rule the AUROC of scans;
+    each as intervals "a", "b" and "difference".
+    """
+    order, label, group, scan, _ = _order_slices(table)
+    a, b = probability_a[order], probability_b[order]
+    calls = compare_calls(label, a, b, group, threshold_a=threshold_a, threshold_b=threshold_b)
+    found = {name: Compared(a=one["a"], b=one["b"], difference=one["difference"]) for name, one in calls.items()}
+    for rule in RULES:
+        own = score_scans(label, logit(a), group, scan, rule)
+        rival = compare_scans(label, logit(a), {"b": logit(b)}, group, scan, rule)["b"]
+        auroc = bootstrap_intervals(own.label, own.probability, own.group, threshold=0.5)["auroc"]
+        found[rule.name] = {"a": auroc, "b": rival["auroc"], "difference": rival["difference"]}
+    return found
 
 
 def list_patients(table: pd.DataFrame, probability: Floats, *, threshold: float) -> list[dict[str, Any]]:

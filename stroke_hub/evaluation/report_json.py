@@ -17,7 +17,7 @@ from stroke_hub.metrics.classification import (
     reliability,
     trace_curves,
 )
-from stroke_hub.metrics.intervals import bootstrap_intervals, delong_interval, paired_bootstrap
+from stroke_hub.metrics.intervals import bootstrap_intervals, bootstrap_rivals, delong_interval
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.progress import track
 from stroke_hub.runs.report import PARTS
@@ -156,19 +156,19 @@ def measure_baselines(
     A baseline calls Stroke what is 0.5 or more.
     """
     label, group = table["label"].to_numpy(np.int64), table["group"].to_numpy(str)
+    rivals = {name: (one.probability, 0.5) for name, one in baselines.items() if one.probability is not None}
+    found = bootstrap_rivals(label, probability, rivals, group, threshold=threshold)
     rows = []
-    for name, baseline in track(baselines.items(), "comparing with baselines", total=len(baselines)):
+    for name, baseline in baselines.items():
         row: dict[str, Any] = {"name": name, "words": baseline.words}
         if baseline.probability is None:
             missing = dict.fromkeys(("auroc", "accuracy", "difference"))
             rows.append(row | missing | {"undefined": baseline.words})
             continue
-        own = bootstrap_intervals(label, baseline.probability, group, threshold=0.5)
-        pairs = paired_bootstrap(
-            label, probability, baseline.probability, group, threshold_a=threshold, threshold_b=0.5
+        own, difference = (
+            {metric: found[name][of][metric] for metric in ("auroc", "accuracy")} for of in ("own", "difference")
         )
-        row |= {metric: own[metric] for metric in ("auroc", "accuracy")}
-        rows.append(row | {"difference": {metric: pairs[metric] for metric in ("auroc", "accuracy")}})
+        rows.append(row | own | {"difference": difference})
     return rows
 
 

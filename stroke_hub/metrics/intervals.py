@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, logit, ndtr, ndtri, stdtrit
 
 from stroke_hub.metrics.classification import Floats, Labels, auroc
+from stroke_hub.progress import track
 
 __all__ = [
     "METRICS",
@@ -147,7 +148,7 @@ def bootstrap_rivals(
     By rival, "own" and "difference": intervals by metric.
     """
     drawn, bearing = [], []
-    for scores, at in ((probability, threshold), *rivals.values()):
+    for scores, at in track([(probability, threshold), *rivals.values()], "resampling patients"):
         _require(label, scores, group, replicates, method)
         drawn.append(_replicate(label, scores, group, at, replicates, seed, "bca" in method))
         bearing.append(_count_groups(label, scores, group, at))
@@ -155,9 +156,7 @@ def bootstrap_rivals(
     for rival, values, groups in zip(rivals, drawn[1:], bearing[1:], strict=True):
         own, difference = {}, {}
         for name in METRICS:
-            own[name] = _summarise(
-                values[name], replicates, groups[name], method, proportion=name in PROPORTIONS
-            )
+            own[name] = _summarise(values[name], replicates, groups[name], method, proportion=name in PROPORTIONS)
             gap, fewer = drawn[0][name] - values[name], min(bearing[0][name], groups[name])
             difference[name] = _summarise(gap, replicates, fewer, method, proportion=False)
         found[rival] = {"own": own, "difference": difference}
@@ -165,13 +164,13 @@ def bootstrap_rivals(
 
 
 def bootstrap_ratio(
-    part: Floats, whole: Floats, *, proportion: bool, replicates: int = 10_000, seed: int = 0
+    part: Floats | Labels, whole: Floats | Labels, *, proportion: bool, replicates: int = 10_000, seed: int = 0
 ) -> dict[str, Any]:
     """Estimate the 95 % interval of a ratio of two sums over groups, by "expanded-bca" resampling of the groups.
 
     Parameters
     ----------
-    part, whole : (G,), what each group adds to the two sums; with a `whole` of ones the ratio is a mean over groups.
+    part, whole : (G,), what each group adds to the two sums; with a `whole` of ones, a mean over groups.
     proportion : every group's ratio lies in [0, 1]. Where all are 0, or all 1, the interval is then that of Clopper
         and Pearson of the groups that are so, which holds the mean too.
 

@@ -12,19 +12,22 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from stroke_hub.metrics.classification import Floats, Labels, auroc
-from stroke_hub.metrics.intervals import bootstrap_intervals, bootstrap_ratio, bootstrap_rivals
+from stroke_hub.metrics.intervals import bootstrap_intervals, bootstrap_ratio, bootstrap_rivals, paired_bootstrap
 
 __all__ = [
     "RULES",
+    "Names",
     "PatientCounts",
     "ScanRule",
     "ScanScores",
+    "compare_calls",
     "compare_scans",
     "count_patients",
     "estimate_exactly",
-    "measure_points",
+    "measure_calls",
     "measure_rules",
     "measure_within",
+    "predict_patients",
     "score_scans",
 ]
 
@@ -47,10 +50,10 @@ class ScanRule(NamedTuple):
 
 
 RULES = (
-    ScanRule("maximum", "the highest probability of its slices", lambda z: float(expit(z.max()))),
+    ScanRule("maximum", "the highest probability", lambda z: float(expit(z.max()))),
     ScanRule(
         "highest3",
-        f"the mean of the {HIGHEST} highest probabilities of its slices",
+        f"the mean of the {HIGHEST} highest probabilities",
         lambda z: float(expit(np.sort(z)[-HIGHEST:]).mean()),
     ),
 )
@@ -83,6 +86,11 @@ class PatientCounts(NamedTuple):
     def mixed(self) -> NDArray[np.bool_]:
         """Tell who has slices of both classes, (P,)."""
         return (self.strokes > 0) & (self.strokes < self.slices)
+
+    @property
+    def missed(self) -> NDArray[np.bool_]:
+        """Tell of whom with stroke slices none is called Stroke, (P,)."""
+        return self.positive & (self.found == 0)
 
     @property
     def called(self) -> NDArray[np.bool_]:
@@ -133,26 +141,58 @@ def estimate_exactly(hits: int, trials: int, *, lacking: str) -> dict[str, Any]:
     return {"value": hits / trials, "low": float(limits.low), "high": float(limits.high), **method}
 
 
-def measure_points(
-    label: Labels, probability: Floats, group: Names, *, threshold: float, prevalences: tuple[float, ...]
-) -> dict[str, Any]:
-    """Measure how patients are told apart by "any slice is called Stroke" at a threshold.
+def measure_calls(counts: PatientCounts) -> dict[str, dict[str, Any]]:
+    """Measure how patients are told apart by "any slice is called Stroke".
 
     Returns
     -------
-    "sensitivity" and "specificity" with exact intervals over patients, and "at_prevalence": by each prevalence of
-    positive patients, as text, "ppv" and "npv" by Bayes' theorem, with bootstrap intervals over patients.
+    "sensitivity" and "specificity", with exact intervals over patients.
     """
-    found = count_patients(label, probability, group, group, threshold=threshold)
-    positive, highest = found.positive, probability[found.highest]
-    hits, rest = int(found.called[positive].sum()), int((~found.called[~positive]).sum())
-    predicted = bootstrap_intervals(
-        positive.astype(np.int64), highest, found.name, threshold=threshold, prevalences=prevalences
-    )
+    positive, called = counts.positive, counts.called
+    hits, rest = int(called[positive].sum()), int((~called[~positive]).sum())
     return {
         "sensitivity": estimate_exactly(hits, int(positive.sum()), lacking="no patient has a stroke slice"),
         "specificity": estimate_exactly(rest, int((~positive).sum()), lacking="every patient has a stroke slice"),
-        "at_prevalence": predicted["at_prevalence"],
+    }
+
+
+def predict_patients(counts: PatientCounts, prevalences: tuple[float, ...]) -> dict[str, dict[str, Any]]:
+    """Compute what a call of a patient, "any slice is called Stroke", is worth at prevalences of positive patients.
+
+    Returns
+    -------
+    By prevalence, as text, "ppv" and "npv" by Bayes' theorem, with bootstrap intervals over patients.
+    """
+    positive, called = counts.positive.astype(np.int64), counts.called.astype(np.float64)
+    found = bootstrap_intervals(positive, called, counts.name, threshold=0.5, prevalences=prevalences)
+    return dict(found["at_prevalence"])
+
+
+def compare_calls(
+    label: Labels,
+    probability_a: Floats,
+    probability_b: Floats,
+    group: Names,
+    *,
+    threshold_a: float,
+    threshold_b: float,
+) -> dict[str, dict[str, Any]]:
+    """Measure how two models call patients by "any slice is called Stroke", and a's figures minus b's.
+
+    Returns
+    -------
+    "sensitivity" and "specificity", each as "a" and "b" with exact intervals and "difference" over resamples of the
+    patients.
+    """
+    sides = ((probability_a, threshold_a), (probability_b, threshold_b))
+    counts = [count_patients(label, one, group, group, threshold=at) for one, at in sides]
+    points = [measure_calls(found) for found in counts]
+    positive = counts[0].positive.astype(np.int64)
+    a, b = (found.called.astype(np.float64) for found in counts)
+    gaps = paired_bootstrap(positive, a, b, counts[0].name, threshold_a=0.5, threshold_b=0.5)
+    return {
+        name: {"a": points[0][name], "b": points[1][name], "difference": gaps[name]}
+        for name in ("sensitivity", "specificity")
     }
 
 
@@ -211,7 +251,8 @@ def compare_scans(
     scored = {name: (score_scans(label, one, group, scan, rule).probability, 0.5) for name, one in rivals.items()}
     found = bootstrap_rivals(own.label, own.probability, scored, own.group, threshold=0.5)
     return {
-        name: {"auroc": one["own"]["auroc"], "difference": one["difference"]["auroc"]} for name, one in found.items()
+        name: {"auroc": one["own"]["auroc"], "difference": one["difference"]["auroc"]}
+        for name, one in found.items()
     }
 
 
@@ -220,9 +261,9 @@ def measure_within(label: Labels, probability: Floats, group: Names) -> dict[str
 
     Returns
     -------
-    "slices" and "stroke_slices" of these patients; "pooled", the AUROC of all their slices together; and "mean", the
-    mean over these patients of the AUROC among the slices of each, which nothing that differs between patients
-    can raise. Both with intervals over patients.
+    "slices" and "stroke_slices" of these patients; "pooled", the AUROC of all their slices together; and "mean",
+    the mean over these patients of the AUROC among the slices of each, which nothing that differs between
+    patients can raise. Both with intervals over patients.
     """
     mixed = np.isin(group, np.intersect1d(group[label == 1], group[label == 0]))
     if not mixed.any():

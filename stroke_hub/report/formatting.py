@@ -13,6 +13,7 @@ __all__ = [
     "METRIC_TITLES",
     "NUMBER_FILTERS",
     "PART_TITLES",
+    "PATIENT_TITLES",
     "Estimate",
     "format_interval",
     "list_parts",
@@ -36,6 +37,12 @@ METRIC_TITLES = {
     "ppv": "PPV",
     "npv": "NPV",
     "brier": "Brier score (0 is best)",
+}
+PATIENT_TITLES = {
+    "sensitivity": "Sensitivity, any slice",
+    "specificity": "Specificity, no slice",
+    "maximum": "AUROC, highest slice",
+    "highest3": "AUROC, 3 highest",
 }
 POINT_TITLES = {
     "half": "Probability 0.5",

@@ -1,5 +1,6 @@
 """What was found by patient and by scan, in plain sentences."""
 
+from stroke_hub.metrics.patients import PatientCounts
 from stroke_hub.report.formatting import say_interval
 from stroke_hub.runs.report import Patients, Report
 
@@ -12,20 +13,26 @@ def say_headline(report: Report) -> str | None:
     if patients is None or not patients.n:
         return None
     alone = " Each patient has one slice here." if patients.n == report.test["overall"].n else ""
-    return say_missed(patients) + alone
-
-
-def say_missed(patients: Patients) -> str:
-    """Say how many patients with stroke have no slice found, and how many of the others have a false call."""
     normal = patients.n - patients.n_stroke
+    return _say(patients.n_stroke, patients.missed, patients.missed_called, normal, patients.false_called) + alone
+
+
+def say_missed(counts: PatientCounts) -> str:
+    """Say how many patients with stroke have no slice found, and how many of the others have a false call."""
+    positive, missed, called = counts.positive, counts.missed, counts.called
+    masks = (positive, missed, missed & called, ~positive, ~positive & called)
+    return _say(*(int(mask.sum()) for mask in masks))
+
+
+def _say(strokes: int, missed: int, missed_called: int, normals: int, false_called: int) -> str:
     words = []
-    if patients.n_stroke:
-        words.append(f"{_count(patients.missed, patients.n_stroke)} with stroke {_have(patients.missed)} no slice found")
-    if patients.missed_called:
-        words[-1] += f" (of {patients.missed_called} of them another slice is called Stroke)"
-    if normal:
+    if strokes:
+        words.append(f"{_count(missed, strokes)} with stroke {_have(missed)} no slice found")
+    if missed_called:
+        words[-1] += f" (of {missed_called} of them another slice is called Stroke)"
+    if normals:
         who = "without" if words else "without stroke"
-        words.append(f"{_count(patients.false_called, normal)} {who} {_have(patients.false_called)} a false call")
+        words.append(f"{_count(false_called, normals)} {who} {_have(false_called)} a false call")
     return f"{'; '.join(words)}."
 
 
@@ -60,11 +67,13 @@ def _describe_calls(patients: Patients) -> list[str]:
     sentences = [f"A patient of whom any slice is called Stroke counts as called: {', '.join(rates)}."]
     if patients.mean_sensitivity.value is not None:
         sentences.append(
-            f"Averaged over patients with stroke, {100 * patients.mean_sensitivity.value:.0f} of 100 of their stroke "
-            f"slices are found ({say_interval(patients.mean_sensitivity)})."
+            f"Averaged over patients with stroke, {100 * patients.mean_sensitivity.value:.0f} of 100 of their "
+            f"stroke slices are found ({say_interval(patients.mean_sensitivity)})."
         )
     if patients.false_calls.value is not None:
-        sentences.append(f"A scan of a patient without stroke has {say_interval(patients.false_calls)} false calls.")
+        sentences.append(
+            f"A scan of a patient without stroke has {say_interval(patients.false_calls)} false calls."
+        )
     return sentences
 
 
@@ -108,6 +117,6 @@ def warn_of_contrast(report: Report) -> list[str]:
     if patients is None or patients.n_mixed or not 0 < patients.n_stroke < patients.n:
         return []
     return [
-        "No patient here has slices of both classes: the slice's height, the scanner or the number of slices may give "
-        "the class away. That the model tells a lesion from the rest of the same brain was not tested."
+        "No patient here has slices of both classes: the slice's height, the scanner or the number of slices may "
+        "give the class away. That the model tells a lesion from the rest of the same brain was not tested."
     ]

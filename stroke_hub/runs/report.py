@@ -376,6 +376,7 @@ class MeasuredPoint(_Record):
 
     threshold : a probability.
     sensitivity, specificity, ppv, npv : intervals at that threshold.
+    at_prevalence : of slices; in reports written before patients were measured.
     """
 
     threshold: float
@@ -383,6 +384,10 @@ class MeasuredPoint(_Record):
     specificity: Interval
     ppv: Interval
     npv: Interval
+    at_prevalence: dict[str, PredictiveValues] | None = None
+
+    def _list_missing(self) -> set[str]:
+        return {"at_prevalence"} if self.at_prevalence is None else set()
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

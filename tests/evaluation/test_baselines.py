@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stroke_hub import PRESETS, DatasetError, Records, ResNetViT
 from stroke_hub.data.loader import decode_squares
+from stroke_hub.data.records import read_slice_numbers
 from stroke_hub.evaluation import baselines as module
 from stroke_hub.evaluation.baselines import control_random_labels, measure_trivial_features, score_baselines
 from stroke_hub.inference.predict import predict, to_float_pixels
@@ -22,7 +23,8 @@ from stroke_hub.runs.run_folder import read_split
 from tests.conftest import randomise
 
 NAMES = [
-    "majority", "modality", "trivial_logistic", "trivial_boosted", "cnn_alone", "vit_alone", "probe",
+    "majority", "modality", "trivial_place", "trivial_logistic", "trivial_boosted", "cnn_alone", "vit_alone",
+    "probe",
 ]  # fmt: skip
 FITTED = [name for name in NAMES if not name.endswith("_alone")]
 SIDE = 128
@@ -39,15 +41,15 @@ def draw_head(grey: float, *, radius: int = 40, seed: int = 0) -> np.ndarray:
     return picture.clip(0, 255).astype(np.uint8)
 
 
-def make_table(root: Path, *, giveaway: bool, patients: int = 45) -> pd.DataFrame:
-    """Two slices a patient, of which a third are tests; the label is seen in the grey level, or nowhere."""
+def make_table(root: Path, *, giveaway: bool, patients: int = 75) -> pd.DataFrame:
+    """Two slices a patient, of which a fifth are tests; the label is seen in the grey level, or nowhere."""
     rows = []
     for i in range(2 * patients):
         label, patient = i // 2 % 2, f"p{i // 2:03d}"
         grey = 90 + 40 * label if giveaway else 110
         path = f"{patient}_{'ab'[i % 2]}.png"
         Image.fromarray(draw_head(grey, seed=i)).save(root / path)
-        split = ("train", "val", "test")[i // 2 % 3]
+        split = ("train", "train", "train", "val", "test")[i // 2 % 5]
         rows.append({"path": path, "label": label, "modality": "BT", "group": patient, "split": split})
     return pd.DataFrame(rows)
 
@@ -75,10 +77,10 @@ def test_intensity_that_gives_the_class_away_is_found(untrained: ResNetViT, easy
     found = score_baselines(untrained, table, root, shuffles=2)
     assert list(found) == NAMES
     assert score(found, "trivial_logistic", table) == score(found, "trivial_boosted", table) == 1
-    training = table[table["split"] != "test"]
+    training = table[table["split"] == "train"]  # what the model learned from, without validation
     assert (found["majority"].probability == training["label"].mean()).all()
     assert "slice number" not in found["trivial_logistic"].words  # nothing tells it here
-    assert "60 training and validation slices" in found["trivial_logistic"].words
+    assert "90 training slices" in found["trivial_logistic"].words
     assert "one modality only" in found["modality"].words
 
 
@@ -104,18 +106,21 @@ def test_slice_number_is_read_from_a_column_or_a_name(
             (tmp_path / new).symlink_to(root / old)
         table, root = table.assign(path=name), tmp_path
     found = score_baselines(untrained, table, root, shuffles=0)
-    for name in ("trivial_logistic", "trivial_boosted"):
+    used = table["split"] != "val"
+    known = (used & (table[column] != "")).sum() if column else used.sum()
+    for name in ("trivial_place", "trivial_logistic", "trivial_boosted"):
         assert score(found, name, table) > 0.8
-        assert f"known for {80 if column else 90} of 90 slices" in found[name].words
+    for name in ("trivial_logistic", "trivial_boosted"):
+        assert f"known for {known} of 120 slices" in found[name].words
 
 
 def test_a_column_is_believed_before_the_name() -> None:
     table = pd.DataFrame(
         {"path": ["a/p1_s03.png", "p2_s04x.png", "s05.png", "p3_s6.png"], "slice": ["7", "", "1e300", "x"]}
     )
-    assert module._read_slice_number(table).tolist()[:2] == [7, 4]
-    assert np.isnan(module._read_slice_number(table)[2])
-    assert module._read_slice_number(table)[3] == 6
+    assert read_slice_numbers(table).tolist()[:2] == [7, 4]
+    assert np.isnan(read_slice_numbers(table)[2])
+    assert read_slice_numbers(table)[3] == 6
 
 
 @pytest.mark.parametrize("nothing", [None, float("nan")])
@@ -128,7 +133,7 @@ def test_modality_that_is_the_class_is_found(nothing: object, untrained: ResNetV
     tests = table["split"] == "test"
     table.loc[tests, "modality"] = "BT"  # which no training slice is
     found = score_baselines(untrained, table, root, shuffles=0)
-    assert (found["modality"].probability == table.loc[~tests, "label"].mean()).all()
+    assert (found["modality"].probability == table.loc[table["split"] == "train", "label"].mean()).all()
     assert "30 test slices of a modality that they do not have" in found["modality"].words
 
 
@@ -285,7 +290,7 @@ def test_few_training_slices_are_taken_evenly(
     monkeypatch.setattr(module, "compute_features", watch)
     found = score_baselines(untrained, table, root, shuffles=1)
     assert counts == [30, 20]
-    assert "20 training and validation slices of 60, spread evenly" in found["probe"].words
+    assert "20 training slices of 90, spread evenly" in found["probe"].words
     control = found["probe"].control
     assert (control.sd, control.low, control.high) == (None, None, None)
 
@@ -304,7 +309,7 @@ def test_what_is_undefined_says_why(untrained: ResNetViT, easy: tuple) -> None:
     one_class = score_baselines(untrained, table[tests | (table["label"] == 1)], root)
     assert (one_class["majority"].probability == 1).all()
     assert (one_class["modality"].probability == 1).all()
-    for name in ("trivial_logistic", "trivial_boosted", "probe"):
+    for name in ("trivial_place", "trivial_logistic", "trivial_boosted", "probe"):
         assert one_class[name].probability is None
         assert "one class" in one_class[name].words
 
@@ -328,3 +333,19 @@ def test_impossible_requests_are_refused(untrained: ResNetViT, easy: tuple) -> N
         given = {"label": label, "group": group, "test_features": features, "test_label": label} | wrong
         with pytest.raises(ValueError, match="must be"):
             control_random_labels(features, **given)
+
+
+def test_the_number_of_slices_that_gives_the_class_away_is_found_without_the_picture(
+    untrained: ResNetViT, alike: tuple
+) -> None:
+    table, root = alike
+    found = score_baselines(untrained, table, root, shuffles=0)["trivial_place"]
+    assert score({"trivial_place": found}, "trivial_place", table) == 0.5  # two slices each, and no number
+    assert "no slice number is known" in found.words
+    first = table["path"].str.endswith("a.png")
+    fewer = table[first | (table["label"] == 1)]  # of who has no stroke, one slice each
+    found = score_baselines(untrained, fewer, root, shuffles=0)["trivial_place"]
+    assert score({"trivial_place": found}, "trivial_place", fewer) == 1
+    scanned = fewer.assign(scan=fewer["path"])  # a scan of one slice each: nothing is given away
+    found = score_baselines(untrained, scanned, root, shuffles=0)["trivial_place"]
+    assert score({"trivial_place": found}, "trivial_place", scanned) == 0.5

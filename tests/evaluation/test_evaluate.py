@@ -108,9 +108,6 @@ def test_operating_points_come_from_validation_and_are_measured_on_test(
         (tn, fp), (fn, tp) = confusion_matrix(label, score >= point["threshold"])
         assert measured["sensitivity"]["value"] == pytest.approx(tp / (tp + fn), abs=1e-12)
         assert measured["specificity"]["value"] == pytest.approx(tn / (tn + fp), abs=1e-12)
-        bayes = 0.05 * tp / (tp + fn) + 0.95 * fp / (tn + fp)
-        ppv = measured["at_prevalence"]["0.05"]["ppv"]["value"]
-        assert ppv is None if bayes == 0 else ppv == pytest.approx(0.05 * tp / (tp + fn) / bayes, abs=1e-12)
     assert report["model"]["operating_point"] == "half"
     assert report["model"]["threshold"] == 0.5
 
@@ -147,8 +144,8 @@ def test_curves_subgroups_and_errors_are_those_of_the_csv(report: dict, results:
 
 def test_baselines_stand_beside_the_model(report: dict) -> None:
     names = [row["name"] for row in report["baselines"]]
-    expected = {"majority", "modality", "trivial_logistic", "trivial_boosted", "cnn_alone", "vit_alone", "probe"}
-    assert set(names) == expected
+    simple = ["majority", "modality", "trivial_place", "trivial_logistic", "trivial_boosted"]
+    assert names == [*simple, "cnn_alone", "vit_alone", "probe"]
     own = report["test"]["overall"]["auroc"]
     for row in report["baselines"]:
         gap = row["difference"]["auroc"]["value"]

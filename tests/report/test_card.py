@@ -33,7 +33,8 @@ TEMPLATE = (ROOT / "model_card.md").read_text(encoding="utf-8")
 FIELDS = [
     "Developer", "Contact", "Release", "Regulatory status", "Intended use and users", "How to use", "Out of scope",
     "Inputs and outputs", "Population", "Development data", "Reference standard", "Splits and their unit",
-    "Performance", "Operating points", "Subgroup results", "Calibration", "Baselines and controls", "Leakage audit",
+    "Performance", "By patient and scan", "Operating points", "Subgroup results", "Calibration",
+    "Baselines and controls", "Leakage audit",
     "External validation", "Explanation validity", "Bias and risks", "Limits", "Maintenance", "How to reproduce",
     "Licence", "Citation",
 ]  # fmt: skip
@@ -149,7 +150,7 @@ def check_tables(card: str, report: dict[str, Any]) -> int:
             check(cell, part["intervals"].get(key) or (bearing | part["confusion"]).get(key, part.get(key)))
     titles = {"Probability 0.5": "half", "Youden": "youden"}
     titles |= {"Aimed at 95 % sensitivity": "sensitivity95", "Aimed at 95 % specificity": "specificity95"}
-    points, prevalences = sections["Operating points"]
+    (points,) = sections["Operating points"]
     for title, threshold, *cells in points[1:]:
         name = titles[title.removesuffix(" (the model’s own)")]
         assert title.endswith("own)") == (name == report["model"]["operating_point"])
@@ -163,12 +164,7 @@ def check_tables(card: str, report: dict[str, Any]) -> int:
             assert cell == "–" if measured is None else True
             if measured:
                 check(cell, measured[key])
-    shares = [re.search(r"at (\S+)\s%", title) for title in prevalences[0][1:]]
-    for title, *cells in prevalences[1:]:
-        for share, cell, key in zip(shares, cells, ["ppv", "npv"] * 3, strict=True):
-            assert share
-            at = overall["operating_points"][titles[title]]["at_prevalence"]
-            check(cell, at[str(float(share[1]) / 100)][key])
+    check_patients(sections["By patient and scan"], parts, titles)
     rows = [row for table in sections["Subgroup results"] for row in table[1:]]
     for row, (column, value, *cells) in zip(report["subgroups"], rows, strict=True):
         assert (column, value) == (row["column"], row["value"])
@@ -182,7 +178,7 @@ def check_tables(card: str, report: dict[str, Any]) -> int:
         for cell, measured in zip(cells, found, strict=True):
             value = measured and measured[key]
             check(cell, value["score"] if isinstance(value, dict) else value)
-    for table in sections["Baselines and controls"]:
+    for table in sections["Baselines and controls"][:1]:
         check(table[1][1], overall["intervals"]["auroc"])
         check(table[1][2], overall["intervals"]["accuracy"])
         for row, (_, auroc, accuracy, gap, better) in zip(report["baselines"], table[2:], strict=True):
@@ -194,13 +190,45 @@ def check_tables(card: str, report: dict[str, Any]) -> int:
             check(gap, row["difference"]["auroc"])
             low = row["difference"]["auroc"]["low"]
             assert better == ("not defined" if low is None else "yes" if low > 0 else "no")
+    for table in sections["Baselines and controls"][1:]:
+        ruled = [row for row in report["baselines"] if "scans" in row]
+        for row, (_, auroc, *cells) in zip(ruled, table[2:], strict=True):
+            check(auroc, row["auroc"])
+            expected = [one[key] for one in row["scans"] for key in ("auroc", "difference")]
+            for cell, one in zip(cells, expected, strict=True):
+                check(cell, one)
     for table in sections["Splits and their unit"]:
-        for name, (_, normal, stroke, groups, _) in zip(("train", "val", "test"), table[1:], strict=True):
-            slices = report["data"]["slices"][name]
-            assert [normal, stroke, groups] == [
-                f"{n:,}" for n in (slices["normal"], slices["stroke"], report["data"]["groups"][name])
-            ]
+        flow = report["data"]["participants"]
+        rows = [(flow, ("slices", "", "patients", "", ""))]
+        rows += [(row, ("slices", "", "patients", "", "")) for row in flow["left_out"]]
+        keys = ("slices", "stroke_slices", "patients", "stroke_patients", "mixed_patients")
+        rows += [(flow["parts"][name], keys) for name in ("train", "val", "test")]
+        found = [cells[:5] for _, *cells in table[1:] if flow["left_out"] or cells[0] != "0"]
+        assert found == [[f"{row[key]:,}" if key else "–" for key in keys] for row, keys in rows]
     return sum(map(len, sections.values()))
+
+
+def check_patients(tables: list[list[list[str]]], parts: list[dict[str, Any]], titles: Mapping[str, str]) -> None:
+    """The tables by patient against the report."""
+    if not tables:
+        assert "patients" not in parts[0]
+        return
+    (_, *rows), (_, *points) = tables
+    found = [part["patients"] for part in parts]
+    counts = ["n", "n_stroke", "n_mixed", "scans", "missed", "missed_called", "false_called"]
+    expected = [[one[key] for one in found] for key in counts]
+    expected += [[one["any_slice"][key] for one in found] for key in ("sensitivity", "specificity")]
+    expected += [[one[key] for one in found] for key in ("mean_sensitivity", "false_calls")]
+    expected += [[one["rules"][i]["auroc"] for one in found] for i in range(2)]
+    for (_, *cells), values in zip(rows, expected, strict=True):
+        for cell, value in zip(cells, values, strict=True):
+            check(cell, value)
+    for title, *cells in points:
+        measured = found[0]["operating_points"][titles[title.removesuffix(" (the model’s own)")]]
+        values = [measured["sensitivity"], measured["specificity"]]
+        values += [measured["at_prevalence"][p][key] for p in ("0.05", "0.2", "0.5") for key in ("ppv", "npv")]
+        for cell, value in zip(cells, values, strict=True):
+            check(cell, value)
 
 
 def test_every_field_has_content(card: str, tmp_path: Path) -> None:
@@ -217,8 +245,8 @@ def test_every_field_has_content(card: str, tmp_path: Path) -> None:
 
 
 def test_tables_are_the_reports(card: str, report: dict[str, Any], tmp_path: Path) -> None:
-    assert check_tables(card, report) == 7 + 2  # of pictures
-    for made, tables in ((whole_report(), 7), (bare_report(), 4)):
+    assert check_tables(card, report) == 9 + 2  # of pictures
+    for made, tables in ((whole_report(), 9), (bare_report(), 3)):
         assert check_tables(render(made, tmp_path), made) == tables
 
 
@@ -280,7 +308,8 @@ def test_words_warnings_and_notes_stand_first(tmp_path: Path) -> None:
     assert lines[0].startswith("# ")
     assert lines[1] == f"**Every figure below is of: {NOTE}.**"
     assert "not a medical device" in lines[2]
-    assert lines[4] == f"- {report['warnings'][0]}"
+    assert lines[3] == f"**{report['headline']}**"
+    assert lines[5] == f"- {report['warnings'][0]}"
     seen = read_text(parse(text))
     for sentence in (*report["words"], *report["warnings"], *report["data"]["notes"]):
         assert sentence in seen

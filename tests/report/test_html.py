@@ -63,7 +63,6 @@ def part(n: int, strokes: int, groups: int) -> dict[str, Any]:
         for k in range(10)
     ]
     point = {name: interval(value) for name, value in zip(RATES, (0.9565, 0.9038, 0.6617, 0.9906), strict=True)}
-    point["at_prevalence"] = {p: {"ppv": interval(0.34), "npv": interval(0.9975)} for p in ("0.05", "0.2", "0.5")}
     return {
         "n": n,
         "n_stroke": strokes,
@@ -85,6 +84,33 @@ def part(n: int, strokes: int, groups: int) -> dict[str, Any]:
             "after": {"ece": 0.0312, "log_loss": 0.201, "brier": brier, "bins": bins},
         },
         "net_benefit": {"threshold": [0.1, 0.5, 0.9], "model": [0.1, 0.08, -0.2], "treat_all": [0.05, -0.6, -7.0]},
+        "patients": by_patient(groups, strokes // 2),
+    }
+
+
+def by_patient(n: int, strokes: int, *, mixed: int = 0) -> dict[str, Any]:
+    """The figures of patients, of whom 4 with stroke are missed and 5 without have a false call."""
+    at = {p: {"ppv": interval(0.34), "npv": interval(0.9975)} for p in ("0.05", "0.2", "0.5")}
+    point = {"threshold": 0.3, "sensitivity": interval(0.913), "specificity": interval(0.979), "at_prevalence": at}
+    within = {"slices": 40, "stroke_slices": 9, "pooled": interval(0.849), "mean": interval(0.811)}
+    return {
+        "n": n,
+        "n_stroke": strokes,
+        "n_mixed": mixed,
+        "scans": n,
+        "stroke_scans": strokes,
+        "missed": min(4, strokes),
+        "missed_called": 0,
+        "false_called": 5,
+        "any_slice": point,
+        "mean_sensitivity": interval(0.41),
+        "false_calls": interval(0.63),
+        "operating_points": dict.fromkeys(("half", "youden", "sensitivity95"), point),
+        "rules": [
+            {"name": "maximum", "words": "the highest probability", "auroc": interval(0.733)},
+            {"name": "highest3", "words": "the mean of the 3 highest probabilities", "auroc": interval(0.766)},
+        ],
+        "within": within if mixed else None,
     }
 
 
@@ -106,9 +132,7 @@ def audit(*findings: dict[str, Any]) -> dict[str, Any]:
 
 
 def undefined_point() -> dict[str, Any]:
-    values = {"ppv": interval(None), "npv": interval(None)}
-    at_prevalence = dict.fromkeys(("0.05", "0.2", "0.5"), values)
-    return {"threshold": 0.5, **{name: interval(None) for name in RATES}, "at_prevalence": at_prevalence}
+    return {"threshold": 0.5, **{name: interval(None) for name in RATES}}
 
 
 def typed(report: dict[str, Any]) -> Report:
@@ -129,6 +153,16 @@ def whole_report() -> dict[str, Any]:
             "split": "test",
             "slices": {name: {"normal": normal, "stroke": stroke} for name, (normal, stroke, _) in sizes.items()},
             "groups": {name: groups for name, (_, _, groups) in sizes.items()},
+            "participants": {
+                "slices": 1774,
+                "patients": 884,
+                "left_out": [{"reason": "training images that stand in test too", "slices": 14, "patients": 4}],
+                "parts": {
+                    name: {"slices": normal + stroke, "stroke_slices": stroke, "patients": patients}
+                    | {"stroke_patients": stroke // 2, "mixed_patients": 0}
+                    for name, (normal, stroke, patients) in sizes.items()
+                },
+            },
         },
         "model": {
             "source": "quickstart",
@@ -191,7 +225,13 @@ def whole_report() -> dict[str, Any]:
         "baselines": [
             {"name": "majority", "words": "Every slice is called what most training slices are."}
             | {"auroc": interval(0.5, 0), "accuracy": interval(0.8357)}
-            | {"difference": {"auroc": interval(0.48), "accuracy": interval(0.077, 0.09)}},
+            | {"difference": {"auroc": interval(0.48), "accuracy": interval(0.077, 0.09)}}
+            | {
+                "scans": [
+                    {"name": name, "auroc": interval(0.512), "difference": interval(0.221)}
+                    for name in ("maximum", "highest3")
+                ]
+            },
             {"name": "trivial_boosted", "words": "Brain area, mean and standard deviation of grey."}
             | {"auroc": None, "accuracy": None, "difference": None, "undefined": "no training slices"},
         ],
@@ -221,6 +261,12 @@ def whole_report() -> dict[str, Any]:
             f"Every figure here is of: {NOTE}.",
             "The model is not shown to be better than this: brain area, mean and standard deviation of grey.",
         ],
+        "headline": "4 of 46 patients with stroke have no slice found; 5 of 234 patients without one do.",
+        "patients": [
+            {"patient": f"p{k:03d}", "slices": 2, "stroke_slices": 2 * (k < 23), "found": int(k > 3)}
+            | {"false_calls": int(23 <= k < 28), "probability": 0.5, "path": f"deep/p{k:03d}_s07.png"}
+            for k in range(60)
+        ],
     }
 
 
@@ -249,6 +295,8 @@ def bare_report() -> dict[str, Any]:
     report |= dict.fromkeys(("training", "history", "calibration", "random_labels", "audit"))
     report["test"] = {"overall": only, "BT": empty, "MR": only}
     report |= {"subgroups": [], "baselines": [], "errors": [], "words": ["Nothing."], "warnings": []}
+    del report["headline"], report["patients"]  # as of an earlier version
+    del only["patients"]
     return report
 
 
@@ -327,6 +375,29 @@ def test_numbers_words_and_warnings_are_the_reports(whole: Path) -> None:
     assert "The 40 most confident stand here" in text
     for value in (report["data"]["sha256"], report["model"]["weights_sha256"], "0.1.0"):
         assert value in text
+
+
+def test_the_headline_is_of_patients_and_each_has_a_line(whole: Path) -> None:
+    report, text = whole_report(), read(whole).text
+    assert text.index(report["headline"]) < text.index("Not to be missed") < text.index("AUROC")
+    assert "Left out: training images that stand in test too 14 – 4 – –" in text
+    assert "Test 560 92 280 46 0" in text
+    assert "Sensitivity (any slice called) 0.913 [0.863, 0.963]" in text
+    assert "AUROC of scans by the highest probability 0.733 [0.683, 0.783]" in text
+    assert "0.512 [0.462, 0.562] +0.221 [+0.171, +0.271]" in text  # a simple rule by scan
+    assert "p003 2 2 0 – 0.500 deep/p003_s07.png" in text
+    assert "p023 2 0 – 1 0.500 deep/p023_s07.png" in text
+    assert "40 of 60, all are in patients.csv" in text
+    assert "p041_s07.png" not in text
+    assert "among slices of patients with both classes" not in text
+
+
+def test_patients_with_both_classes_have_rows_of_their_own(tmp_path: Path) -> None:
+    report = whole_report()
+    report["test"]["overall"]["patients"] = by_patient(280, 46, mixed=9)
+    text = read(write_page(typed(report), tmp_path, tmp_path / "report.html")).text
+    assert "AUROC among slices of patients with both classes 0.849 [0.799, 0.899] – –" in text
+    assert "the same within one patient, mean over patients 0.811 [0.761, 0.861] – –" in text
 
 
 def test_every_figure_is_inside_once_and_none_is_missed(whole: Path, figures: Path, tmp_path: Path) -> None:
@@ -429,7 +500,7 @@ def test_tables_figures_and_headings_are_labelled(whole: Path) -> None:
     ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     targets = [link["href"] for link in outline.get("a")]
-    assert len(targets) == 10
+    assert len(targets) == 12
     assert {target[1:] for target in targets} <= set(ids)
     assert {attributes.get("aria-labelledby", "caption-points") for _, attributes in outline.elements} <= set(ids)
     assert all(header.get("scope") in {"col", "row", "colgroup", "rowgroup"} for header in outline.get("th"))
