@@ -97,7 +97,7 @@ def _write_slice(out: Path, name: str, truth: str, e: Explanation) -> dict[str, 
 
 def _lay_out(results: pd.DataFrame, note: str) -> str:
     wrong = int((results["truth"] != results["label"]).sum())
-    truth, called = ((results[name] == "Stroke").to_numpy(np.int64) for name in ("truth", "label"))
+    truth, called = ((results[name] == "Stroke").to_numpy().astype(np.int64) for name in ("truth", "label"))
     patient = results["patient"].to_numpy(str)
     headline = say_missed(count_patients(truth, called.astype(np.float64), patient, patient, threshold=0.5))
     page = make_environment().get_template("gallery.html")

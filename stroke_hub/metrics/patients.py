@@ -90,7 +90,8 @@ class PatientCounts(NamedTuple):
     @property
     def missed(self) -> NDArray[np.bool_]:
         """Tell of whom with stroke slices none is called Stroke, (P,)."""
-        return self.positive & (self.found == 0)
+        missed: NDArray[np.bool_] = self.positive & (self.found == 0)
+        return missed
 
     @property
     def called(self) -> NDArray[np.bool_]:
