@@ -21,6 +21,7 @@ dice, iou : of the lesion with the pixels of at least half the map's maximum.
 randomisation : Spearman correlation with the map after each parameter tensor was permuted (Adebayo et al., 2018),
     read at the centres of the map's own cells; of the patches for the fused map.
 randomisation_size : its absolute value, which signs that flip at random do not average away.
+randomisation_chance : the same of the maps of two models that were both permuted: what knowing nothing gives.
 sensitivity : largest ||change|| / ||map|| under uniform noise of up to 2 grey levels (Yeh et al., 2019).
 """
 
@@ -71,7 +72,7 @@ Grids: TypeAlias = dict[str, tuple[int, int]]
 MAPS = ("cnn", "vit", "fused", "cnn_evidence", "vit_evidence", "vit depth 3", "attention")
 EVIDENCE = ("fused", "cnn_evidence", "vit_evidence")  # in log-odds
 REGIONS = 4  # on a side
-OWN = ("randomisation", "randomisation_size", "sensitivity")  # a control ignores the model: not to be compared
+OWN = ("randomisation", "randomisation_size", "randomisation_chance", "sensitivity")  # a control ignores the model: not to be compared
 
 FOREGROUND = 12  # grey levels: above what noise and compression leave outside a head
 TINY = float(np.finfo(np.float32).tiny)
@@ -99,7 +100,8 @@ def judge(
     masks : the lesion of each slice (of squares: in the square), bool, or None where it has none.
     groups : N names: intervals resample whole groups (patients). By default every slice is its own.
     steps : equal steps of deletion and insertion, at least 2.
-    randomisations, draws : models with permuted parameters, and noisy copies of each slice, to compare with.
+    randomisations, draws : models with permuted parameters, and noisy copies of each slice, to compare with. The
+        level of chance is of pairs of these models: with one alone there is none.
     replicates : of the bootstrap, at least 100.
     batch_size : slices that go through the model at once.
 
@@ -135,9 +137,10 @@ def judge(
     values = {measure: _join([part[measure] for part in parts]) for measure in parts[0]}
     lost = float(values.pop("lost")[""].mean())  # what predicting 0 is wrong by
     values["regions_error"] = {name: value / max(lost, TINY) for name, value in values["regions_error"].items()}
-    each = _randomise(model, pixels, values.pop("cells"), grids, seed, randomisations, batches)
+    each, chance = _randomise(model, pixels, values.pop("cells"), grids, seed, randomisations, batches)
     values["randomisation"] = {name: _mean(v) for name, v in each.items()}
     values["randomisation_size"] = {name: _mean(np.abs(v)) for name, v in each.items()}
+    values["randomisation_chance"] = {name: _mean(np.abs(v)) for name, v in chance.items()}
     numbers = {"seed": seed, "steps": steps, "randomisations": randomisations, "draws": draws}
     by_model = {name: _mean(v.T) for name, v in each.items()}
     return {
@@ -363,9 +366,12 @@ def _measure_sensitivity(model: ResNetViT, pixels: Tensor, maps: Named, seed: Se
 
 def _randomise(
     model: ResNetViT, pixels: Tensor, cells: Named, grids: Grids, seed: int, count: int, batches: list[Array]
-) -> Named:
-    """Compute Spearman correlations, (count, N), of the maps' cells with those of models of permuted parameters."""
-    found = []
+) -> tuple[Named, Named]:
+    """Compute Spearman correlations of the cells of maps.
+
+    With those of `count` models of permuted parameters, (count, N); of each of these with the next, (count - 1, N).
+    """
+    found, drawn = [], []
     for number in range(count):
         generator = torch.Generator().manual_seed(seed * count + number)
         other = copy.deepcopy(model)
@@ -375,8 +381,11 @@ def _randomise(
         _refresh_batch_norms(other, pixels[batches[0]])
         words = f"randomised model {number + 1}/{count}"
         parts = [_read_cells(_draw_maps(other, pixels[rows])[1], grids) for rows in track(batches, words)]
-        found.append({name: _correlate(cells[name], values)[None] for name, values in _join(parts).items()})
-    return _join(found)
+        drawn.append(_join(parts))
+        found.append({name: _correlate(cells[name], values)[None] for name, values in drawn[-1].items()})
+    empty = {name: np.empty((0, len(pixels))) for name in cells}
+    chance = [{name: _correlate(one[name], other[name])[None] for name in cells} for one, other in pairwise(drawn)]
+    return _join(found), _join([empty, *chance])
 
 
 def _refresh_batch_norms(model: ResNetViT, pixels: Tensor) -> None:

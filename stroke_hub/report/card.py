@@ -53,7 +53,7 @@ HUB_METRICS = {  # what the Hub calls those of a report
 }
 RANKING = {"auroc", "average_precision", "brier"}  # metrics without a threshold
 MAPS = {"cnn": "CNN", "vit": "transformer", "fused": "fused, signed", "attention": "attention rollout"}
-JUDGED = ("pointing", "mass", "road", "outside")
+JUDGED = ("pointing", "mass", "road", "outside", "randomisation_size", "randomisation_chance")
 SECTION = re.compile(r"(^<!-- generated: ([a-z]+) -->)(.*?)(^<!-- end: \2 -->)", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"^<!-- (?:generated|end): [a-z]+ -->", re.MULTILINE)
 HEADER = re.compile(r"\A\s*---\r?\n(.*?\r?\n)---[ \t]*\r?$", re.MULTILINE | re.DOTALL)  # YAML front matter
@@ -261,21 +261,16 @@ def _read_faithfulness(run: Path) -> dict[str, Any] | None:
     file = run / "faithfulness.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        controls = [
-            max(CONTROLS, key=lambda name: _rank(found["measures"][measure][name], MEASURES[measure][1]))
-            for measure in JUDGED
-        ]
-        rows = [(title, [_read_cell(found, measure, name) for measure in JUDGED]) for name, title in MAPS.items()]
-        best = [
-            _read_cell(found, measure, control, control) for measure, control in zip(JUDGED, controls, strict=True)
-        ]
+        judged = [measure for measure in JUDGED if measure in found["measures"]]  # an earlier version knew fewer
+        rows = [(title, [_read_cell(found, measure, name) for measure in judged]) for name, title in MAPS.items()]
+        best = [_read_best(found, measure) for measure in judged]
         counts = {key: found[key] for key in ("n", "n_masks", "groups")}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
         raise RunError(f"{file}: cannot be read; delete it, or judge the maps again (--faithfulness).") from None
-    direction = {1: "more is better", -1: "less is better"}
-    titles = [f"{MEASURES[measure][0]} ({direction[MEASURES[measure][1]]})" for measure in JUDGED]
+    direction = {1: "more is better", -1: "less is better", 0: "chance"}
+    titles = [f"{MEASURES[measure][0]} ({direction[MEASURES[measure][1]]})" for measure in judged]
     return counts | {"titles": titles, "rows": [*rows, ("best control", best)]}
 
 
@@ -294,6 +289,15 @@ def _read_export(run: Path) -> dict[str, Any] | None:
 
 def _rank(cell: Mapping[str, Any] | None, sign: int) -> float:
     return -float("inf") if cell is None else sign * float(cell["mean"])
+
+
+def _read_best(found: Mapping[str, Any], measure: str) -> tuple[Estimate, str]:
+    """Read a measure of its best control; where parameters are permuted, none reads any."""
+    cells, (_, sign) = found["measures"][measure], MEASURES[measure]
+    if measure.startswith("randomisation"):
+        return Estimate(None, None, None, "a control reads no parameter"), ""
+    control = max(CONTROLS, key=lambda name: _rank(cells[name], sign))
+    return _read_cell(found, measure, control, control)
 
 
 def _read_cell(found: Mapping[str, Any], measure: str, name: str, shown: str = "") -> tuple[Estimate, str]:

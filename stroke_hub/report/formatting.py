@@ -197,7 +197,7 @@ BASELINES = {
 }
 
 CONTROLS = ("random", "blurred random", "centre Gaussian", "uniform", "uniform brain", "edges", "intensity")
-MEASURES = {  # title, and +1 where more is better, -1 where less is
+MEASURES = {  # title, and +1 where more is better, -1 where less is, 0 where neither
     "deletion": ("Deletion AUC", -1),
     "insertion": ("Insertion AUC", 1),
     "road": ("ROAD, combined", 1),
@@ -216,6 +216,7 @@ MEASURES = {  # title, and +1 where more is better, -1 where less is
     "iou": ("IoU at half maximum", 1),
     "randomisation": ("Randomised: Spearman", -1),
     "randomisation_size": ("Randomised: |Spearman|", -1),
+    "randomisation_chance": ("|Spearman|, both randomised", 0),
     "sensitivity": ("Max-sensitivity", -1),
 }
 LOCALISATION = ("pointing", "pointing_inside", "mass", "mass_cnn_cells", "mass_vit_cells", "rank", "dice", "iou")

@@ -119,7 +119,7 @@ def draw_faithfulness(
 ) -> Figure:
     """Draw every map against every control, a panel a measure: means and 95 % intervals of what `judge` found.
 
-    `measures` gives each measure's title, and +1 where more is better, -1 where less is.
+    `measures` gives each measure's title, and +1 where more is better, -1 where less is, 0 where neither.
     """
     cells = {name: " x ".join(f"{px:g}" for px in sides) for name, sides in result["cell_px"].items()}
     measured = (
@@ -138,8 +138,8 @@ def draw_faithfulness(
     for measure, (title, sign) in measures.items():
         axes = by_name[measure]
         _draw_measure(axes, result["measures"][measure], sign, controls)
-        axes.set_title(f"{title} {'→' if sign > 0 else '←'}", fontsize=8.5)
-    for measure, lowest in (("randomisation", -1), ("randomisation_size", 0)):
+        axes.set_title(f"{title} {'→' if sign > 0 else '←'}" if sign else f"{title} (chance)", fontsize=8.5)
+    for measure, lowest in (("randomisation", -1), ("randomisation_size", 0), ("randomisation_chance", 0)):
         axes = by_name[measure]
         axes.set_xlim(lowest, 1)  # a small correlation has to look small
         axes.text(0.5, 0.25, "controls: 1", transform=axes.transAxes, color=GREY, ha="center", fontsize=7.5)

@@ -26,6 +26,7 @@ from stroke_hub.evaluation.faithfulness import (
     _randomise,
     _rank,
     _read_cells,
+    _refresh_batch_norms,
     _remove_regions,
     _resample,
     draw_controls,
@@ -370,8 +371,20 @@ def test_permuted_parameters_give_other_maps_that_are_alive(trained: ResNetViT, 
     assert {name: values.shape for name, values in cells.items()} == {
         name: (3, 16 if name.startswith("cnn") else 64) for name in MAPS
     }
-    correlations = _randomise(trained, pixels, cells, grids, 0, 2, [np.arange(3)])
+    correlations, chance = _randomise(trained, pixels, cells, grids, 0, 2, [np.arange(3)])
     assert correlations["fused"].shape == (2, 3)
+    # the level of chance is of both permuted models: given the first one's maps, the second is compared with them
+    permuted = copy.deepcopy(trained)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in permuted.parameters():
+        order = torch.randperm(parameter.numel(), generator=generator)
+        parameter.data = parameter.data.flatten()[order].view_as(parameter)
+    _refresh_batch_norms(permuted, pixels)
+    first = _read_cells(_draw_maps(permuted, pixels)[1], grids)
+    again, _ = _randomise(trained, pixels, first, grids, 0, 2, [np.arange(3)])
+    np.testing.assert_allclose(again["fused"][0], 1)
+    np.testing.assert_allclose(again["fused"][1], chance["fused"][0])
+    assert _randomise(trained, pixels, cells, grids, 0, 1, [np.arange(3)])[1]["fused"].shape == (0, 3)
     assert np.isfinite(correlations["cnn_evidence"]).all()
     assert np.abs(correlations["fused"]).max() < 0.95
 

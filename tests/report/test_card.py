@@ -436,7 +436,7 @@ def test_maps_are_judged_where_the_run_has_it(
     strokes = sample.part("test").query("label == 1").head(2)
     slices = [load_slices(sample.root / path)[0] for path in strokes["path"]]
     masks = [load_slices(sample.root / path)[0].pixels > 127 for path in strokes["mask"]]
-    quick = {"steps": 2, "randomisations": 1, "draws": 1, "replicates": 100}
+    quick = {"steps": 2, "randomisations": 2, "draws": 1, "replicates": 100}
     judged = judge(trained, slices, masks=masks, groups=["a", "b"], **quick)
     nothing = {measure: dict.fromkeys(judged["measures"][measure]) for measure in LOCALISATION}
     unmasked = judged | {"n_masks": 0, "measures": judged["measures"] | nothing}
@@ -445,12 +445,16 @@ def test_maps_are_judged_where_the_run_has_it(
         tokens = read_sections(render(report, tmp_path))["Explanation validity"]
         ((head, *rows),) = read_tables(tokens)
         measures = ("pointing", "mass", "road", "outside")
+        randomised = ("randomisation_size", "randomisation_chance")
         assert [title.partition(" (")[0] for title in head[1:3]] == ["Pointing game", "Mass in the lesion"]
         assert "less is better" in head[4]
+        assert head[5:] == ["Randomised: |Spearman| (less is better)", "|Spearman|, both randomised (chance)"]
         for name, (_, *cells) in zip(("cnn", "vit", "fused", "attention"), rows, strict=False):
-            for measure, cell in zip(measures, cells, strict=True):
+            for measure, cell in zip((*measures, *randomised), cells, strict=True):
                 check_judged(cell, found["measures"][measure][name])
-        for measure, sign, cell in zip(measures, (1, 1, 1, -1), rows[-1][1:], strict=True):
+        for cell in rows[-1][5:]:
+            assert cell == "not defined: a control reads no parameter"
+        for measure, sign, cell in zip(measures, (1, 1, 1, -1), rows[-1][1:5], strict=True):
             values = [found["measures"][measure][name] for name in CONTROLS]
             best = max(values, key=lambda value: -9 if value is None else sign * value["mean"])
             check_judged(cell.rpartition(" (")[0] if best else cell, best)
