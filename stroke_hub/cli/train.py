@@ -47,6 +47,7 @@ def train_and_push(
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     push_to: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None,
     folds: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
+    seeds: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
     training: CommonConfig = CommonConfig(),  # noqa: B008  frozen
     advanced: RunOptions = RunOptions(),
     advanced_training: AdvancedConfig = AdvancedConfig(),  # noqa: B008
@@ -64,6 +65,8 @@ def train_and_push(
         push_to: publish the run as this Hub repository; name and right to write are checked before the training.
         folds: grouped cross-validation on the training slices instead: a run a fold, out-of-fold predictions, the
             test slices left alone.
+        seeds: this many trainings, from --seed on, each in a folder seed-N of the run folder; the report of the
+            first, which is also the model that is published, says how far their figures lie apart.
         training: what most trainings set.
         advanced: what few runs set.
         advanced_training: what few trainings set.
@@ -74,11 +77,14 @@ def train_and_push(
     recipe = config.resolve().recipe  # what cannot be shows before the audit
     if folds is not None and folds < 2:
         raise RunError(f"folds is {folds}, but must be at least 2.")
+    if seeds is not None and (folds or seeds < 2):
+        wrong = "goes without --folds" if folds else f"is {seeds}, but must be at least 2"
+        raise RunError(f"--seeds {wrong}.")
     if split_file and not split_file.is_file():
         raise RunError(f"{split_file}: is no file; give the split.csv of a run.")
     from stroke_hub.audit.leaks import assign_groups, audit, read_audit, write_audit
     from stroke_hub.audit.leaks import drop_leaks as leave_out
-    from stroke_hub.runs.run_folder import AUDIT_FILE
+    from stroke_hub.runs.run_folder import AUDIT_FILE, TRAIN_CONFIG_FILE
     from stroke_hub.training.distributed import first_goes_first
     from stroke_hub.training.fit import fit
 
@@ -94,8 +100,14 @@ def train_and_push(
         records, name, note = find_data(data, data_dir, advanced.data_note)
     tell_notes(records)
     variant = describe_variant(config)
-    run_dir = run_dir or Path("runs") / _name_run(name, config, recipe, folds)
-    found = read_audit(run_dir, records) or audit(records)
+    run_dir = run_dir or Path("runs") / _name_run(name, config, recipe, folds, seeds)
+    runs = {config.seed + k: run_dir / f"seed-{config.seed + k}" for k in range(seeds or 0)} or {
+        config.seed: run_dir
+    }
+    if seeds and (run_dir / TRAIN_CONFIG_FILE).is_file():
+        raise RunError(f"{run_dir}: is the folder of a single training; choose another --run-dir for several.")
+    first = runs[config.seed]
+    found = read_audit(first, records) or audit(records)
     tell_findings(found)
     kept = assign_groups(leave_out(records, found) if drop_leaks else records, found)
     if split_file:
@@ -104,15 +116,32 @@ def train_and_push(
     if folds:
         _cross_validate(config, kept, run_dir, folds)
         return
-    fit(config, kept, run_dir, tracker=advanced.tracker, checkpoint_minutes=advanced.checkpoint_minutes)
+    for number, (seed, run) in enumerate(runs.items(), start=1):
+        if seeds:
+            say(f"training {number} of {seeds}: seed {seed}")
+        one = replace(config, seed=seed)
+        fit(one, kept, run, tracker=advanced.tracker, checkpoint_minutes=advanced.checkpoint_minutes)
     if not is_first():
         return
-    if not (run_dir / AUDIT_FILE).is_file():
-        write_audit(found, records, run_dir)
     options = ["--drop-leaks"] * drop_leaks + (["--split-file", split_file.name] if split_file else [])
-    _evaluate_once(run_dir, kept, name, "; ".join(filter(None, (note, variant))), options)
+    for run in runs.values():
+        if not (run / AUDIT_FILE).is_file():
+            write_audit(found, records, run)
+        _evaluate_once(run, kept, name, "; ".join(filter(None, (note, variant))), options)
+    if seeds:
+        _tell_trainings([*runs.values()])
     if push_to:
-        publish_run(run_dir, push_to, advanced_publishing, records=kept, name=name)
+        publish_run(first, push_to, advanced_publishing, records=kept, name=name)
+
+
+def _tell_trainings(runs: list[Path]) -> None:
+    """Put the spread between trainings into the report of the first, and say it."""
+    from stroke_hub.evaluation.trainings import record_trainings
+    from stroke_hub.report.sentences import describe_trainings
+
+    for sentence in describe_trainings(record_trainings(runs)):
+        say(sentence)
+    say(f"the model of these trainings: {runs[0]}; its report: {runs[0] / 'report.html'}")
 
 
 def _cross_validate(config: TrainConfig, records: Records, run_dir: Path, folds: int) -> None:
@@ -127,11 +156,12 @@ def _cross_validate(config: TrainConfig, records: Records, run_dir: Path, folds:
     say(f"cross-validation: {run_dir}")
 
 
-def _name_run(name: str, config: TrainConfig, recipe: str, folds: int | None) -> str:
+def _name_run(name: str, config: TrainConfig, recipe: str, folds: int | None, seeds: int | None) -> str:
     marks = [f"{config.branches}-only"] if config.branches != "both" else []
     marks += ["shuffled"] if config.shuffle_labels else []
     marks += [f"{folds}-folds"] if folds else []
-    return "-".join([name, config.preset, recipe, *marks, f"seed{config.seed}"])
+    last = f"-{config.seed + seeds - 1}" if seeds else ""
+    return "-".join([name, config.preset, recipe, *marks, f"seed{config.seed}{last}"])
 
 
 def _evaluate_once(run_dir: Path, records: Records, name: str, note: str, options: list[str]) -> None:

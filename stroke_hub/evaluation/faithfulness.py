@@ -72,7 +72,12 @@ Grids: TypeAlias = dict[str, tuple[int, int]]
 MAPS = ("cnn", "vit", "fused", "cnn_evidence", "vit_evidence", "vit depth 3", "attention")
 EVIDENCE = ("fused", "cnn_evidence", "vit_evidence")  # in log-odds
 REGIONS = 4  # on a side
-OWN = ("randomisation", "randomisation_size", "randomisation_chance", "sensitivity")  # a control ignores the model: not to be compared
+OWN = (
+    "randomisation",
+    "randomisation_size",
+    "randomisation_chance",
+    "sensitivity",
+)  # a control ignores the model: not to be compared
 
 FOREGROUND = 12  # grey levels: above what noise and compression leave outside a head
 TINY = float(np.finfo(np.float32).tiny)

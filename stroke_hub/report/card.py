@@ -29,6 +29,7 @@ from stroke_hub.report.formatting import (
     list_parts,
     list_points,
     list_prevalences,
+    list_spreads,
     show_count,
     show_digits,
     show_interval,
@@ -180,6 +181,7 @@ def _prepare(report: Report, repo_id: str) -> dict[str, Any]:
         "metrics": [(title, name) for name, title in METRIC_TITLES.items()],
         "titles": BASELINES,
         "estimate": Estimate,
+        "spreads": list_spreads(report.trainings) if report.trainings else [],
         "command": " ".join(build_command(report, installed=True)),
     }
 

@@ -41,6 +41,8 @@ def build_command(report: Report, *, installed: bool = False) -> list[str]:
         for option in fields(TrainConfig):
             words += _spell_option(option.name, given.get(option.name), default=option.default)
         words += data.options or []
+        if report.trainings:
+            words += ["--seeds", str(len(report.trainings.seeds))]
         # the training adds this by itself
         note = note.removesuffix(describe_variant(TrainConfig(**given))).removesuffix("; ")
     if note:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stroke_hub.runs.report import DeLong, Interval, Part, Report
+from stroke_hub.runs.report import DeLong, Interval, Part, Report, Spread, Trainings
 
 __all__ = [
     "BASELINES",
@@ -19,6 +19,7 @@ __all__ = [
     "list_parts",
     "list_points",
     "list_prevalences",
+    "list_spreads",
     "say_interval",
     "show_count",
     "show_digits",
@@ -89,6 +90,16 @@ def list_points(report: Report) -> list[dict[str, object]]:
 def list_prevalences(overall: Part) -> list[str]:
     """List the prevalences that patients' PPV and NPV are given at, as the report has them, in rising order."""
     return sorted(overall.patients.any_slice.at_prevalence, key=float) if overall.patients else []
+
+
+def list_spreads(trainings: Trainings) -> list[tuple[str, list[tuple[str, Spread]]]]:
+    """List, by title of each part and of each figure, the spread between trainings."""
+    whole = trainings.test["overall"]
+    parts = {name: spreads for name, spreads in trainings.test.items() if name == "overall" or spreads != whole}
+    return [
+        (PART_TITLES[name], [(title, spreads[metric]) for metric, title in METRIC_TITLES.items()])
+        for name, spreads in parts.items()
+    ]
 
 
 def show_number(value: float | None, reason: str | None = None) -> str:

@@ -19,6 +19,7 @@ from stroke_hub.report.formatting import (
     list_parts,
     list_points,
     list_prevalences,
+    list_spreads,
 )
 from stroke_hub.report.templating import make_environment
 from stroke_hub.runs.report import Report
@@ -57,6 +58,7 @@ def write_page(report: Report, figures: Path, out: Path) -> Path:
         shown=ERRORS_SHOWN,
         titles={name: words[0].upper() + words[1:] for name, words in BASELINES.items()},
         estimate=Estimate,
+        list_spreads=list_spreads,
     )
     write_text(out, page)
     return out

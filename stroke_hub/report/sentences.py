@@ -1,16 +1,17 @@
 """report.json in plain sentences: what was found, how well it is known, and what a reader must not miss."""
 
-from stroke_hub.report.formatting import BASELINES, say_interval
+from stroke_hub.report.formatting import BASELINES, METRIC_TITLES, say_interval
 from stroke_hub.report.patients import describe_patients, warn_of_contrast
 from stroke_hub.runs.report import Baseline, Part, Report
 
-__all__ = ["describe", "warn"]
+__all__ = ["describe", "describe_trainings", "warn"]
 
 FEW_GROUPS = 20  # of a class: below, no interval's limits are exact (intervals.py's table)
 HIGHEST = 19.9  # the temperature at its limit of 20
 STRANGE = 0.1  # share of unusual slices: ten times what the limit is set for
 SUSPICIOUS = 0.99  # accuracy: slices that were seen in training give such figures, honest models seldom
 SIMPLE = tuple(BASELINES)[:5]  # rules that see no stroke
+MAIN = ("auroc", "sensitivity", "specificity")  # of which the spread between trainings is said
 RATES = {"sensitivity": "stroke slices", "specificity": "normal slices"}
 
 
@@ -21,7 +22,7 @@ def describe(report: Report) -> list[str]:
     sentences += describe_patients(report)
     sentences += _describe_modalities(report.test)
     sentences += [*_describe_calibration(report), *_describe_baselines(report), *_describe_novelty(report)]
-    return sentences
+    return sentences + describe_trainings(report)
 
 
 def warn(report: Report) -> list[str]:
@@ -43,7 +44,7 @@ def warn(report: Report) -> list[str]:
         words = " and ".join(f"{of} come from {groups} patients" for of, groups in few.items())
         warnings.append(f"The {words} only: do not trust the exact limits of any interval here.")
     warnings += warn_of_contrast(report)
-    warnings += _suspect_leaks(report) + _suspect_calibration(report)
+    warnings += _suspect_leaks(report) + _suspect_calibration(report) + _suspect_training(report)
     novelty = report.novelty
     if novelty and novelty.share > STRANGE:
         warnings.append(
@@ -171,6 +172,51 @@ def _describe_novelty(report: Report) -> list[str]:
     return [
         f"{novelty.unusual} slices ({novelty.share:.1%}) are called unlike the training slices, of which at "
         "most 1 % lie as far out; they are part of all figures."
+    ]
+
+
+def describe_trainings(report: Report) -> list[str]:
+    """Say how far the figures of several trainings lie apart; nothing of a single one."""
+    found = report.trainings
+    if not found:
+        return []
+    seeds = f"{', '.join(map(str, found.seeds[:-1]))} and {found.seeds[-1]}"
+    sentences = [
+        f"Trained {len(found.seeds)} times, with the seeds {seeds}: this is the model of the first seed, which no "
+        "figure chose."
+    ]
+    figures = [
+        f"{METRIC_TITLES[name]} {spread.mean:.3f}, from {spread.lowest:.3f} to {spread.highest:.3f}"
+        for name, spread in ((name, found.test["overall"][name]) for name in MAIN)
+        if spread.mean is not None
+    ]
+    if figures:
+        sentences.append(
+            f"Over these trainings, the mean and the range: {'; '.join(figures)}. The intervals are over patients "
+            "and do not hold this spread."
+        )
+    return sentences
+
+
+def _suspect_training(report: Report) -> list[str]:
+    """Warn where another training lies outside the interval of this one."""
+    if not report.trainings:
+        return []
+    outside = []
+    for name in MAIN:
+        own, values = report.test["overall"].intervals[name], report.trainings.test["overall"][name].values
+        if own.low is None or own.high is None:
+            continue
+        low, high = own.low, own.high
+        beyond = [value for value in values if value is not None and not low <= value <= high]
+        if beyond:
+            listed = ", ".join(f"{value:.3f}" for value in beyond)
+            outside.append(f"{METRIC_TITLES[name]} {listed} (interval {low:.3f} to {high:.3f})")
+    if not outside:
+        return []
+    return [
+        f"Other trainings of the same configuration lie outside the interval of this one: {'; '.join(outside)}. "
+        "Believe no figure of a single training."
     ]
 
 

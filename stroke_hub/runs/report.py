@@ -37,7 +37,9 @@ __all__ = [
     "Patient",
     "Patients",
     "Report",
+    "Spread",
     "Subgroup",
+    "Trainings",
     "find_report",
     "read_report",
 ]
@@ -774,6 +776,34 @@ class Novelty(_Record):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Spread(_Record):
+    """A figure in several trainings that differ in their seed alone.
+
+    values : of each training, in the order of the seeds; `null` where it is undefined.
+    mean, lowest, highest : of those that are defined.
+    """
+
+    values: list[float | None]
+    mean: float | None
+    lowest: float | None
+    highest: float | None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Trainings(_Record):
+    """Several trainings of one configuration on the same slices; the first of them is the model of this report.
+
+    seeds : of each training; a seed decides the validation split, the first weights, the order, the augmentation.
+    weights_sha256 : of the weights of each.
+    test : by part that has slices, and by the names of `intervals`; rates are at each model's own threshold.
+    """
+
+    seeds: list[int]
+    weights_sha256: list[str]
+    test: dict[str, dict[str, Spread]]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Report(_Record):
     """The whole of report.json.
 
@@ -797,6 +827,7 @@ class Report(_Record):
     random_labels : the control.
     half : what float16 changes.
     novelty : unusual slices; `null` where the model has no limit; missing in reports written before there was one.
+    trainings : the spread between trainings; missing where there was one alone.
     words : the report in plain sentences, each made from the numbers above.
     warnings : sentences that a reader must not miss.
     headline : what was found by patient, in a sentence; missing in reports written before it was there.
@@ -823,6 +854,7 @@ class Report(_Record):
     random_labels: RandomLabels | None
     half: Half
     novelty: Novelty | None = None
+    trainings: Trainings | None = None
     words: list[str]
     warnings: list[str]
     headline: str | None = None
@@ -830,6 +862,9 @@ class Report(_Record):
 
     def _list_missing(self) -> set[str]:
         return {key for key in ("headline", "patients") if getattr(self, key) is None}
+
+    def _list_missing(self) -> set[str]:
+        return {"trainings"} if self.trainings is None else set()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Report":
