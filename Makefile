@@ -14,7 +14,7 @@ help:  ## this list
 
 setup: .venv/ready  ## make .venv and install the package into it
 
-# one thread: sums are rounded in its order, so that the figures of docs/how-well-it-works.md come out again
+# one thread: sums are rounded in its order, so that the same figures come out again on the same processor
 quickstart: .venv/ready  ## sample data -> trained, evaluated, explained tiny model in runs/quickstart
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/train_and_push.py --data sample --preset tiny --epochs 12 --learning-rate 2e-3 \
 		--run-dir runs/quickstart

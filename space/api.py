@@ -106,7 +106,8 @@ class Endpoints:
             slice: number of the slice within the file, from 1.
             target: the class to explain.
             method: how the ResNet and ViT maps are computed; "relevance" is the closed form and the fastest.
-            depth: number of transformer blocks that the ViT map looks through, 1 to 4.
+            depth: number of transformer blocks that the ViT map looks through, 1 to 4; 1 is gradient x attention,
+                more is the relevance of Chefer et al. (2021).
             window: in which CT in Hounsfield units is shown: auto (as the model sees it), brain (width 80, centre
                 40), stroke (40/40) or subdural (200/75). Models of config format 1 see this window too.
             modality: CT or MR; auto where the file or the model says.

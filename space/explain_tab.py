@@ -35,9 +35,10 @@ PICK = """element.addEventListener("click", (event) => {
   if (button) trigger("click", {caption: button.dataset.caption});
 });"""
 METHOD_NAMES = {
-    "relevance": "relevance (closed form, the default)",
+    "relevance": "relevance (Grad-CAM and gradient x attention, the default)",
     "attention": "attention (rollout, the same for both classes)",
 }
+DEPTHS = "1: gradient x attention. More: the relevance of Chefer et al. (2021), another definition."
 
 
 class ExplainTab:
@@ -66,7 +67,7 @@ class ExplainTab:
             self.target = gr.Radio(list(TARGETS), value="Stroke", label="Class to explain")
             names = [(METHOD_NAMES.get(name, f"{name} (grad-cam package)"), name) for name in METHODS]
             self.method = gr.Dropdown(names, value="relevance", label="Method for the ResNet and ViT maps")
-            self.depth = gr.Slider(1, 4, 1, step=1, label="Transformer blocks used for the ViT map")
+            self.depth = gr.Slider(1, 4, 1, step=1, label="Transformer blocks used for the ViT map", info=DEPTHS)
         gr.HTML(f'<div class="page"><p class="legend">{PRIVACY}</p></div>')
 
     def _build_results(self) -> None:

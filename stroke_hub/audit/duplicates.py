@@ -4,6 +4,9 @@ Brains resemble each other, so two steps are taken. A perceptual hash proposes p
 proves nothing. Each pair is then aligned, and its fine texture compared: folds and noise are those of one picture
 or they are not, whatever the shape of the skull. Both steps look at two views: the whole picture, whose geometry
 survives any change of contrast, and the head in it, which survives any crop of the air around it.
+
+Two slices of one head, 5 mm apart, are two pictures: their median similarity is 0.55 in the MNI152 template.
+1 mm apart it is 0.96, and they count as one picture (`docs/check-a-dataset-for-leaks.md`).
 """
 
 import math

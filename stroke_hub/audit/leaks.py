@@ -75,7 +75,8 @@ def audit(records: Records) -> Audit:
     matter: across groups and across splits. Of a file with several pages the first is looked at, as in training.
     How alike two pictures must be is calibrated on the dataset: the bulk of the slices has no copy in another
     group, so their most alike slices of other groups are other pictures. Where no patient is known, a file is
-    its own group, and slices of one patient belong to that bulk too: then only copies are found, not siblings.
+    its own group, and slices of one patient belong to that bulk too: then only copies are found, not siblings. With
+    thin slices, whose neighbours are nearly copies, the limit rises until it finds little else.
 
     Raises
     ------
@@ -134,8 +135,9 @@ def assign_groups(records: Records, found: Audit) -> Records:
     """Return the dataset with one group for all that shows one picture, so that no split can divide it.
 
     Where no patient is known, and a file is a group of its own, such clusters stand in for patients, and a
-    note says how far. That is not far: of 1,694 CT slices, none was taken for one picture with another of the same
-    patient, so copies alone would be kept together. Known patients who share a picture become one group too.
+    note says how far. Of slices 5 mm apart that is not far: of 1,694 such CT slices, none was taken for one picture
+    with another of the same patient, so copies alone would be kept together. Slices 1 mm apart are. Known patients
+    who share a picture become one group too.
 
     Raises
     ------

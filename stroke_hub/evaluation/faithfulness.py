@@ -114,8 +114,9 @@ def judge(
     -------
     Plain JSON; what is undefined is None, and "notes" says why. "measures": measure -> map -> mean, low, high
     (95 %, percentiles) and n. "advantage": measure -> map of ours -> paired difference to the control with the
-    best mean, positive where ours is better. "completeness": mean and largest error in log-odds. "cell_px": the
-    cells that bound localisation. "zero_maps": slices where a map has nothing positive: a miss, and no mass.
+    best mean on the same slices, a choice that favours the control; positive where ours is better. "completeness":
+    mean and largest error in log-odds. "cell_px": the cells that bound localisation. "zero_maps": slices where a
+    map has nothing positive: a miss, and no mass.
     "randomisation_each": the mean correlation with each permuted model, by which the models differ.
 
     Raises

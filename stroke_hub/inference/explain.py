@@ -87,7 +87,8 @@ def explain(
         changed, and threads may share it.
     slices : as of `predict`. A `Scan` has no other target, depth or method than the default.
     target : the class explained, in any case; "predicted" takes each slice's own.
-    depth : transformer blocks that the ViT map looks through; above 1 by autograd, at a higher price.
+    depth : transformer blocks that the ViT map looks through. 1 is gradient x attention; above 1 it is another
+        definition, the relevance of Chefer et al. (2021), by autograd and at a higher price.
     method : of the two display maps. "relevance" is the closed form; "attention" takes rollout (Abnar and Zuidema,
         2020) for the ViT map, which knows no class; the names in `results.CAMS` take both from the
         grad-cam package, many times slower. Probability, contributions, evidence and fused map are the same for

@@ -11,6 +11,7 @@ A slice is looked at twice, and the larger of both distances counts.
   pass, with the texture none (`docs/out-of-distribution-inputs.md`).
 
 The covariance is shrunk after Ledoit and Wolf (2004) and counts strokes twice as much as normal slices.
+Beyond 2,048 features there is no such matrix, and features count by their z-scores.
 With equal weights strokes, which are few, lay beyond the limit 3.5 times as often as normal slices.
 Older models lack the texture, or the whitening matrix: then features or their z-scores alone count.
 scikit-learn is imported where a model is trained.

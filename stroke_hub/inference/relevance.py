@@ -40,7 +40,7 @@ class Relevance(NamedTuple):
     contributions : (N, 3), of the CNN, the ViT and the baseline, in log-odds, summing to `log_odds`.
     norms : (N, 2), Euclidean norms of the two branches' features: a diagnostic, not a contribution.
     features : (N, F), both branches' features.
-    cls_relevance : (N,), the attention relevance of the CLS token itself.
+    cls_relevance : (N,), gradient x attention of the CLS token itself.
     """
 
     logits: Tensor
@@ -115,8 +115,9 @@ def compute_relevance(
     sign : (N,), +1 where Stroke is explained, -1 where Normal is, 0 where the class that the threshold predicts is;
         None is all 0.
     rows : (N,), which of the model's `baselines` each slice is compared with; None is the last.
-    depth : how many of the last transformer blocks the ViT map looks through. 1 is the closed form; more adds
-        the recursion of Chefer et al. (2021), by autograd.
+    depth : how many of the last transformer blocks the ViT map looks through. These are two definitions: 1 is
+        gradient x attention, signed, in closed form; more is the recursion of Chefer et al. (2021), by autograd,
+        which keeps the positive part in every block.
 
     Raises
     ------
@@ -233,7 +234,10 @@ def _record_attentions(private: ResNetViT, depth: int) -> list[Tensor]:
 
 
 def _chain_relevance(attentions: list[Tensor], gradients: tuple[Tensor, ...]) -> Tensor:
-    """Chain the relevance of every token to CLS, (N, T): signed for one block, Chefer et al. (2021) for several."""
+    """Chain the relevance of every token to CLS, (N, T): of one block signed gradient x attention.
+
+    Of several it is the relevance of Chefer et al. (2021), which is another definition.
+    """
     if len(attentions) == 1:
         return (attentions[0] * gradients[0])[:, :, 0].sum(1)
     size = attentions[0].shape[-1]

@@ -118,7 +118,7 @@ class Explanation:
     probability : of `target`, calibrated, in [0, 1].
     log_odds : the same as log-odds: sigmoid(log_odds) = probability.
     cnn_map : float32 (S, S), >= 0, Grad-CAM of the CNN branch; a display map.
-    vit_map : float32 (S, S), >= 0, attention relevance of the ViT branch; a display map.
+    vit_map : float32 (S, S), >= 0, of the ViT branch: gradient x attention, or what `method` names; a display map.
     cnn_evidence : float32 (S, S), signed log-odds per pixel, summing to contributions["cnn"].
     vit_evidence : float32 (S, S), the same for contributions["vit"]: that sum allocated over the patches.
     fused_map : float32 (S, S), cnn_evidence + vit_evidence. It is not the sum of the two display maps.
@@ -229,8 +229,8 @@ class Explanation:
 
         Parameters
         ----------
-        layer : "cnn", "vit" or "fused". The first is the default because it placed lesions best for a model that
-            finds most strokes; `docs/how-far-to-trust-the-heatmaps.md` has the numbers, and of one that does not.
+        layer : "cnn", "vit" or "fused". The first is the default because it placed lesions best for an earlier
+            model. No map is best for every model: `docs/how-far-to-trust-the-heatmaps.md` has the numbers.
         opacity : of the strongest pixel, 0 to 1.
         colormap : a matplotlib name; by default "inferno", and "RdBu_r" for the signed fused map.
         """
