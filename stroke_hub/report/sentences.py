@@ -12,7 +12,7 @@ STRANGE = 0.1  # share of unusual slices: ten times what the limit is set for
 SUSPICIOUS = 0.99  # accuracy: slices that were seen in training give such figures, honest models seldom
 SIMPLE = tuple(BASELINES)[:5]  # rules that see no stroke
 MAIN = ("auroc", "sensitivity", "specificity")  # of which the spread between trainings is said
-RATES = {"sensitivity": "stroke slices", "specificity": "normal slices"}
+RATES = {"sensitivity": "slices of class Stroke", "specificity": "slices of class Normal"}
 
 
 def describe(report: Report) -> list[str]:
@@ -93,7 +93,7 @@ def _describe_data(report: Report) -> str:
     unseen = "; this run did not use them for its training, its choice of epoch or its calibration"
     trained = f" The model was trained on {own.name}{': ' * bool(own.note)}{own.note}." if own else ""
     return (
-        f"Measured on {overall.n} slices{name}, {overall.n_stroke} of them with stroke, of "
+        f"Measured on {overall.n} slices{name}, {overall.n_stroke} of them of class Stroke, of "
         f"{overall.groups} patients or groups{unseen if report.training else ''}.{trained}"
     )
 
@@ -117,7 +117,7 @@ def _describe_ranking(part: Part) -> list[str]:
     if part.auroc is None:
         return [f"The AUROC is not defined: {part.undefined or 'one class only'}."]
     return [
-        f"In {100 * part.auroc:.0f} of 100 pairs of a stroke and a normal slice, the stroke has the higher "
+        f"In {100 * part.auroc:.0f} of 100 pairs of slices of both classes, that of class Stroke has the higher "
         f"probability (AUROC {say_interval(part.intervals['auroc'])})."
     ]
 

@@ -246,8 +246,8 @@ def test_words_say_how_well_a_rate_is_known(report: dict) -> None:
     overall["n_stroke"] = 119
     overall["intervals"]["sensitivity"] |= {"value": 0.9, "low": 0.85, "high": 0.95, "groups": 60}
     words = " ".join(describe(typed(report)))
-    assert "Of 100 stroke slices, 90 are found (sensitivity 0.900 [0.850, 0.950])" in words
-    assert "with 119 stroke slices of 60 patients that is known to about ±5 points" in words
+    assert "Of 100 slices of class Stroke, 90 are found (sensitivity 0.900 [0.850, 0.950])" in words
+    assert "with 119 slices of class Stroke of 60 patients that is known to about ±5 points" in words
 
 
 def test_what_speaks_against_a_report_is_a_warning(report: dict) -> None:

@@ -361,9 +361,9 @@ def test_numbers_words_and_warnings_are_the_reports(whole: Path) -> None:
         assert sentence in text
     assert "0.980 [0.930, 1.000]" in text  # AUROC
     assert "0.980 [0.968, >0.999]" in text  # DeLong's: 0.99964 is not 1
-    assert "560 slices, 92 with stroke, 280 groups" in text
+    assert "560 slices, 92 of class Stroke, 280 groups" in text
     assert "are called Stroke by mistake" in text
-    assert "Of 100 slices with stroke, 96 are found (95 % interval: 91 to 100) and 4 are missed." in text
+    assert "Of 100 slices of class Stroke, 96 are found (95 % interval: 91 to 100) and 4 are missed." in text
     assert "+0.480 [+0.430, +0.530] +0.077 [−0.013, +0.167] yes" in text  # a baseline's difference
     assert "not defined: no training slices" in text
     assert "at least 95 % specificity. Not defined: no threshold reaches it" in text
