@@ -25,8 +25,11 @@ __all__ = ["train_and_push"]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How the dataset is divided and what a run says of itself."""
+    """How often is trained, how the dataset is divided and what a run says of itself."""
 
+    seeds: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """This many trainings, from --seed on, each in a folder seed-N of the run folder. The report of the first says
+    how far their figures lie apart; the model of the first is published."""
     data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = ""
     """Words that every figure and report of this run carries, for example what the data stand for."""
     drop_leaks: bool = False
@@ -47,7 +50,6 @@ def train_and_push(
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     push_to: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None,
     folds: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
-    seeds: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
     training: CommonConfig = CommonConfig(),  # noqa: B008  frozen
     advanced: RunOptions = RunOptions(),
     advanced_training: AdvancedConfig = AdvancedConfig(),  # noqa: B008
@@ -65,15 +67,13 @@ def train_and_push(
         push_to: publish the run as this Hub repository; name and right to write are checked before the training.
         folds: grouped cross-validation on the training slices instead: a run a fold, out-of-fold predictions, the
             test slices left alone.
-        seeds: this many trainings, from --seed on, each in a folder seed-N of the run folder; the report of the
-            first, which is also the model that is published, says how far their figures lie apart.
         training: what most trainings set.
         advanced: what few runs set.
         advanced_training: what few trainings set.
         advanced_publishing: how --push-to publishes the run.
     """
     config = TrainConfig(**vars(training), **vars(advanced_training))
-    drop_leaks, split_file = advanced.drop_leaks, advanced.split_file
+    drop_leaks, split_file, seeds = advanced.drop_leaks, advanced.split_file, advanced.seeds
     recipe = config.resolve().recipe  # what cannot be shows before the audit
     if folds is not None and folds < 2:
         raise RunError(f"folds is {folds}, but must be at least 2.")

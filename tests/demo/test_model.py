@@ -90,7 +90,8 @@ def test_the_page_says_how_examples_were_chosen_and_how_often_the_model_is_right
     assert "Or pick a simulated example" in words
     assert "test slice of median probability of stroke" in words
     assert f"On {part.n} test slices of {part.groups} patients or groups" in words
-    assert f"this model found <b>{100 * part.intervals['sensitivity'].value:.0f}%</b> of the slices of class Stroke" in words
+    found = f"{100 * part.intervals['sensitivity'].value:.0f}%"
+    assert f"this model found <b>{found}</b> of the slices of class Stroke" in words
     model.report = None
     words = ExplainTab.render_examples(Mock(model=model))
     assert "median" in words
