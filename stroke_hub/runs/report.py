@@ -861,10 +861,7 @@ class Report(_Record):
     patients: list[Patient] | None = None
 
     def _list_missing(self) -> set[str]:
-        return {key for key in ("headline", "patients") if getattr(self, key) is None}
-
-    def _list_missing(self) -> set[str]:
-        return {"trainings"} if self.trainings is None else set()
+        return {key for key in ("trainings", "headline", "patients") if getattr(self, key) is None}
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Report":
