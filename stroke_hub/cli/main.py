@@ -16,6 +16,7 @@ COMMANDS = {
     "audit": ("audit", "audit_folder", "look for leaks in a dataset"),
     "evaluate": ("evaluate", "evaluate_model", "measure a model on labelled slices"),
     "predict": ("predict", "predict_files", "predict files, folders and archives into a table"),
+    "scan": ("scan", "answer_scans", "answer for whole scans, with evidence and a page"),
     "explain": ("explain", "explain_folder", "explain every slice of a dataset on one page"),
     "report": ("report", "report_runs", "write a run's report again, or compare two runs"),
     "info": ("info", "show_model", "show what a model is and how good it is"),

@@ -1,0 +1,149 @@
+"""The answer for a scan as files: numbers for programs, evidence for viewers, a picture and a page for people."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from stroke_hub.files import write_text
+from stroke_hub.inference.results import CONTRIBUTIONS, Explanation, Layer
+from stroke_hub.inference.scan_answer import NO_GRID, ScanExplanation
+from stroke_hub.report.plots import GREY, NORMAL, STROKE, styled
+from stroke_hub.report.templating import make_environment
+from stroke_hub.scan.scan import Scan
+
+__all__ = ["EVIDENCE_FILE", "SCAN_FILE", "describe_scan", "write_scan"]
+
+SCAN_FILE, EVIDENCE_FILE = "scan.json", "evidence.nii.gz"
+PANEL = 320  # pixels of the longer side of a picture in the page
+DPI = 160
+
+
+def write_scan(scan: Scan, explained: ScanExplanation, folder: Path, *, model: Mapping[str, Any]) -> None:
+    """Write the answer for a scan into a folder that is there and empty.
+
+    Writes slices.csv (a row a slice), evidence.nii.gz where the scan is a regular grid, contact-sheet.png,
+    report.html (one file that fetches and runs nothing) and scan.json.
+
+    Parameters
+    ----------
+    model : what scan.json and the page say of the model: "name", "commit", "weights_sha256".
+    """
+    write_text(folder / "slices.csv", list_slices(scan, explained).to_csv(index=False))
+    if scan.affine is not None:
+        explained.save(folder / EVIDENCE_FILE)
+    explained.contact_sheet().save(folder / "contact-sheet.png")
+    told = describe_scan(scan, explained, model=model)
+    write_text(folder / "report.html", _lay_out(scan, explained, told))
+    write_text(folder / SCAN_FILE, json.dumps(told, indent=2) + "\n")
+
+
+def describe_scan(scan: Scan, explained: ScanExplanation, *, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the answer for a scan in plain numbers and sentences, as scan.json has it.
+
+    Slices are counted from 0, from foot to head. `contributions`, `shift` and `log_odds` are log-odds of Stroke.
+    The first two add up to the last, and `evidence_sum` and `evidence_outside` to what CNN and ViT contribute.
+    """
+    answer = explained.prediction
+    return {
+        "source": scan.source,
+        "modality": scan.modality,
+        "label": answer.label,
+        "probability": answer.probability,
+        "log_odds": answer.log_odds,
+        "rule": answer.rule,
+        "slices": len(scan),
+        "slices_called_stroke": answer.slices.label.count("Stroke"),
+        "ranked": answer.ranked,
+        "contributions": dict(zip(CONTRIBUTIONS, explained.contributions.sum(axis=0).tolist(), strict=True)),
+        "shift": explained.shift,
+        "baseline": explained.baseline,
+        "evidence": EVIDENCE_FILE if scan.affine is not None else None,
+        "evidence_sum": float(explained.evidence.sum(dtype=np.float64)),
+        "evidence_outside": explained.outside,
+        "remarks": [*answer.remarks, *([] if scan.affine is not None else [NO_GRID])],
+        "model": dict(model),
+    }
+
+
+def list_slices(scan: Scan, explained: ScanExplanation) -> pd.DataFrame:
+    """List the slices from foot to head: index (from 0), position in mm, file, answer and shares of the scan's."""
+    slices = explained.prediction.slices
+    table = explained.to_frame()
+    table.insert(0, "index", np.arange(len(scan)))
+    table.insert(1, "position_mm", scan.positions)
+    table.insert(2, "file", [file for file, _ in scan.files] or [scan.source] * len(scan))
+    table.insert(3, "instance_uid", [uid for _, uid in scan.files] or [""] * len(scan))
+    table.insert(4, "label", slices.label)
+    return table.assign(unusual=slices.unusual, remarks=[" ".join(remarks) for remarks in slices.remarks])
+
+
+@styled
+def draw_axis(
+    positions: NDArray[np.float64], probability: NDArray[np.float64], weights: NDArray[np.float64]
+) -> Figure:
+    """Draw the probability of every slice along the scan; slices that count in the answer stand out."""
+    figure = Figure(figsize=(6.8, 2.2), layout="constrained")
+    axes = figure.subplots()
+    numbers = np.arange(1, len(positions) + 1)
+    counts = weights > 0
+    axes.bar(numbers[~counts], probability[~counts], color=NORMAL, width=0.8, label="other slices")
+    axes.bar(numbers[counts], probability[counts], color=STROKE, width=0.8, label="slices that count in the answer")
+    axes.set_ylim(0, 1)
+    axes.set_xlim(0.4, len(positions) + 0.6)
+    axes.set_xlabel("slice, from foot to head")
+    axes.set_ylabel("probability of stroke")
+    axes.grid(axis="y", color=GREY, alpha=0.2, linewidth=0.5)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.2), ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+def _lay_out(scan: Scan, explained: ScanExplanation, told: dict[str, Any]) -> str:
+    answer = explained.prediction
+    shown = [index for index in answer.ranked if answer.weights[index] > 0]
+    rows = []
+    for index in shown:
+        one = explained.explain_slice(index)
+        rows.append(
+            {
+                "number": index + 1,
+                "probability": one.probability,
+                "weight": float(answer.weights[index]),
+                "contributions": explained.contributions[index].tolist(),
+                "picture": _embed(_join_panels(one)),
+                "remarks": one.remarks,
+            }
+        )
+    stream = io.BytesIO()
+    draw_axis(scan.positions, answer.slices.probability, answer.weights).savefig(stream, format="png", dpi=DPI)
+    page = make_environment().get_template("scan.html")
+    return page.render(told=told, rows=rows, axis=_encode(stream.getvalue()), highest=shown[0] + 1)
+
+
+def _join_panels(one: Explanation) -> Image.Image:
+    """The slice and its three maps, side by side."""
+    panels = [Image.fromarray(one.picture).convert("RGB"), *(one.overlay(layer) for layer in get_args(Layer))]
+    scale = PANEL / max(panels[0].size)
+    size = (max(1, round(panels[0].width * scale)), max(1, round(panels[0].height * scale)))
+    row = Image.new("RGB", (size[0] * len(panels), size[1]))
+    for place, panel in enumerate(panels):
+        row.paste(panel.resize(size, Image.Resampling.BILINEAR), (place * size[0], 0))
+    return row
+
+
+def _embed(picture: Image.Image) -> str:
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return _encode(stream.getvalue())
+
+
+def _encode(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

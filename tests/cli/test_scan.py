@@ -1,0 +1,81 @@
+"""Claims of the command scan: files that agree with one another, many scans that go on where they stopped."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from stroke_hub import Predictor, load_scan, predict
+from stroke_hub.cli.main import main
+from tests.scan.studies import as_nifti
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("scan") / "head.nii.gz"
+    nibabel.save(as_nifti(), path)  # type: ignore[no-untyped-call]
+    return path
+
+
+def test_the_files_of_a_scan_agree(scan: Path, tmp_path: Path) -> None:
+    main(["scan", str(scan), "--model", "sample", "--out", str(tmp_path / "out")])
+    told = json.loads((tmp_path / "out" / "scan.json").read_text())
+    slices = pd.read_csv(tmp_path / "out" / "slices.csv")
+    loaded = load_scan(scan)
+    answer = predict(Predictor.from_pretrained("sample"), loaded)
+    assert told["probability"] == pytest.approx(answer.probability, abs=1e-6)
+    assert told["ranked"] == answer.ranked
+    assert len(slices) == told["slices"] == len(loaded)
+    shares = slices[[f"contribution_{name}" for name in told["contributions"]]].sum()
+    assert shares.tolist() == pytest.approx(list(told["contributions"].values()), abs=1e-6)
+    assert sum(shares) + told["shift"] == pytest.approx(told["log_odds"], abs=2e-4)
+    evidence: Any = nibabel.load(tmp_path / "out" / "evidence.nii.gz")  # type: ignore[attr-defined]  # untyped
+    assert evidence.shape == loaded.shape
+    assert loaded.affine is not None
+    np.testing.assert_allclose(evidence.affine, loaded.affine, atol=1e-5)
+    both = told["contributions"]["cnn"] + told["contributions"]["vit"]
+    assert evidence.get_fdata().sum() + told["evidence_outside"] == pytest.approx(both, abs=2e-4)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"Probability of stroke {told['probability']:.3f}" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert (tmp_path / "out" / "contact-sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_many_scans_are_rows_and_go_on_where_they_stopped(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, broken = tmp_path / "other.nii.gz", tmp_path / "broken.nii"
+    other.write_bytes(scan.read_bytes())
+    broken.write_bytes(b"nothing")
+    command = ["scan", str(scan), str(other), str(broken), "--model", "sample", "--out", str(tmp_path / "out")]
+    main(command)
+    table = (tmp_path / "out" / "scans.csv").read_bytes()
+    rows = pd.read_csv(tmp_path / "out" / "scans.csv")
+    assert rows["folder"].tolist() == ["head", "other", "broken"]
+    assert rows["probability"].notna().tolist() == [True, True, False]
+    assert "broken.nii" in rows["error"][2]
+    written = (tmp_path / "out" / "head" / "scan.json").stat().st_mtime_ns
+    (tmp_path / "out" / "other" / "scan.json").rename(tmp_path / "scan.json")
+    (tmp_path / "out" / "other").rename(tmp_path / "lost")
+    main(command)
+    assert (tmp_path / "out" / "scans.csv").read_bytes() == table
+    assert (tmp_path / "out" / "head" / "scan.json").stat().st_mtime_ns == written
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["{scan}", "{scan}"], "two scans have this name"),
+        (["{folder}/none.nii"], "does not exist"),
+    ],
+)
+def test_a_mistake_gets_a_sentence(words: list[str], sentence: str, scan: Path, tmp_path: Path) -> None:
+    given = [word.format(scan=scan, folder=tmp_path) for word in words]
+    with pytest.raises(SystemExit, match=sentence):
+        main(["scan", *given, "--model", "sample", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
