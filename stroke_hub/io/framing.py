@@ -6,12 +6,13 @@ scalp that is as dim as noise, as in DWI, is left out: else rounding the values 
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stroke_hub.io.morphology import close_gaps, fill_holes, find_otsu, label_parts, measure_distance
 from stroke_hub.io.windowing import Grey
 
 __all__ = ["NO_HEAD", "Box", "crop", "find_head", "find_head_mask"]
@@ -70,25 +71,19 @@ def find_head_mask(pixels: Grey) -> NDArray[np.bool_] | None:
     (h, w) bool, the picture shrunk so that its longer side has at most 128 pixels; holes in the head are
     filled. None where there is no head.
     """
-    import cv2
-
     small = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).reduce(_find_factor(pixels)))
-    otsu, _ = cv2.threshold(small, 0, 255, cv2.THRESH_OTSU)
-    threshold = min(THRESHOLD, max(FAINTEST, OTSU * otsu))
-    bright: Any = np.pad((small > threshold).astype(np.uint8), CLOSING)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (CLOSING, CLOSING))
-    filled = _fill(cv2.morphologyEx(bright, cv2.MORPH_CLOSE, disc))
-    depth = cv2.distanceTransform(filled, cv2.DIST_L2, 3)
+    threshold = min(THRESHOLD, max(FAINTEST, OTSU * find_otsu(small)))
+    bright = np.pad(small > threshold, CLOSING)
+    depth = measure_distance(fill_holes(close_gaps(bright)))
     radius = float(depth.max())
     if radius < MIN_RADIUS * max(small.shape):
         return None
     narrow = CORE * radius
-    core = (depth > narrow).astype(np.uint8)
-    near = cv2.distanceTransform(1 - core, cv2.DIST_L2, 3) <= narrow + 1  # what the erosion took comes back
-    parts, labels, stats, _ = cv2.connectedComponentsWithStats((_fill(bright).astype(bool) & near).astype(np.uint8))
-    if parts < 2:
+    near = measure_distance(depth <= narrow) <= narrow + 1  # what the erosion took comes back
+    labels = label_parts(fill_holes(bright) & near)
+    areas = np.bincount(labels.ravel())
+    if len(areas) < 2:
         return None
-    areas = stats[:, cv2.CC_STAT_AREA]
     is_kept = areas >= MIN_PART * areas[1:].max()
     is_kept[0] = False  # the background
     return np.asarray(is_kept[labels[CLOSING:-CLOSING, CLOSING:-CLOSING]])
@@ -105,12 +100,3 @@ def _find_factor(pixels: Grey) -> int:
     """By how much a picture is shrunk, as a whole number: averaging whole blocks takes a fifth of the time."""
     longest = max(len(pixels), len(pixels[0]))
     return max(1, math.ceil(longest / SIDE))
-
-
-def _fill(bright: Any) -> Any:
-    """Fill what the background, which the first pixel belongs to, does not reach."""
-    import cv2
-
-    outside = bright.copy()
-    cv2.floodFill(outside, None, (0, 0), 1)
-    return bright | (outside == 0).astype(np.uint8)
