@@ -10,7 +10,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
@@ -128,8 +127,6 @@ class DemoModel:
     @property
     def is_exported(self) -> bool:
         """Whether onnxruntime will probably run the model; the Hub is not asked."""
-        if find_spec("onnxruntime") is None:
-            return False
         place = Path(locate_model(self.name))
         return not place.is_dir() or (place / "onnx" / "export.json").is_file()
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from result import Result, describe_place
 
+from stroke_hub.inference import colormaps
+
 __all__ = ["CELL", "build_payload", "build_viewer"]
 
 STATIC = Path(__file__).parent / "static"
@@ -27,7 +29,7 @@ def build_viewer() -> gr.HTML:
 
     return gr.HTML(
         html_template=read("viewer.html"),
-        js_on_load=f"const TABLES = {read('colormaps.json')};\n{read('viewer.js')}",
+        js_on_load=f"const TABLES = {colormaps.FILE.read_text(encoding='utf-8')};\n{read('viewer.js')}",
         apply_default_css=False,
         elem_classes="viewer",
     )

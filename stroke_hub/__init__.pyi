@@ -2,7 +2,15 @@ from ._version import __version__
 from .data.records import Records, read_records
 from .data.simulated import write_sample
 from .deploy.publish import publish
-from .errors import DatasetError, HubError, ModelFormatError, RunError, StrokeHubError, UnreadableImage
+from .errors import (
+    DatasetError,
+    HubError,
+    MissingExtra,
+    ModelFormatError,
+    RunError,
+    StrokeHubError,
+    UnreadableImage,
+)
 from .evaluation.evaluate import evaluate
 from .inference.explain import explain
 from .inference.predict import predict
@@ -25,6 +33,7 @@ __all__ = [
     "Explanation",
     "HubError",
     "LoadedFile",
+    "MissingExtra",
     "ModelFormatError",
     "Prediction",
     "Predictor",

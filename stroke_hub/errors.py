@@ -3,6 +3,7 @@
 __all__ = [
     "DatasetError",
     "HubError",
+    "MissingExtra",
     "ModelFormatError",
     "RunError",
     "StrokeHubError",
@@ -30,6 +31,10 @@ class ModelFormatError(StrokeHubError, ValueError):
 
 class RunError(StrokeHubError, RuntimeError):
     """A run folder that does not fit what was asked of it."""
+
+
+class MissingExtra(StrokeHubError, ImportError):
+    """A package that is not installed, and the extra that brings it."""
 
 
 class HubError(StrokeHubError, RuntimeError):

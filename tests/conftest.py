@@ -30,7 +30,7 @@ from stroke_hub import (
     write_sample,
 )
 from stroke_hub.cli.main import main
-from stroke_hub.data.loader import list_modalities
+from stroke_hub.data.records import list_modalities
 from stroke_hub.evaluation.evaluate import evaluate_run
 from stroke_hub.runs.report import REPORT_FILE
 

@@ -95,7 +95,7 @@ def benchmark_scale(
         ]
         if ray and importlib.util.find_spec("ray"):
             rows.append(_measure_ray(folder, seconds))
-        if importlib.util.find_spec("onnxruntime"):
+        if importlib.util.find_spec("onnx"):
             export(folder / "model")
             for precision in ("fp32", "int8"):
                 faster = load_model(str(folder / "model"), None, backend="onnx", precision=precision)

@@ -21,7 +21,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from stroke_hub.data.loader import decode_squares, list_modalities
+from stroke_hub.data.loader import decode_squares
+from stroke_hub.data.records import list_modalities
 from stroke_hub.data.masks import has_masks, read_masks
 from stroke_hub.data.records import hash_records, read_records
 from stroke_hub.evaluation.baselines import measure_trivial_features

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stroke_hub.batch.pipeline import PredictSettings, Step, predict_chunk
 from stroke_hub.batch.worklist import Chunk, read_entries, write_entries
 from stroke_hub.errors import RunError
+from stroke_hub.extras import name_extras
 from stroke_hub.inference.onnx_model import count_cores
 from stroke_hub.inference.predictor import Predictor
 
@@ -37,7 +38,8 @@ def predict_on_cluster(
 
     Raises
     ------
-    RunError : ray is not installed, or the cluster cannot be reached.
+    RunError : the cluster cannot be reached.
+    MissingExtra : ray is not installed.
     """
     ray = import_ray()
     mine = not ray.is_initialized()
@@ -71,14 +73,12 @@ def import_ray() -> Any:
 
     Raises
     ------
-    RunError : it is not installed.
+    MissingExtra : it is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no request leaves the machine unasked
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception too
-    try:
+    with name_extras("--engine ray"):
         import ray.data
-    except ImportError:
-        raise RunError("--engine ray needs Ray; pip install 'stroke-hub[ray]', or leave --engine out.") from None
     return ray
 
 

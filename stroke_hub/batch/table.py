@@ -17,6 +17,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from stroke_hub.errors import RunError
+from stroke_hub.extras import name_extras
 from stroke_hub.files import atomic_write, write_text
 
 __all__ = ["ResumableTable"]
@@ -35,7 +36,8 @@ class ResumableTable:
 
     Raises
     ------
-    RunError : for another suffix, a folder, or parquet without pyarrow.
+    RunError : for another suffix, or a folder.
+    MissingExtra : it ends in .parquet, and pyarrow is not installed.
     """
 
     def __init__(self, file: Path, columns: dict[str, str]) -> None:
@@ -175,12 +177,8 @@ class ResumableTable:
 
 
 def _import_arrow(file: Path) -> Any:
-    try:
+    with name_extras(f"{file}: writing parquet instead of .csv"):
         import pyarrow.parquet
-    except ImportError:
-        raise RunError(
-            f"{file}: parquet needs pyarrow; pip install 'stroke-hub[parquet]', or give a .csv."
-        ) from None
     return pyarrow.parquet
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from stroke_hub.errors import DatasetError, RunError, printable
+from stroke_hub.extras import name_extras
 from stroke_hub.files import atomic_write, name_bytes
 from stroke_hub.io.sight import FramedSlice
 from stroke_hub.io.slices import Slice, is_image
@@ -86,7 +87,8 @@ def find_entries(sources: Iterable[str | Path], *, stdin: Iterable[str] | None =
 
     Raises
     ------
-    RunError : a list cannot be read, or parquet files without pyarrow.
+    RunError : a list cannot be read.
+    MissingExtra : there are parquet files, and pyarrow is not installed.
     """
     for source in map(str, sources):
         if source == "-":
@@ -138,10 +140,8 @@ def _read_start(path: str) -> bytes:
 
 
 def _import_parquet(path: str) -> Any:
-    try:
+    with name_extras(f"{path}: reading parquet"):
         import pyarrow.parquet
-    except ImportError:
-        raise RunError(f"{path}: parquet files need pyarrow; pip install 'stroke-hub[parquet]'.") from None
     return pyarrow.parquet
 
 

@@ -1,16 +1,13 @@
 """The command explain: a page of every slice with its maps."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from stroke_hub.cli.common import note_simulated, program, read_noted
 from stroke_hub.files import atomic_folder
 from stroke_hub.progress import say
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["explain_folder"]
 
@@ -36,9 +33,9 @@ def explain_folder(
         data_note: words that the page carries, for example what the data stand for.
     """
     from stroke_hub.evaluation.gallery import write_gallery
-    from stroke_hub.models.resnet_vit import ResNetViT
+    from stroke_hub.inference.predictor import Predictor
 
-    loaded = ResNetViT.from_pretrained(model, revision=revision)
+    loaded = Predictor.from_pretrained(model, revision=revision)
     records = read_noted(data_dir)
     note = data_note or note_simulated(records)
     with atomic_folder(out) as folder:

@@ -4,26 +4,38 @@ import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NamedTuple
 
 from stroke_hub._version import __version__
+from stroke_hub.errors import MissingExtra
+from stroke_hub.extras import name_extras
 
 __all__ = ["COMMANDS", "main"]
 
-# By name, the module, its function and what it does. tyro's own subcommands would import every module of this
-# room, torch included, before the list could be shown.
+
+class Command(NamedTuple):
+    """Where a command is, and what its optional packages are."""
+
+    module: str
+    function: str
+    what: str  # it does
+    extra: str | None = None  # without which it does nothing
+
+
+# tyro's own subcommands would import every module of this room, torch included, before the list could be shown
 COMMANDS = {
-    "train": ("train", "train_and_push", "train a model on a dataset, evaluate it and publish it"),
-    "audit": ("audit", "audit_folder", "look for leaks in a dataset"),
-    "evaluate": ("evaluate", "evaluate_model", "measure a model on labelled slices"),
-    "predict": ("predict", "predict_files", "predict files, folders and archives into a table"),
-    "scan": ("scan", "answer_scans", "answer for whole scans, with evidence and a page"),
-    "explain": ("explain", "explain_folder", "explain every slice of a dataset on one page"),
-    "report": ("report", "report_runs", "write a run's report again, or compare two runs"),
-    "info": ("info", "show_model", "show what a model is and how good it is"),
-    "export": ("export", "export_model", "write a model as ONNX, for use without PyTorch"),
-    "push": ("push", "push_run", "publish a finished run on the Hub"),
-    "push-space": ("space", "publish_space", "put the demo of a published model into a Space"),
-    "sample": ("sample", "write_sample_dataset", "write the simulated sample dataset"),
+    "train": Command("train", "train_and_push", "train a model on a dataset, evaluate it and publish it", "train"),
+    "audit": Command("audit", "audit_folder", "look for leaks in a dataset", "train"),
+    "evaluate": Command("evaluate", "evaluate_model", "measure a model on labelled slices", "train"),
+    "predict": Command("predict", "predict_files", "predict files, folders and archives into a table"),
+    "scan": Command("scan", "answer_scans", "answer for whole scans, with evidence and a page"),
+    "explain": Command("explain", "explain_folder", "explain every slice of a dataset on one page"),
+    "report": Command("report", "report_runs", "write a run's report again, or compare two runs", "train"),
+    "info": Command("info", "show_model", "show what a model is and how good it is"),
+    "export": Command("export", "export_model", "write a model as ONNX, for use without PyTorch", "export"),
+    "push": Command("push", "push_run", "publish a finished run on the Hub", "train"),
+    "push-space": Command("space", "publish_space", "put the demo of a published model into a Space", "train"),
+    "sample": Command("sample", "write_sample_dataset", "write the simulated sample dataset", "train"),
 }
 
 
@@ -52,16 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hint = f"did you mean {near[0]}?" if near else "run stroke-hub to see all commands."
         print(f"error: there is no command {name!a}; {hint}", file=sys.stderr)
         sys.exit(2)
-    module, function, _ = COMMANDS[name]
+    found = COMMANDS[name]
     try:
-        command = getattr(import_module(f"stroke_hub.cli.{module}"), function)
-        command(words[1:], prog=f"stroke-hub {name}")
+        with name_extras(f"stroke-hub {name}", found.extra):
+            command = getattr(import_module(f"stroke_hub.cli.{found.module}"), found.function)
+            command(words[1:], prog=f"stroke-hub {name}")
+    except MissingExtra as error:
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:  # while the command is imported; a command has words of its own
         sys.exit(130)
 
 
 def _list_commands() -> str:
-    lines = [f"  {name:<12}{what}" for name, (_, _, what) in COMMANDS.items()]
+    lines = [f"  {name:<12}{command.what}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "Classify brain CT and MR slices as stroke or normal, and show why.",

@@ -3,7 +3,7 @@
 import math
 import os
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from stroke_hub.data.cache import read_squares
-from stroke_hub.io.windowing import Modality
+from stroke_hub.data.records import list_modalities
 from stroke_hub.models.resnet_vit import LESION_GRID, ResNetViT
 
-__all__ = ["Augmentation", "AugmentedSlices", "augment_batch", "build_loader", "decode_squares", "list_modalities"]
+__all__ = ["Augmentation", "AugmentedSlices", "augment_batch", "build_loader", "decode_squares"]
 
 Augmentation: TypeAlias = Literal["seed", "none"]
 
@@ -36,13 +36,6 @@ def decode_squares(model: ResNetViT, root: Path, table: pd.DataFrame) -> Tensor:
     DatasetError : a file cannot be read; it is named.
     """
     return read_squares(model, [root / path for path in table["path"]], list_modalities(table))
-
-
-def list_modalities(table: pd.DataFrame) -> list[Modality | None]:
-    """List what a table says of the modality of every slice; None where it says nothing."""
-    if "modality" not in table:
-        return [None] * len(table)
-    return [cast(Modality, one) if isinstance(one, str) else None for one in table["modality"]]
 
 
 class AugmentedSlices(Dataset[Any]):

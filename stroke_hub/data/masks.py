@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stroke_hub.data.contents import load_first
-from stroke_hub.data.loader import list_modalities
+from stroke_hub.data.records import list_modalities
 from stroke_hub.errors import DatasetError, UnreadableImage
 from stroke_hub.io.sight import Sight, frame_slice
 from stroke_hub.io.slices import load_slices

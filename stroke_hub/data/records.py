@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,7 @@ __all__ = [
     "count_passed_over",
     "hash_records",
     "hash_slices",
+    "list_modalities",
     "name_scans",
     "read_records",
     "read_slice_numbers",
@@ -102,6 +103,13 @@ class Records:
         gone, kept = self.table[rows], self.table[~rows].reset_index(drop=True)
         count = LeftOut(reason, len(gone), len(set(gone["group"]) - set(kept["group"])))
         return replace(self, table=kept, left_out=(*self.left_out, count))
+
+
+def list_modalities(table: pd.DataFrame) -> list[Modality | None]:
+    """List what a table says of the modality of every slice; None where it says nothing."""
+    if "modality" not in table:
+        return [None] * len(table)
+    return [cast(Modality, one) if isinstance(one, str) else None for one in table["modality"]]
 
 
 def read_records(root: str | Path) -> Records:

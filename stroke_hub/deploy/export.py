@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from stroke_hub.data.records import Records
 from stroke_hub.errors import RunError
+from stroke_hub.extras import name_extras
 from stroke_hub.files import hash_file, write_text
 from stroke_hub.inference.onnx_model import (
     EXPLAINED,
@@ -121,10 +122,13 @@ def export(
 
     Raises
     ------
-    RunError : packages are missing, or the model cannot be exported.
+    RunError : the model cannot be exported.
+    MissingExtra : onnx or onnxscript is not installed.
     """
     run = Path(run)
-    _check_packages()
+    with name_extras("The export", "export"):
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
     if (run / WEIGHTS_FILE).is_file() and is_stored_halved(run / WEIGHTS_FILE):
         raise RunError(f"{run}: holds weights rounded to float16; export the run that they were published from.")
     model = ResNetViT.from_pretrained(run)
@@ -164,15 +168,6 @@ def export(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return record
-
-
-def _check_packages() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise RunError(f"{error.name} is not installed; run `pip install 'stroke-hub[onnx]'`.") from None
 
 
 def _choose_squares(

@@ -43,8 +43,8 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from stroke_hub.data.contents import load_first
-from stroke_hub.data.loader import list_modalities
 from stroke_hub.data.masks import find_mask
+from stroke_hub.data.records import list_modalities
 from stroke_hub.errors import DatasetError
 from stroke_hub.evaluation.imputation import impute
 from stroke_hub.files import write_text

@@ -1,18 +1,20 @@
 """The gallery: a page of every slice of a folder with its maps, worst errors first."""
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from stroke_hub.data.loader import decode_squares
+from stroke_hub.data.contents import load_first
+from stroke_hub.data.records import list_modalities
 from stroke_hub.files import write_text
 from stroke_hub.inference.explain import explain
-from stroke_hub.inference.results import Explanation, Layer
+from stroke_hub.inference.predictor import Predictor
+from stroke_hub.inference.results import Explanation, Layer, to_squares
 from stroke_hub.metrics.patients import count_patients
 from stroke_hub.models.presets import CLASSES
-from stroke_hub.models.resnet_vit import ResNetViT
 from stroke_hub.progress import track
 from stroke_hub.report.patients import say_missed
 from stroke_hub.report.templating import make_environment
@@ -23,7 +25,7 @@ LAYERS: tuple[Layer, ...] = ("cnn", "vit", "fused")
 
 
 def write_gallery(
-    model: ResNetViT,
+    predictor: Predictor,
     table: pd.DataFrame,
     root: str | Path,
     out: str | Path,
@@ -53,13 +55,15 @@ def write_gallery(
     """
     out = Path(out)
     table = table.reset_index(drop=True)
-    squares = decode_squares(model, Path(root), table)
     for folder in ("maps", "pictures"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     rows = []
     for start in track(range(0, len(table), batch_size), "explaining"):
-        part = slice(start, start + batch_size)
-        for (i, record), e in zip(table.iloc[part].iterrows(), explain(model, squares[part]), strict=True):
+        part = table.iloc[start : start + batch_size]
+        files = zip(part["path"], list_modalities(part), strict=True)
+        slices = [load_first(Path(root) / path, modality=modality)[0] for path, modality in files]
+        explained = cast(list[Explanation], explain(predictor, to_squares(predictor, slices).squares))
+        for (i, record), e in zip(part.iterrows(), explained, strict=True):
             told = {"path": str(record["path"]), "patient": str(record.get("group", record["path"]))}
             rows.append(told | _write_slice(out, f"{i:05d}", CLASSES[int(record["label"])], e))
     results = pd.DataFrame(rows)

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stroke_hub.data.contents import load_first
-from stroke_hub.data.loader import list_modalities
 from stroke_hub.data.masks import find_mask
+from stroke_hub.data.records import list_modalities
 from stroke_hub.inference.explain import explain
 from stroke_hub.inference.results import Explanation
 from stroke_hub.models.resnet_vit import ResNetViT

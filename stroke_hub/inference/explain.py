@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from stroke_hub.extras import name_extras
 from stroke_hub.inference.inputs import Given, One, Taken
 from stroke_hub.inference.predict import check_precision, compute_distance, to_float_pixels
 from stroke_hub.inference.predictor import Predictor, _as_predictor
@@ -138,7 +139,6 @@ def _explain_batch(
 ) -> list[Explanation]:
     import torch
 
-    from stroke_hub.inference.cams import compute_cams
     from stroke_hub.inference.relevance import compute_relevance, compute_rollout, has_closed_form
 
     device = model.temperature.device
@@ -157,7 +157,10 @@ def _explain_batch(
             relevance = relevance._replace(vit_map=compute_rollout(model, x))
             words = "attention rollout, not class-specific"
         elif method != "relevance":
-            cnn_map, vit_map = compute_cams(model, x, relevance.sign, method)
+            with name_extras(f"The method {method}"):
+                from stroke_hub.inference.cams import compute_cams
+
+                cnn_map, vit_map = compute_cams(model, x, relevance.sign, method)
             relevance = relevance._replace(cnn_map=cnn_map, vit_map=vit_map)
             words = f"{method}, by the grad-cam package"
     found = {name: values.cpu().numpy() for name, values in relevance._asdict().items()}

@@ -157,7 +157,6 @@ class ExportedModel:
         Raises
         ------
         ModelFormatError : the file is not a graph of ours.
-        RunError : onnxruntime is not installed.
         """
         self._session = _start(file, name, threads or count_cores())
         settings = _read_settings(self._session, name, file.name)
@@ -202,7 +201,6 @@ class ExportedModel:
         ------
         ModelFormatError : there is no export, it is damaged, or it is of other weights than the model beside it.
         HubError : the repository cannot be reached or read.
-        RunError : onnxruntime is not installed.
         """
         model, commit = locate_model(name), None
         record = read_export(model, revision, options)
@@ -377,10 +375,8 @@ def check_export(run: Path, weights_sha256: str) -> None:
 
 
 def _start(file: Path, name: str, threads: int) -> "InferenceSession":
-    try:
-        import onnxruntime
-    except ImportError:
-        raise RunError("onnxruntime is not installed; run `pip install 'stroke-hub[onnx]'`.") from None
+    import onnxruntime
+
     with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
         # the key under which ONNX keeps the path of weights in another file; ours have theirs inside
         if content.find(b"location") >= 0:

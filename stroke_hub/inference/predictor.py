@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from stroke_hub.errors import HubError, ModelFormatError, RunError
+from stroke_hub.extras import name_extras
 from stroke_hub.inference.inputs import Given, One, Taken, find_squares, is_one, to_slices
 from stroke_hub.inference.onnx_model import ExportedModel, Precision, read_export
 from stroke_hub.inference.results import Explanation, Method, Prediction, Target, find_method, find_target
@@ -95,7 +96,7 @@ class Predictor:
             folder of that name is ``"./sample"``.
         revision : commit, tag or branch on the Hub.
         backend : "torch", "onnx" (its `onnx/`, without importing torch), or "auto", the faster one here: torch
-            where it finds a CUDA device, otherwise onnx where onnxruntime and the files are there.
+            where it finds a CUDA device, otherwise onnx where the files are there.
         precision : "int8" is of the ONNX backend: a third of the bytes, about half the time, and rounded.
         threads : of the ONNX backend, by default as many as cores are available; torch has its own setting.
         device : of the torch backend, by default the CUDA device where there is one; another than "cpu" asks for
@@ -106,7 +107,8 @@ class Predictor:
         ------
         ModelFormatError : the files do not describe one of our models exactly, or the export is of other weights.
         HubError : the repository cannot be reached or read.
-        RunError : backend, precision and device do not go together, or onnxruntime is not installed.
+        RunError : backend, precision and device do not go together.
+        MissingExtra : the model has no export, or another backend is asked for, and PyTorch is not installed.
         ValueError : there is no such backend, precision or device.
         """
         if backend not in ("auto", "torch", "onnx") or precision not in ("fp32", "int8"):
@@ -123,7 +125,8 @@ class Predictor:
                 name, precision=precision, revision=revision, threads=threads, **options
             )
             return cls(exported, precision=precision)
-        from stroke_hub.models.resnet_vit import ResNetViT
+        with name_extras(f"{name}: the backend torch"):
+            from stroke_hub.models.resnet_vit import ResNetViT
 
         if device is None:
             device = "cuda" if _has_cuda() else "cpu"
@@ -264,7 +267,7 @@ def _prefers_export(name: str | Path, revision: str | None, precision: Precision
     """Tell whether the export is there and the faster way on this machine."""
     if precision == "int8":
         return True
-    if importlib.util.find_spec("onnxruntime") is None or _has_cuda():
+    if _has_cuda():
         return False
     try:
         record = read_export(name, revision, options)

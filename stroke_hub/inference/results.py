@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stroke_hub.errors import pluralise
+from stroke_hub.inference.colormaps import colour
 from stroke_hub.inference.inputs import Taken
 from stroke_hub.inference.ood import describe_unusual, find_unusual
 from stroke_hub.io.framing import Box
@@ -232,10 +233,12 @@ class Explanation:
         layer : "cnn", "vit" or "fused". The first is the default because it placed lesions best for an earlier
             model. No map is best for every model: `docs/how-far-to-trust-the-heatmaps.md` has the numbers.
         opacity : of the strongest pixel, 0 to 1.
-        colormap : a matplotlib name; by default "inferno", and "RdBu_r" for the signed fused map.
-        """
-        import matplotlib
+        colormap : a name of `colormaps.colour`; by default "inferno", and "RdBu_r" for the signed fused map.
 
+        Raises
+        ------
+        ValueError, MissingExtra : as of `colormaps.colour`.
+        """
         values = self.framed.lift(self.get_shown(layer))
         strength = np.abs(values).max()
         grey = np.repeat(self.picture[..., None], 3, axis=2).astype(np.float32)
@@ -245,10 +248,9 @@ class Explanation:
             signed = 0.5 + np.sign(scaled) * (0.25 + 0.25 * np.abs(scaled))
             is_signed = layer.lower() == "fused"
             position = signed if is_signed else scaled
-            cmap = matplotlib.colormaps[colormap or ("RdBu_r" if is_signed else "inferno")]
-            colour = cmap(position)[..., :3].astype(np.float32) * 255
+            painted = colour(position, colormap or ("RdBu_r" if is_signed else "inferno"))
             cover = opacity * np.abs(scaled)[..., None] ** 0.7  # below 1, so that weaker regions stay visible
-            grey = grey * (1 - cover) + colour * cover
+            grey = grey * (1 - cover) + painted * cover
         return Image.fromarray(grey.round().astype(np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""Shapes in a small binary picture, by numpy alone: threshold, closing, holes, distance, parts; as OpenCV has them."""
+"""Shapes in a small binary picture, as OpenCV has them, by numpy: threshold, closing, holes, distance, parts."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,4 +124,5 @@ def _walk(values: NDArray[np.int32], step: int) -> NDArray[np.int32]:
     along = np.arange(len(values), dtype=np.int32)[:, None] * np.int32(step)
     down = np.minimum.accumulate(values - along, axis=0) + along
     up = np.minimum.accumulate((values + along)[::-1], axis=0)[::-1] - along
-    return np.minimum(down, up)
+    nearest: NDArray[np.int32] = np.minimum(down, up)
+    return nearest

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from stroke_hub.data.loader import decode_squares, list_modalities
+from stroke_hub.data.loader import decode_squares
 from stroke_hub.data.masks import has_masks, read_masks
-from stroke_hub.data.records import Records, hash_records
+from stroke_hub.data.records import Records, hash_records, list_modalities
 from stroke_hub.data.splits import assign_validation
 from stroke_hub.errors import DatasetError, RunError
 from stroke_hub.files import hash_file, write_text

@@ -400,10 +400,3 @@ def test_no_model_gives_a_page_that_says_so(browser: Browser, tmp_path: Path) ->
         sentence = "nobody/nothing: is no folder, and"
         expect(page.get_by_role("alert").filter(has_text=sentence)).to_be_visible(timeout=60_000)
         assert "Traceback" not in (tmp_path / "log").read_text()
-
-
-def test_colormaps_are_matplotlibs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "space" / "static")
-    import make_colormaps
-
-    assert json.loads(make_colormaps.FILE.read_text()) == make_colormaps.build_tables()

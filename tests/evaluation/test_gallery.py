@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stroke_hub import Records, ResNetViT, explain, load_slices
+from stroke_hub import Predictor, Records, ResNetViT, explain, load_slices
 from stroke_hub.evaluation.gallery import _lay_out, write_gallery
 from stroke_hub.report.patients import say_headline
 from stroke_hub.runs.report import read_report
@@ -16,7 +16,7 @@ def test_every_slice_is_there_and_the_worst_come_first(
     trained: ResNetViT, sample: Records, run_dir: Path, tmp_path: Path
 ) -> None:
     table = sample.part("test")
-    page = write_gallery(trained, table, sample.root, tmp_path, note="simulated slices, not patients")
+    page = write_gallery(Predictor(trained), table, sample.root, tmp_path, note="simulated slices, not patients")
     results = pd.read_csv(tmp_path / "explanations.csv")
     assert sorted(results["path"]) == sorted(table["path"])
     assert results["error"].is_monotonic_decreasing
@@ -31,7 +31,7 @@ def test_every_slice_is_there_and_the_worst_come_first(
 
 def test_maps_and_numbers_are_explains(trained: ResNetViT, sample: Records, tmp_path: Path) -> None:
     table = sample.part("test").head(3)
-    write_gallery(trained, table, sample.root, tmp_path)
+    write_gallery(Predictor(trained), table, sample.root, tmp_path)
     for row in pd.read_csv(tmp_path / "explanations.csv").itertuples():
         e = explain(trained, load_slices(sample.root / row.path)[0])
         assert abs(e.probability - row.probability) < 1e-5

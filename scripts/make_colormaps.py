@@ -1,11 +1,12 @@
-"""Write colormaps.json, the colours of the browser: `python space/static/make_colormaps.py`."""
+#!/usr/bin/env python
+"""Write colormaps.json, the colours of the maps: `python scripts/make_colormaps.py`."""
 
 import base64
 import json
-from pathlib import Path
 
-TABLES = {"inferno": "Inferno", "viridis": "Viridis", "cividis": "Cividis", "RdBu_r": "Red and blue"}
-FILE = Path(__file__).parent / "colormaps.json"
+from stroke_hub.inference.colormaps import FILE
+
+NAMES = ("inferno", "viridis", "cividis", "RdBu_r")
 
 
 def build_tables() -> dict[str, str]:
@@ -14,7 +15,7 @@ def build_tables() -> dict[str, str]:
     import numpy as np
 
     steps = np.arange(256)
-    colours = {name: matplotlib.colormaps[name](steps, bytes=True)[:, :3] for name in TABLES}
+    colours = {name: matplotlib.colormaps[name](steps, bytes=True)[:, :3] for name in NAMES}
     return {name: base64.b64encode(colour.tobytes()).decode() for name, colour in colours.items()}
 
 
