@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from hostile import list_hostile, make_valid
+from hostile import list_hostile, make_compressed, make_valid
 
 from stroke_hub import UnreadableImage, load_files, load_slices
 from stroke_hub.progress import say
@@ -36,7 +36,7 @@ def read_fixtures() -> list[bytes]:
     import pydicom
 
     shipped = sorted((Path(pydicom.__file__).parent / "data" / "test_files").glob("*.dcm"))
-    contents = [*make_valid().values(), *(one.content for one in list_hostile())]
+    contents = [*make_valid().values(), *make_compressed().values(), *(one.content for one in list_hostile())]
     contents += [path.read_bytes() for path in shipped]
     return [content for content in contents if 0 < len(content) <= MAX_FIXTURE]
 

@@ -22,7 +22,7 @@ EXTRAS = {
     "scipy": "train",
     "sklearn": "train",
     "torchmetrics": "train",
-    "gdcm": "dicom",
+    "imagecodecs": "dicom",
     "gradio": "demo",
     "mcp": "mcp",
     "onnx": "export",

@@ -95,6 +95,38 @@ def encapsulate(*frames: bytes) -> bytes:
     return items + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
 
 
+def draw_smooth(bits: int, shape: tuple[int, int] = (61, 47)) -> np.ndarray:
+    """Waves and noise over all values of so many bits, uint8 or uint16."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    waves = (np.sin(columns / 9) + np.cos(rows / 13) + 2) / 4 + np.random.default_rng(0).normal(0, 0.02, shape)
+    return np.rint(np.clip(waves, 0, 1) * (2**bits - 1)).astype(np.uint16 if bits > 8 else np.uint8)
+
+
+def compress(values: np.ndarray, syntax: str) -> bytes:
+    """A frame of one of the syntaxes that `stroke_hub.io.jpeg` decodes."""
+    import imagecodecs
+
+    number = int(syntax.rpartition(".")[2])
+    if number in (80, 81):
+        return imagecodecs.jpegls_encode(values, 2 * (number == 81))
+    if number == 51:
+        return imagecodecs.jpeg8_encode(values, 90, bitspersample=12)
+    bits = 8 * values.itemsize
+    return imagecodecs.jpeg8_encode(values, lossless=True, predictor=1 if number == 70 else 6, bitspersample=bits)
+
+
+def make_compressed() -> dict[str, bytes]:
+    """A good DICOM file of each syntax that `stroke_hub.io.jpeg` decodes, to mutate."""
+    from stroke_hub.io.jpeg import SYNTAXES
+
+    tags: Tags = {(0x28, 0x100): short(16), (0x28, 0x101): short(12), (0x28, 0x103): short(0)}
+    values = draw_smooth(12)
+    return {
+        f"{syntax}.dcm": dicom(encapsulate(compress(values, syntax)), tags, syntax=syntax, shape=values.shape)
+        for syntax in sorted(SYNTAXES)
+    }
+
+
 def nifti(voxels: np.ndarray, affine: np.ndarray | None = None, **fields: object) -> bytes:
     import nibabel
 

@@ -118,7 +118,7 @@ def _identify_decoder() -> str:
     for source in sorted(DECODERS.glob("*.py")):
         identity.update(source.read_bytes())
     versions = [features.version(name) for name in ("pil", "jpg", "webp", "libtiff")]
-    decoders = ("numpy", "pydicom", "nibabel", "pylibjpeg-openjpeg", "python-gdcm")
+    decoders = ("numpy", "pydicom", "nibabel", "pylibjpeg-openjpeg", "imagecodecs")
     versions += [found.version for name in decoders for found in metadata.distributions(name=name)]
     identity.update(repr(versions).encode())
     return identity.hexdigest()[:16]

@@ -35,6 +35,7 @@ from stroke_hub.io.elements import (
     to_text,
 )
 from stroke_hub.io.geometry import View, find_view
+from stroke_hub.io.jpeg import SYNTAXES, decode_jpeg
 from stroke_hub.io.limits import Limits, check_codestream
 from stroke_hub.io.pages import JudgedPages, refuse_damage
 from stroke_hub.io.quiet import silence
@@ -255,6 +256,8 @@ def _decode_frame(file: Elements, layout: Layout, index: int) -> NDArray[Any]:
         file.stream.seek(start)
         frame = get_frame(file.stream, index, number_of_frames=layout.frames)
         check_codestream(frame, layout, file.syntax)
+        if file.syntax in SYNTAXES:
+            return decode_jpeg(frame, layout, file.syntax)
         content = encapsulate([frame], has_bot=False)
     elif _count_bits(layout) % 8 and layout.frames > 1:  # the frames do not begin at whole bytes
         file.stream.seek(start)
