@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
@@ -23,12 +24,25 @@ if TYPE_CHECKING:
     from stroke_hub import Predictor
     from stroke_hub.runs.report import Report
 
-__all__ = ["BATCH", "METHODS", "TARGETS", "DemoModel", "Method", "Settings", "choose_examples", "choose_model"]
+__all__ = [
+    "BATCH",
+    "HAS_TORCH",
+    "METHODS",
+    "TARGETS",
+    "DemoModel",
+    "Method",
+    "Settings",
+    "choose_examples",
+    "choose_model",
+]
 
 HERE = Path(__file__).parent
 # the package's methods but Score-CAM: one forward per channel would keep a shared machine busy for minutes
 Method = Literal["relevance", "attention", "gradcam++", "layercam", "eigencam", "eigengradcam"]
-METHODS: tuple[Method, ...] = get_args(Method)
+# an export knows the closed form alone; the others need PyTorch or the grad-cam package
+NEEDS = {"relevance": "onnxruntime", "attention": "torch"}
+METHODS = tuple(name for name in get_args(Method) if find_spec(NEEDS.get(name, "pytorch_grad_cam")))
+HAS_TORCH = find_spec("torch") is not None
 TARGETS: tuple[Target, ...] = get_args(Target)
 BATCH = 16  # slices that go through the model at once
 ASKED = 50  # test slices of a modality and class, of which one becomes the example

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import gradio as gr
 import numpy as np
 from charts import draw_profile
-from demo_model import METHODS, TARGETS, DemoModel, Method, Settings
+from demo_model import HAS_TORCH, METHODS, TARGETS, DemoModel, Method, Settings
 from downloads import SAVE_FILE, link_png, make_download
 from gradio.blocks import Block
 from guards import answer_plainly
@@ -67,7 +67,8 @@ class ExplainTab:
             self.target = gr.Radio(list(TARGETS), value="Stroke", label="Class to explain")
             names = [(METHOD_NAMES.get(name, f"{name} (grad-cam package)"), name) for name in METHODS]
             self.method = gr.Dropdown(names, value="relevance", label="Method for the ResNet and ViT maps")
-            self.depth = gr.Slider(1, 4, 1, step=1, label="Transformer blocks used for the ViT map", info=DEPTHS)
+            depth = "Transformer blocks used for the ViT map"
+            self.depth = gr.Slider(1, 4, 1, step=1, label=depth, info=DEPTHS, visible=HAS_TORCH)
         gr.HTML(f'<div class="page"><p class="legend">{PRIVACY}</p></div>')
 
     def _build_results(self) -> None:

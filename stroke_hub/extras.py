@@ -29,7 +29,6 @@ EXTRAS = {
     "onnxscript": "export",
     "pyarrow": "parquet",
     "ray": "ray",
-    "transformers": "transformers",
 }
 
 

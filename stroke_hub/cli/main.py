@@ -34,7 +34,7 @@ COMMANDS = {
     "info": Command("info", "show_model", "show what a model is and how good it is"),
     "export": Command("export", "export_model", "write a model as ONNX, for use without PyTorch", "export"),
     "push": Command("push", "push_run", "publish a finished run on the Hub", "train"),
-    "push-space": Command("space", "publish_space", "put the demo of a published model into a Space", "train"),
+    "push-space": Command("space", "publish_space", "put the demo of a published model into a Space"),
     "sample": Command("sample", "write_sample_dataset", "write the simulated sample dataset", "train"),
 }
 

@@ -59,7 +59,7 @@ def push_run(
         publishing: how it is published.
         data_dir: with --with-onnx, the dataset on whose test slices the export is measured; without it, on noise.
     """
-    from stroke_hub.deploy.publish import check_access, check_name
+    from stroke_hub.deploy.hub import check_access, check_name
 
     if run == SAMPLE:
         raise RunError(

@@ -28,7 +28,7 @@ def publish_space(
         revision: the Space shows the commit that this is now.
         private: of a Space that is made here.
     """
-    from stroke_hub.deploy.publish import check_access
+    from stroke_hub.deploy.hub import check_access
     from stroke_hub.deploy.space import push_space
 
     check_access(repo_id)

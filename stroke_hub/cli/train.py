@@ -89,7 +89,7 @@ def train_and_push(
     from stroke_hub.training.fit import fit
 
     if push_to:
-        from stroke_hub.deploy.publish import check_access, check_name
+        from stroke_hub.deploy.hub import check_access, check_name
 
         if folds:
             raise RunError("Cross-validation makes no one model to publish; leave --push-to or --folds out.")

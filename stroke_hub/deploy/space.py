@@ -1,18 +1,19 @@
 """Push the demo and the package to a Hugging Face Space, with the model pinned to a commit."""
 
 import json
-import tempfile
 import tomllib
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]  # a dependency of huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-from stroke_hub.data.simulated import write_sample
-from stroke_hub.deploy.publish import check_name, explain_hub_errors
+from stroke_hub.deploy.hub import check_name, explain_hub_errors
 from stroke_hub.errors import ModelFormatError, RunError
+from stroke_hub.inference.onnx_model import EXPORT_FILE, FILES, FOLDER, read_export
+from stroke_hub.models.sample import EXAMPLES
 from stroke_hub.models.weights import CONFIG_FILE, WEIGHTS_FILE
 from stroke_hub.progress import say
+from stroke_hub.runs.report import REPORT_FILE
 
 __all__ = ["push_space"]
 
@@ -21,20 +22,22 @@ PACKAGE = Path(__file__).parent.parent  # the folder of the package
 OURS = ("stroke_hub/", "examples/", "static/", "templates/")
 SHIPPED = {".py", ".css", ".html", ".js", ".json"}  # of space/ and its folders: the modules and what they read
 NEEDED = {CONFIG_FILE, WEIGHTS_FILE}
-EXPORT = {f"onnx/{name}" for name in ("export.json", "model.onnx")}  # preferred where they exist
-PRELOADED = NEEDED | {"report.json"} | EXPORT  # when the Space is built, so that its page answers at once
+EXPORT = {f"{FOLDER}/{name}" for name in (EXPORT_FILE, FILES["fp32"])}
+PRELOADED = {CONFIG_FILE, REPORT_FILE}  # when the Space is built, so that its page answers at once
+THUMBNAIL = "thumbnail.png"
+CPU_WHEELS = "https://download.pytorch.org/whl/cpu"  # PyTorch's own; those of PyPI bring CUDA, 19 packages
 
 
-def push_space(
-    repo_id: str, model: str, *, revision: str = "main", private: bool = False, examples: bool = True
-) -> str:
+def push_space(repo_id: str, model: str, *, revision: str = "main", private: bool = False) -> str:
     """Push the demo to a Gradio Space in one commit, or in none if the Space has all of it.
+
+    A model with an export is answered for by onnxruntime, and PyTorch is not installed; for another it is, without
+    CUDA. The examples are the sample model's.
 
     Parameters
     ----------
     repo_id, model : "owner/name" of the Space and of the model on the Hub.
     revision : of the model. The Space keeps the commit that this names now.
-    examples : whether to add simulated example slices.
 
     Returns
     -------
@@ -57,21 +60,30 @@ def push_space(
     there, commit = {file.rfilename for file in info.siblings or []}, str(info.sha)
     if missing := NEEDED - there:
         raise ModelFormatError(f"{model}: has no {min(missing)}, so it is not a saved ResNetViT.")
+    is_exported = _explains(model, commit) if there >= EXPORT else False
     if info.private:
         say(f"{model} is private: give the Space a secret HF_TOKEN with read access.")
+    preloaded = sorted((PRELOADED | (EXPORT if is_exported else NEEDED)) & there)
+    pinned: dict[str, object] = {
+        "models": [model],
+        "preload_from_hub": [f"{model} {','.join(preloaded)} {commit}"],
+        "thumbnail": f"{api.endpoint}/spaces/{repo_id}/resolve/main/{THUMBNAIL}",
+    }
     files = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.suffix in SHIPPED
     }
     files |= {
-        "README.md": _pin(folder / "README.md", model, commit, sorted(PRELOADED & there)).encode(),
-        "requirements.txt": "".join(f"{line}\n" for line in _list_requirements(exported=there >= EXPORT)).encode(),
+        "README.md": _pin(folder / "README.md", pinned).encode(),
+        "requirements.txt": "".join(f"{line}\n" for line in _list_requirements(exported=is_exported)).encode(),
         "model.json": (json.dumps({"model": model, "revision": commit}, indent=2) + "\n").encode(),
     }
-    files |= _read_package()
-    if examples:
-        files |= _draw_examples()
+    files |= _read_package() | {THUMBNAIL: (PACKAGE.parent / "docs" / "demo.png").read_bytes()}
+    files |= {
+        f"examples/{path.relative_to(EXAMPLES).as_posix()}": path.read_bytes()
+        for path in sorted(EXAMPLES.rglob("*.png"))
+    }
     _upload(api, repo_id, files, private=private, message=f"Demo of {model} at {commit}")
     return f"{api.endpoint}/spaces/{repo_id}"
 
@@ -93,27 +105,24 @@ def _read_package() -> dict[str, bytes]:
     return {f"stroke_hub/{path.relative_to(PACKAGE).as_posix()}": path.read_bytes() for path in sorted(found)}
 
 
-def _pin(readme: Path, model: str, commit: str, preloaded: list[str]) -> str:
-    """Write the model into the front matter of the Space's README."""
+def _pin(readme: Path, pinned: dict[str, object]) -> str:
+    """Write the model and where the thumbnail is into the front matter of the Space's README."""
     _, header, text = readme.read_text(encoding="utf-8").split("---\n", 2)
-    settings = yaml.safe_load(header) | {
-        "models": [model],
-        "preload_from_hub": [f"{model} {','.join(preloaded)} {commit}"],
-    }
+    settings = yaml.safe_load(header) | pinned
     return f"---\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}---\n{text}"
 
 
+def _explains(model: str, commit: str) -> bool:
+    """Tell whether onnxruntime answers all that the demo asks of the model: then it is chosen."""
+    record = read_export(model, commit)
+    return record is not None and bool(record["explains"]) and "fp32" in record["files"]
+
+
 def _list_requirements(*, exported: bool) -> list[str]:
-    """List the requirements of the package and its demo for pip; an export needs onnxruntime, too."""
+    """List for pip what `stroke-hub[demo]` installs, and PyTorch for the CPU where the model has no export."""
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    runtime = [line for line in extras["onnx"] if line.startswith("onnxruntime")] if exported else []
-    return [*project["dependencies"], *extras["demo"], *runtime]
-
-
-def _draw_examples() -> dict[str, bytes]:
-    """Draw a small simulated dataset, by its place in the Space."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = write_sample(Path(folder) / "examples", patients=36)
-        found = sorted(path for path in root.rglob("*") if path.is_file())
-        return {f"examples/{path.relative_to(root).as_posix()}": path.read_bytes() for path in found}
+    lines = [*project["dependencies"], *extras["demo"], *extras["dicom"]]
+    if not exported:
+        lines = [f"--extra-index-url {CPU_WHEELS}", *lines, *extras["torch"]]
+    return [line for line in lines if not line.startswith("stroke-hub[")]

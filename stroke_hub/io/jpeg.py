@@ -1,4 +1,4 @@
-"""Lossless and 12-bit JPEG and JPEG-LS of DICOM files -> stored values, by imagecodecs: libjpeg-turbo and CharLS."""
+"""Lossless and 12-bit JPEG and JPEG-LS in DICOM -> stored values, by libjpeg-turbo and CharLS of imagecodecs."""
 
 from typing import Any, Protocol
 

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from stroke_hub import Records, ResNetViT, load_slices, predict
 from stroke_hub.cli.main import main
-from stroke_hub.deploy.publish import check_access, publish
+from stroke_hub.deploy.hub import check_access
+from stroke_hub.deploy.publish import publish
 from stroke_hub.io.windowing import Modality
 from stroke_hub.report.card import render_card
 from stroke_hub.runs.report import read_report

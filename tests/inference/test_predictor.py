@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -234,47 +233,6 @@ sys.exit(", ".join(found or {{"torch", "timm"}} & set(sys.modules)) or 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-LEAN = """
-import re, sys
-from importlib.metadata import packages_distributions, requires
-names = lambda words: {re.sub(r"[-_.]+", "-", re.match(r"[\\w.-]+", word)[0]).lower() for word in words}
-kept, ours = names(sys.argv.pop(1).split()), names(sys.argv.pop(1).split())
-installed = names(one for several in packages_distributions().values() for one in several)
-for name in (todo := list(kept)):  # with what these bring along
-    found = names(word for word in requires(name) or [] if "extra ==" not in word) & installed - kept
-    kept |= found
-    todo += found
-gone = {module for module, of in packages_distributions().items() if names(of) & (ours - kept)}
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in gone:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Absent())
-assert {"torch", "timm", "sklearn", "torchvision"} <= gone, gone
-from stroke_hub import Predictor, load_slices
-model, slice_, out = sys.argv[1:]
-predictor = Predictor.from_pretrained(model)
-predictor.explain(load_slices(slice_)[0], target="Stroke").overlay().save(f"{out}.png")
-from stroke_hub.cli.predict import predict_files
-sys.argv = ["predict", slice_, "--model", model, "--out", f"{out}.csv"]
-predict_files()
-"""
-
-
-def test_what_docs_install_without_pytorch_is_enough(run: Path, sample: Records, tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "run-without-pytorch.md").read_text(encoding="utf-8")
-    kept = re.search(r"^pip install --no-deps \.\npip install (.+)$", page, flags=re.MULTILINE)
-    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert kept
-    words = [kept[1], " ".join(ours), str(run), str(sample.root / sample.part("test")["path"].iloc[0])]
-    done = subprocess.run(
-        [sys.executable, "-c", LEAN, *words, str(tmp_path / "p")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "p.png").is_file()
-    assert "1 row, 0 with an error" in done.stderr + done.stdout
 
 
 def test_what_it_cannot_do_is_said_with_the_way_out(
