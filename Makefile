@@ -2,14 +2,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup quickstart demo screenshot test test-all lint format docs clean
+# TORCH=cpu installs PyTorch's CPU wheels: 1.1 GB instead of 6.5
+TORCH ?=
+CPU_WHEELS := https://download.pytorch.org/whl/cpu
+
+.PHONY: help setup quickstart demo screenshot test test-all bare lint format docs dist clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --editable '.[demo,dev]'
+ifeq ($(TORCH),cpu)
+	@echo "Downloads 0.9 GB: the package, its tools, and PyTorch for the CPU."
+	$(BIN)/pip install --index-url $(CPU_WHEELS) torch torchvision
+else
+	@echo "Downloads 3 GB: the package, its tools, and PyTorch with CUDA where there are wheels of it."
+	@echo "Without a GPU, 'make setup TORCH=cpu' downloads 0.9 GB."
+endif
+	$(BIN)/pip install --editable '.[dev]'
 	@touch $@
 
 setup: .venv/ready  ## make .venv and install the package into it
@@ -35,6 +46,16 @@ test-all: .venv/ready  ## the proofs that take minutes too
 docs: .venv/ready  ## write the parts of docs/ that are made from the code
 	$(BIN)/python scripts/write_docs.py
 
+bare:  ## the wheel alone, in an empty environment: what the core does without PyTorch
+	rm -rf .venv/bare && $(PYTHON) -m venv .venv/bare
+	.venv/bare/bin/pip install --quiet .
+	cd .venv/bare && bin/python -I ../../tests/bare.py
+
+dist: .venv/ready  ## wheel and sdist, checked
+	rm -rf dist && $(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+
 lint: .venv/ready  ## ruff, mypy, and that imports only go down
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,4 +67,4 @@ format: .venv/ready  ## let ruff put the code in order
 	$(BIN)/ruff format .
 
 clean:  ## remove what the commands above wrote
-	rm -rf .venv data runs
+	rm -rf .venv data dist runs
