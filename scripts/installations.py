@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import venv
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypedDict
 
@@ -68,18 +69,21 @@ class Installation(NamedTuple):
 
 def install(wheel: Path, extra: str, folder: Path) -> Installation:
     """Install the wheel with an extra into a new environment, and look at it."""
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     wanted = f"{wheel}[{extra}]" if extra else str(wheel)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", wanted], check=True)
-    found: list[Package] = json.loads(_run(python, LIST))
-    seconds = min(float(_run(python, FIRST)) for _ in range(3))
+    _run(python, "-m", "pip", "install", "--quiet", wanted)
+    found: list[Package] = json.loads(_run(python, "-I", "-c", LIST))
+    seconds = min(float(_run(python, "-I", "-c", FIRST)) for _ in range(3))
     packages = [one for one in found if one["name"] not in TOOLS]
     return Installation(sorted(packages, key=lambda one: one["name"].lower()), seconds)
 
 
-def _run(python: Path, code: str) -> str:
-    return subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True).stdout
+def _run(python: Path, *words: str) -> str:
+    done = subprocess.run([python, *words], check=False, capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        sys.exit(f"error: {done.stderr.strip()}")
+    return done.stdout
 
 
 def find_license(package: Package) -> str:
@@ -97,16 +101,14 @@ def write_page(found: dict[str, Installation]) -> str:
     for extra, one in found.items():
         free = [package["name"] for package in one.packages if GPL.search(find_license(package))]
         size = sum(package["size"] for package in one.packages) / 1e6
-        lines.append(
-            f"| {KINDS[extra]} | {len(one.packages)} | {size:,.0f} | {one.seconds:.1f} | {', '.join(free) or 'none'} |"
-        )
+        figures = [str(len(one.packages)), f"{size:,.0f}", f"{one.seconds:.1f}", ", ".join(free) or "none"]
+        lines.append(f"| {KINDS[extra]} | {' | '.join(figures)} |")
     lines += ["", "The package itself is counted. The licences are what the metadata of each package say.", "",
               "| package | version | MB | licence | in |", "|---|---|---|---|---|"]  # fmt: skip
     widest = max(found.values(), key=lambda one: len(one.packages))
+    names = {extra: {package["name"] for package in one.packages} for extra, one in found.items()}
     for package in widest.packages:
-        inside = [
-            KINDS[extra] for extra, one in found.items() if package["name"] in {p["name"] for p in one.packages}
-        ]
+        inside = [KINDS[extra] for extra in found if package["name"] in names[extra]]
         text = find_license(package).replace("|", "/")[:90]
         size = package["size"] / 1e6
         lines.append(f"| {package['name']} | {package['version']} | {size:.1f} | {text} | {inside[0]} |")
@@ -116,8 +118,7 @@ def write_page(found: dict[str, Installation]) -> str:
 def main(*, out: Annotated[Path, tyro.conf.arg(metavar="FILE.md")] = Path("docs/installations.md")) -> None:
     """Measure all installations and write the page."""
     with tempfile.TemporaryDirectory() as place:
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, str(ROOT)]
-        subprocess.run(command, check=True)
+        _run(Path(sys.executable), "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, str(ROOT))
         (wheel,) = Path(place).glob("*.whl")
         found = {e: install(wheel, e, Path(place) / (e or "core")) for e in track(list(KINDS), "installing")}
     out.write_text(write_page(found), encoding="utf-8")

@@ -12,6 +12,7 @@ EXTRAS = {
     "torch": "torch",
     "torchvision": "torch",
     "timm": "torch",
+    "safetensors": "torch",
     "accelerate": "train",
     "albumentations": "train",
     "cv2": "train",

@@ -35,6 +35,12 @@ class PublishOptions:
     """Upload the checkpoints too."""
     with_onnx: bool = False
     """Export to ONNX, where that is not done, and upload onnx/ too."""
+    with_handler: bool = False
+    """Upload handler.py, by which an Inference Endpoint answers; implies --with-onnx."""
+    datasets: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OWNER/DATASET")] = ()
+    """Datasets on the Hub that the model learned from, for the card."""
+    new_version: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None
+    """The model that replaces this one, for the card."""
     dry_run: bool = False
     """Only list what would be uploaded; make no request."""
 
@@ -80,7 +86,7 @@ def publish_run(
     """Publish a run, exported first where the options ask for it."""
     from stroke_hub.deploy.publish import publish
 
-    if publishing.with_onnx:
+    if publishing.with_onnx or publishing.with_handler:
         _export_once(run, records, name)
     address = publish(run, repository, **asdict(publishing))
     say(f"published: {address}" if address else "nothing was published, as this was a dry run.")

@@ -1,14 +1,17 @@
 """publish(): a finished run goes to the Hub in one commit, with its report, its card and all that reproduces it."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoFile, hf_hub_download
 from huggingface_hub.utils.sha import git_hash
 from safetensors.torch import load_file, save_file
 
+from stroke_hub._version import __version__
 from stroke_hub.deploy.hub import check_name, explain_hub_errors
+from stroke_hub.deploy.notebook import NOTEBOOK_FILE, make_notebook
 from stroke_hub.errors import HubError, RunError
 from stroke_hub.files import hash_file
 from stroke_hub.inference.onnx_model import check_export
@@ -55,6 +58,9 @@ def publish(
     half: bool = False,
     with_checkpoints: bool = False,
     with_onnx: bool = False,
+    with_handler: bool = False,
+    datasets: Sequence[str] = (),
+    new_version: str | None = None,
     dry_run: bool = False,
 ) -> str:
     """Put a finished, evaluated run on the Hub in one commit, then tag it.
@@ -75,6 +81,9 @@ def publish(
     half : store the weights as float16: half the download, loaded back as float32.
     with_checkpoints, with_onnx : put the folders checkpoints/ and onnx/ of the run there too; the latter must be of
         these weights, as `export` writes it.
+    with_handler : put handler.py there, by which an Inference Endpoint answers; onnx/ goes along.
+    datasets, new_version : of the card: "owner/name" of the datasets that the model learned from, and of the model
+        that replaces this one. A card that was edited on the Hub keeps its own.
     dry_run : only say what would be uploaded; no request is made.
 
     Returns
@@ -96,12 +105,17 @@ def publish(
         raise RunError(f"{run}: is not a finished run; train it to its end first.")
     if report.model.weights_sha256 != hash_file(run / WEIGHTS_FILE):
         raise RunError(f"{run}: its report is of other weights than {WEIGHTS_FILE}; evaluate the run again.")
+    for name in (*datasets, *filter(None, [new_version])):
+        check_name(name)
+    with_onnx = with_onnx or with_handler
     asked = [name for name, wanted in zip(FOLDERS, (with_checkpoints, with_onnx), strict=True) if wanted]
     if with_onnx:
         check_export(run, report.model.weights_sha256)
-    card = render_card(report, repo_id=repo_id, run=run, half=half, with_onnx=with_onnx)
+    about: dict[str, Any] = {"datasets": datasets, "new_version": new_version}
+    card = render_card(report, repo_id=repo_id, run=run, half=half, with_onnx=with_onnx, **about)
     with tempfile.TemporaryDirectory() as workplace:
         files = _collect(run, Path(workplace), half=half, folders=["figures", *asked])
+        files |= _write_helpers(Path(workplace), repo_id, with_onnx=with_onnx, with_handler=with_handler)
         if dry_run:
             for name, size in [
                 *((name, path.stat().st_size) for name, path in files.items()),
@@ -138,6 +152,17 @@ def _collect(run: Path, workplace: Path, *, half: bool, folders: list[str]) -> d
         files[WEIGHTS_FILE] = workplace / WEIGHTS_FILE
         save_file(halve_weights(load_file(run / WEIGHTS_FILE)), files[WEIGHTS_FILE], metadata={"format": "pt"})
     return files
+
+
+def _write_helpers(folder: Path, repo_id: str, *, with_onnx: bool, with_handler: bool) -> dict[str, Path]:
+    """Write what helps to use the model: a notebook, and the handler of an Inference Endpoint."""
+    found = {NOTEBOOK_FILE: folder / NOTEBOOK_FILE}
+    found[NOTEBOOK_FILE].write_text(make_notebook(repo_id, exported=with_onnx), encoding="utf-8")
+    if with_handler:
+        found["handler.py"] = Path(__file__).parent / "handler.py"
+        found["requirements.txt"] = folder / "requirements.txt"
+        found["requirements.txt"].write_text(f"stroke-hub[dicom]=={__version__}\n", encoding="utf-8")
+    return found
 
 
 def _plan(

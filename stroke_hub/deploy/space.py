@@ -119,10 +119,13 @@ def _explains(model: str, commit: str) -> bool:
 
 
 def _list_requirements(*, exported: bool) -> list[str]:
-    """List for pip what `stroke-hub[demo]` installs, and PyTorch for the CPU where the model has no export."""
+    """List for pip what the demo needs of `stroke-hub[demo]`, and PyTorch for the CPU where there is no export.
+
+    The command line is left out: nobody types in a Space, and tyro brings two packages more.
+    """
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *extras["demo"], *extras["dicom"]]
     if not exported:
         lines = [f"--extra-index-url {CPU_WHEELS}", *lines, *extras["torch"]]
-    return [line for line in lines if not line.startswith("stroke-hub[")]
+    return [line for line in lines if not line.startswith(("stroke-hub[", "tyro"))]

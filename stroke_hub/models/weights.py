@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import constants
-from safetensors import SafetensorError
 
 from stroke_hub.errors import ModelFormatError
 
@@ -60,6 +59,7 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
 def read_weights(path: Path, name: str, device: "str | torch.device") -> "dict[str, Tensor]":
     """Read the tensors of the model `name` from its safetensors file and nothing else."""
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,14 @@ SEALED = re.compile(re.escape(SEAL).replace(r"\{\}", "([0-9a-f]{64})") + r"\s*\Z
 
 
 def render_card(
-    report: Report, *, repo_id: str, run: str | Path, half: bool = False, with_onnx: bool = False
+    report: Report,
+    *,
+    repo_id: str,
+    run: str | Path,
+    half: bool = False,
+    with_onnx: bool = False,
+    datasets: Sequence[str] = (),
+    new_version: str | None = None,
 ) -> str:
     """Write the model card of an evaluated run, as the text of a repository's README.md.
 
@@ -75,6 +82,8 @@ def render_card(
     run : the run's folder; figures/*.png are shown from there, and faithfulness.json where it has one.
     half : the weights are published as float16: other bytes than those of the report's SHA-256.
     with_onnx : the run's export is published too; its sizes and changes come from onnx/export.json.
+    datasets : "owner/name" of those on the Hub that the model learned from.
+    new_version : "owner/name" of the model that replaces this one.
 
     Returns
     -------
@@ -89,7 +98,9 @@ def render_card(
         "exported": _read_export(Path(run)) if with_onnx else None,
         "figures": {file.stem for file in (Path(run) / "figures").glob("*.png")},
     }
-    text = _load_template().render(vars(report) | _prepare(report, repo_id) | files, stored_half=half)
+    text = _load_template().render(
+        vars(report) | _prepare(report, repo_id, datasets, new_version) | files, stored_half=half
+    )
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     return f"{text}\n{SEAL.format(_hash(text))}\n"
 
@@ -158,7 +169,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(lines.rstrip().encode()).hexdigest()
 
 
-def _prepare(report: Report, repo_id: str) -> dict[str, Any]:
+def _prepare(report: Report, repo_id: str, datasets: Sequence[str], new_version: str | None) -> dict[str, Any]:
     """Give what the template needs besides the report itself, or instead of it."""
     data, training = report.data, _hide_folders(report.training)
     report = replace(report, training=training)
@@ -169,7 +180,8 @@ def _prepare(report: Report, repo_id: str) -> dict[str, Any]:
         "repo_id": repo_id,
         "owner": repo_id.partition("/")[0],
         "name": repo_id.rpartition("/")[2],
-        "metadata": Markup(_describe_metadata(report, repo_id).to_yaml()),  # noqa: S704  YAML, quoted by its own rules
+        # YAML, quoted by its own rules
+        "metadata": Markup(_describe_metadata(report, repo_id, datasets, new_version).to_yaml()),  # noqa: S704
         "training": training,
         "weights": {branch: _tell_weights(training, branch) for branch in ("cnn", "vit")},
         "simulated": simulated,
@@ -186,7 +198,9 @@ def _prepare(report: Report, repo_id: str) -> dict[str, Any]:
     }
 
 
-def _describe_metadata(report: Report, repo_id: str) -> ModelCardData:
+def _describe_metadata(
+    report: Report, repo_id: str, datasets: Sequence[str], new_version: str | None
+) -> ModelCardData:
     bases = [_find_base(report.training, branch) for branch in ("cnn", "vit")]
     results = [result for part in PART_TITLES for result in _list_results(report, part)]
     return ModelCardData(
@@ -195,6 +209,8 @@ def _describe_metadata(report: Report, repo_id: str) -> ModelCardData:
         pipeline_tag="image-classification",
         tags=TAGS,
         base_model=[base for base in bases if base] or None,
+        datasets=list(datasets) or None,
+        new_version=new_version,
         model_name=repo_id.rpartition("/")[2] if results else None,
         eval_results=results or None,
     )

@@ -1,8 +1,11 @@
 """A run is published whole or not at all to a Hub on loopback, by the real client; who may not is told before."""
 
+import ast
+import base64
 import hashlib
 import json
 import re
+import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stroke_hub import Records, ResNetViT, load_slices, predict
+from stroke_hub import Predictor, Records, ResNetViT, load_slices, predict
 from stroke_hub.cli.main import main
 from stroke_hub.deploy.hub import check_access
 from stroke_hub.deploy.publish import publish
@@ -84,7 +87,7 @@ def test_one_commit_holds_all_that_reproduces_the_run(hub: Hub, client: Client, 
     files = hub.files("owner/all")
     left_out = {path for path in before if path.startswith("checkpoints/")}
     assert set(files) >= NEEDED
-    assert set(files) == set(before) - left_out | {"README.md", ".gitattributes"}
+    assert set(files) == set(before) - left_out | {"README.md", ".gitattributes", "notebook.ipynb"}
     assert {path: hash_bytes(data) for path, data in files.items() if path in before and path != "README.md"} == {
         path: digest for path, digest in before.items() if path in files and path != "README.md"
     }
@@ -314,3 +317,60 @@ def test_killed_at_any_request_the_next_attempt_completes(hub: Hub, client: Clie
             assert hub.files(repo)["README.md"].decode() == render_card(report, repo_id=repo, run=run), repo
             assert len([ref for ref in hub.find(repo).refs if "tags" in ref]) == 1, repo
     assert fingerprint(run) == before
+
+
+def run_notebook(repo_id: str) -> list[str]:
+    """Run the code of a published notebook as printed; what its last lines show."""
+    from huggingface_hub import hf_hub_download
+
+    book = json.loads(Path(hf_hub_download(repo_id, "notebook.ipynb")).read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    shown = []
+    for cell in book["cells"]:
+        if cell["cell_type"] == "code":
+            *lines, last = ast.parse("".join(cell["source"])).body or [ast.parse("None").body[0]]
+            exec(compile(ast.Module(lines, []), "notebook", "exec"), names)  # noqa: S102
+            shown.append(str(eval(ast.unparse(last), names)))  # noqa: S307
+    return shown
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_the_published_notebook_runs(
+    hub: Hub, client: Client, run: Path, exported_run: Path, *, exported: bool
+) -> None:
+    repo = f"owner/notebook-{exported}".lower()
+    client.call(publish, exported_run if exported else run, repo, with_onnx=exported)
+    _, model, prediction, explanation, parts = client.call(run_notebook, repo, who=None)
+    assert model.startswith("Predictor(" if exported else "ResNetViT(")
+    assert prediction.startswith("Prediction(1 slice")
+    assert explanation.startswith("Explanation(Stroke ")
+    assert "'baseline'" in parts
+
+
+def ask_handler(repo_id: str, requests: list[dict[str, str]]) -> list[Any]:
+    """Load the published handler as an endpoint does, from a snapshot of the repository, and call it."""
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(repo_id)
+    handler = runpy.run_path(f"{folder}/handler.py")["EndpointHandler"](folder)
+    return [handler(request) for request in requests]
+
+
+def test_the_handler_answers_and_refuses_in_a_sentence(
+    hub: Hub, client: Client, exported_run: Path, sample: Records
+) -> None:
+    client.call(publish, exported_run, "owner/handled", with_handler=True, datasets=["owner/scans"])
+    file = sample.root / sample.part("test")["path"].iloc[0]
+    sent = [base64.b64encode(file.read_bytes()).decode(), "no base64!", base64.b64encode(b"GIF89a").decode()]
+    answers = client.call(ask_handler, "owner/handled", [{"inputs": text} for text in sent], who=None)
+    expected = Predictor.from_pretrained(exported_run, backend="onnx").predict(file)
+    assert answers[0][0]["label"] == expected.label[0]
+    assert answers[0][0]["stroke_probability"] == pytest.approx(expected.probability[0], abs=1e-6)
+    assert all(answer.keys() == {"error"} and answer["error"].endswith(".") for answer in answers[1:])
+    assert hub.files("owner/handled")["requirements.txt"].startswith(b"stroke-hub[dicom]==")
+    card = client.call(load_card, "owner/handled")
+    assert card["data"]["datasets"] == ["owner/scans"]
+    assert "Predictor.from_pretrained" in card["text"]
+    client.call(publish, exported_run, "owner/handled", new_version="owner/better")
+    assert client.call(load_card, "owner/handled")["data"]["new_version"] == "owner/better"
+    assert "is not a repository name" in fail(client, publish, exported_run, "owner/x", new_version="better")

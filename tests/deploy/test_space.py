@@ -9,6 +9,7 @@ import os
 import runpy
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -131,16 +132,22 @@ def read_front_matter(folder: Path) -> dict[str, Any]:
     return dict(yaml.safe_load((folder / "README.md").read_text().split("---\n")[1]))
 
 
-def test_a_space_of_an_exported_model_has_what_runs_the_export(hub: Hub, client: Client, tmp_path: Path) -> None:
-    hub.add(EXPORTED, dict.fromkeys(("config.json", "model.safetensors", *EXPORT), b"{}"))
+def test_a_space_of_an_exported_model_asks_for_the_demo_alone(hub: Hub, client: Client, exported_run: Path) -> None:
+    names = ("config.json", "model.safetensors", "report.json", *EXPORT)
+    hub.add(EXPORTED, {name: (exported_run / name).read_bytes() for name in names})
     arguments = ["push_space.py", "--repo-id", f"{SPACE}-exported", "--model", EXPORTED]
     assert client.call(run_script, *arguments) is None, client.said
     files = hub.files(f"{SPACE}-exported", repo_type="space")
     needed = {Requirement(line).name for line in files["requirements.txt"].decode().split("\n") if line}
-    assert {"onnxruntime", "gradio"} <= needed
-    assert not {"onnx", "onnxscript"} & needed
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {Requirement(line).name for line in project["dependencies"]} - {"tyro"} < needed
+    assert {"onnxruntime", "gradio", "imagecodecs"} <= needed
+    assert not {"torch", "onnx", "opencv-python-headless", "stroke-hub"} & needed
     header = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
-    assert set(header["preload_from_hub"][0].split()[1].split(",")) == {"config.json", "model.safetensors", *EXPORT}
+    assert set(header["preload_from_hub"][0].split()[1].split(",")) == {"config.json", "report.json", *EXPORT}
+    assert header["suggested_hardware"] == "cpu-basic"
+    picture = header["thumbnail"].removeprefix(f"{hub.url}/spaces/{SPACE}-exported/resolve/main/")
+    assert files[picture].startswith(b"\x89PNG")
 
 
 def test_the_space_shows_the_commit_that_it_was_pushed_with(
@@ -162,7 +169,7 @@ def test_the_space_shows_the_commit_that_it_was_pushed_with(
     needed = {
         (wanted := Requirement(line)).name: wanted
         for line in (folder / "requirements.txt").read_text().split("\n")
-        if line
+        if line and line[0] != "-"
     }
     assert {"torch", "timm", "gradio", "huggingface_hub"} <= set(needed)
     assert needed["gradio"].specifier.contains(str(settings["sdk_version"]))
