@@ -68,11 +68,16 @@ class Installation(NamedTuple):
 
 
 def install(wheel: Path, extra: str, folder: Path) -> Installation:
-    """Install the wheel with an extra into a new environment, and look at it."""
+    """Install the wheel with an extra into a new environment, and look at what is there."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     wanted = f"{wheel}[{extra}]" if extra else str(wheel)
     _run(python, "-m", "pip", "install", "--quiet", wanted)
+    return look(python)
+
+
+def look(python: Path) -> Installation:
+    """List the packages of an environment, and time its first explanation."""
     found: list[Package] = json.loads(_run(python, "-I", "-c", LIST))
     seconds = min(float(_run(python, "-I", "-c", FIRST)) for _ in range(3))
     packages = [one for one in found if one["name"] not in TOOLS]

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 import urllib.request
-import venv
 from pathlib import Path
 from typing import Annotated
 
@@ -47,9 +46,9 @@ def write_space(hub: Hub, folder: Path) -> None:
         file.write_bytes(content)
 
 
-def install(folder: Path) -> Path:
+def install(folder: Path, interpreter: str) -> Path:
     """Install the Space's requirements into an empty environment; gives its interpreter."""
-    venv.create(folder / "env", with_pip=True)
+    subprocess.run([interpreter, "-m", "venv", folder / "env"], check=True)  # noqa: S603
     python = folder / "env" / "bin" / "python"
     command = [python, "-m", "pip", "install", "--quiet", "-r", folder / "space" / "requirements.txt"]
     begun = time.monotonic()
@@ -118,13 +117,17 @@ def start(python: Path, hub: Hub, folder: Path) -> None:
             process.wait()
 
 
-def main(*, rounds: Annotated[int, tyro.conf.arg(help="starts that are timed")] = 3) -> None:
+def main(
+    *,
+    rounds: Annotated[int, tyro.conf.arg(help="starts that are timed")] = 3,
+    interpreter: Annotated[str, tyro.conf.arg(help="of the Space, which has Python 3.12")] = sys.executable,
+) -> None:
     """Rehearse it."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         with serve_hub(folder / "hub") as hub:
             write_space(hub, folder)
-            python = install(folder)
+            python = install(folder, interpreter)
             for _ in range(rounds):
                 start(python, hub, folder)
 

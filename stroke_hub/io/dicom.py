@@ -36,6 +36,7 @@ from stroke_hub.io.elements import (
 )
 from stroke_hub.io.geometry import View, find_view
 from stroke_hub.io.jpeg import SYNTAXES, decode_jpeg
+from stroke_hub.io.jpeg2000 import PLUGIN
 from stroke_hub.io.limits import Limits, check_codestream
 from stroke_hub.io.pages import JudgedPages, refuse_damage
 from stroke_hub.io.quiet import silence
@@ -249,7 +250,7 @@ def _decode_frame(file: Elements, layout: Layout, index: int) -> NDArray[Any]:
     from pydicom.uid import JPEGBaseline8Bit, RLELossless
 
     decoder = get_decoder(file.syntax)
-    plugin = {JPEGBaseline8Bit: "pillow", RLELossless: "pydicom"}.get(cast(Any, file.syntax), "pylibjpeg")
+    plugin = {JPEGBaseline8Bit: "pillow", RLELossless: "pydicom"}.get(cast(Any, file.syntax), PLUGIN)
     place, frames = 0, 1
     start = cast(int, file.start)
     if decoder.is_encapsulated:

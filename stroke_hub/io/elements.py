@@ -8,6 +8,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from stroke_hub.errors import UnreadableImage
+from stroke_hub.io.jpeg2000 import register
 from stroke_hub.io.limits import Limits, check_pages, check_size, limit_file
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ def import_pydicom() -> None:
     with _importing:
         import pydicom.pixels.decoders.base
         import pydicom.pixels.processing  # noqa: F401  ruff takes it for the line above
-        import pylibjpeg  # noqa: F401
+
+        register()
 
 
 def _is_at_pixels(tag: int, vr: str | None, length: int) -> bool:
