@@ -17,7 +17,7 @@ from stroke_hub import Records
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-MADE = {"recipe.md", "report-schema.md"}  # written by programs: tables, not prose
+MADE = {"installations.md", "recipe.md", "report-schema.md"}  # written by programs: tables, not prose
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 GUIDES = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
 PROSE = [page for page in [*PAGES, *GUIDES] if page.name not in MADE]
