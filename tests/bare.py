@@ -18,14 +18,40 @@ import stroke_hub
 from stroke_hub.extras import EXTRAS
 
 # modules that need an extra; every other one, and each that is yet to come, is of the core
-OPTIONAL = (
-    *("audit", "deploy.export", "deploy.publish", "evaluation.baselines", "evaluation.comparison"),
-    *("evaluation.evaluate", "evaluation.faithfulness", "evaluation.imputation", "evaluation.report_json"),
-    *("evaluation.samples", "cli.train", "data.cache", "data.lesions", "data.loader", "data.masks"),
-    *("data.simulated", "inference.cams", "inference.relevance", "metrics.calibration", "metrics.intervals"),
-    *("models.backbones", "models.branches", "models.resnet_vit", "report.card", "report.command"),
-    *("report.figures", "report.heatmaps", "report.html", "report.plots", "runs.train_config", "training"),
-)
+OPTIONAL = [
+    "audit",
+    "deploy.export",
+    "deploy.publish",
+    "evaluation.baselines",
+    "evaluation.comparison",
+    "evaluation.evaluate",
+    "evaluation.faithfulness",
+    "evaluation.imputation",
+    "evaluation.report_json",
+    "evaluation.samples",
+    "cli.train",
+    "data.bleeding",
+    "data.cache",
+    "data.lesions",
+    "data.loader",
+    "data.masks",
+    "data.simulated",
+    "inference.cams",
+    "inference.relevance",
+    "metrics.calibration",
+    "metrics.intervals",
+    "models.backbones",
+    "models.branches",
+    "models.resnet_vit",
+    "report.card",
+    "report.command",
+    "report.figures",
+    "report.heatmaps",
+    "report.html",
+    "report.plots",
+    "runs.train_config",
+    "training",
+]
 
 
 def import_all() -> None:
@@ -45,7 +71,7 @@ def answer(folder: Path) -> None:
     import numpy as np
     import pydicom
 
-    from stroke_hub import Predictor, explain, load_slices, predict
+    from stroke_hub import Predictor, explain, load_scan, load_slices, predict
     from stroke_hub.models.sample import EXAMPLES
 
     predictor = Predictor.from_pretrained("sample")
@@ -60,6 +86,8 @@ def answer(folder: Path) -> None:
     shipped = Path(pydicom.__file__).parent / "data" / "test_files"
     for file in (folder / "scan.nii.gz", shipped / "CT_small.dcm", shipped / "693_J2KI.dcm"):
         assert np.isfinite(predict(predictor, file).probability).all(), file
+    scan = load_scan(folder / "scan.nii.gz", modality="MR")
+    assert np.isfinite(predict(predictor, list(scan.slices)).probability).all()
 
 
 def use_commands(folder: Path) -> None:
