@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# TORCH=cpu installs PyTorch's CPU wheels: 1.1 GB instead of 6.5
+# TORCH=cpu takes PyTorch's CPU wheels: without CUDA and triton, 4.3 of 7.2 GB
 TORCH ?=
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
 
@@ -14,11 +14,11 @@ help:  ## this list
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 ifeq ($(TORCH),cpu)
-	@echo "Downloads 0.9 GB: the package, its tools, and PyTorch for the CPU."
+	@echo "Downloads the package, its tools, and PyTorch for the CPU: some 3 GB when installed."
 	$(BIN)/pip install --index-url $(CPU_WHEELS) torch torchvision
 else
-	@echo "Downloads 3 GB: the package, its tools, and PyTorch with CUDA where there are wheels of it."
-	@echo "Without a GPU, 'make setup TORCH=cpu' downloads 0.9 GB."
+	@echo "Downloads the package, its tools, and on Linux PyTorch with CUDA: some 7 GB when installed."
+	@echo "Without a GPU, 'make setup TORCH=cpu' leaves out 4 GB of it."
 endif
 	$(BIN)/pip install --editable '.[dev]'
 	@touch $@

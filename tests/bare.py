@@ -18,40 +18,15 @@ import stroke_hub
 from stroke_hub.extras import EXTRAS
 
 # modules that need an extra; every other one, and each that is yet to come, is of the core
-OPTIONAL = [
-    "audit",
-    "deploy.export",
-    "deploy.publish",
-    "evaluation.baselines",
-    "evaluation.comparison",
-    "evaluation.evaluate",
-    "evaluation.faithfulness",
-    "evaluation.imputation",
-    "evaluation.report_json",
-    "evaluation.samples",
-    "cli.train",
-    "data.bleeding",
-    "data.cache",
-    "data.lesions",
-    "data.loader",
-    "data.masks",
-    "data.simulated",
-    "inference.cams",
-    "inference.relevance",
-    "metrics.calibration",
-    "metrics.intervals",
-    "models.backbones",
-    "models.branches",
-    "models.resnet_vit",
-    "report.card",
-    "report.command",
-    "report.figures",
-    "report.heatmaps",
-    "report.html",
-    "report.plots",
-    "runs.train_config",
+OPTIONAL = (
+    "audit", "deploy.export", "deploy.publish", "evaluation.baselines", "evaluation.comparison",
+    "evaluation.evaluate", "evaluation.faithfulness", "evaluation.imputation", "evaluation.report_json",
+    "evaluation.samples", "cli.train", "data.bleeding", "data.cache", "data.lesions", "data.loader",
+    "data.masks", "data.simulated", "inference.cams", "inference.relevance", "metrics.calibration",
+    "metrics.intervals", "models.backbones", "models.branches", "models.resnet_vit", "report.card",
+    "report.command", "report.figures", "report.heatmaps", "report.html", "report.plots", "runs.train_config",
     "training",
-]
+)  # fmt: skip
 
 
 def import_all() -> None:
