@@ -22,9 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from stroke_hub.data.loader import decode_squares
-from stroke_hub.data.records import list_modalities
 from stroke_hub.data.masks import has_masks, read_masks
-from stroke_hub.data.records import hash_records, read_records
+from stroke_hub.data.records import hash_records, list_modalities, read_records
 from stroke_hub.evaluation.baselines import measure_trivial_features
 from stroke_hub.evaluation.faithfulness import draw_controls
 from stroke_hub.files import write_text

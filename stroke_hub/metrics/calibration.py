@@ -3,8 +3,6 @@
 from typing import Any, Literal, get_args
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from stroke_hub.metrics.classification import Floats, Labels, choose_threshold
 
@@ -41,6 +39,9 @@ def fit_calibration(
     -------
     T in [0.05, 20], and b; None where only one class is present.
     """
+    from scipy.optimize import minimize  # the core judges scans by a fitted rule, and has no scipy
+    from scipy.special import expit
+
     z, stroke = np.asarray(log_odds, np.float64), np.asarray(label) == 1
     strokes, normals = int(stroke.sum()), int((~stroke).sum())
     if not strokes or not normals:

@@ -29,7 +29,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, logit, ndtr, ndtri, stdtrit
 
 from stroke_hub.metrics.classification import Floats, Labels, auroc
 from stroke_hub.progress import track
@@ -213,6 +212,8 @@ def delong_interval(label: Labels, probability: Floats) -> dict[str, Any]:
     error = np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n) / (value * (1 - value))
     if error < 1e-12:
         return result | {"undefined": "the scores do not vary within a class"}
+    from scipy.special import expit, logit, ndtri
+
     low, high = expit(logit(value) + error * ndtri([TAIL, 1 - TAIL]))
     return result | {"low": float(low), "high": float(high)}
 
@@ -356,6 +357,8 @@ def _predict_at(
 
 def _choose_levels(value: float, drawn: Floats, left: Floats, groups: int, method: Method) -> Floats:
     """Choose the two quantiles of the replicates that bound the interval."""
+    from scipy.special import ndtr, ndtri, stdtrit  # the core counts, and has no scipy
+
     z = ndtri(np.array([TAIL, 1 - TAIL]))
     if "expanded" in method:
         z = np.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, np.array([TAIL, 1 - TAIL]))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from stroke_hub.metrics.classification import Floats, Labels, auroc
 from stroke_hub.metrics.intervals import bootstrap_intervals, bootstrap_ratio, bootstrap_rivals, paired_bootstrap
@@ -49,12 +48,18 @@ class ScanRule(NamedTuple):
     score: Callable[[Floats], float]
 
 
+def _to_probability(log_odds: Any) -> Any:
+    from scipy.special import expit  # the core counts, and has no scipy
+
+    return expit(log_odds)
+
+
 RULES = (
-    ScanRule("maximum", "the highest probability", lambda z: float(expit(z.max()))),
+    ScanRule("maximum", "the highest probability", lambda z: float(_to_probability(z.max()))),
     ScanRule(
         "highest3",
         f"the mean of the {HIGHEST} highest probabilities",
-        lambda z: float(expit(np.sort(z)[-HIGHEST:]).mean()),
+        lambda z: float(_to_probability(np.sort(z)[-HIGHEST:]).mean()),
     ),
 )
 

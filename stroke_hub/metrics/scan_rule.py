@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
 from stroke_hub.metrics.calibration import (
     Calibration,
@@ -151,6 +150,8 @@ def fit_highest_mean(
     -------
     None where fewer than 10 scans of either class are there. Numbers are float32 exactly, as a model stores them.
     """
+    from scipy.special import expit  # the core judges by a fitted rule, and has no scipy
+
     label = np.asarray(label)
     counts = (int((label == 0).sum()), int((label == 1).sum()))
     if min(counts) < FEWEST_SCANS:
