@@ -381,7 +381,7 @@ def test_base_models_are_the_weights_that_were_started_from(
 def test_the_command_gives_the_training_again(card: str, report: dict[str, Any]) -> None:
     commands = next(token.content for token in read_sections(card)["How to reproduce"] if token.type == "fence")
     install, train, evaluate = (shlex.split(line) for line in commands.splitlines())
-    assert install == ["pip", "install", f"stroke-hub=={report['stroke_hub']}"]
+    assert install == ["pip", "install", f"stroke-hub[train]=={report['stroke_hub']}"]
     assert train[:4] == ["stroke-hub", "train", "--data", "sample"]
     assert train[-2:] == ["--data-note", NOTE]
     config = tyro.cli(TrainConfig, args=train[4:-2])
