@@ -9,14 +9,11 @@ from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
 
 from stroke_hub.files import write_text
 from stroke_hub.inference.results import CONTRIBUTIONS, Explanation, Layer
 from stroke_hub.inference.scan_answer import NO_GRID, ScanExplanation
-from stroke_hub.report.plots import GREY, NORMAL, STROKE, styled
 from stroke_hub.report.templating import make_environment
 from stroke_hub.scan.scan import Scan
 
@@ -24,7 +21,6 @@ __all__ = ["EVIDENCE_FILE", "SCAN_FILE", "describe_scan", "write_scan"]
 
 SCAN_FILE, EVIDENCE_FILE = "scan.json", "evidence.nii.gz"
 PANEL = 320  # pixels of the longer side of a picture in the page
-DPI = 160
 
 
 def write_scan(scan: Scan, explained: ScanExplanation, folder: Path, *, model: Mapping[str, Any]) -> None:
@@ -86,26 +82,6 @@ def list_slices(scan: Scan, explained: ScanExplanation) -> pd.DataFrame:
     return table.assign(unusual=slices.unusual, remarks=[" ".join(remarks) for remarks in slices.remarks])
 
 
-@styled
-def draw_axis(
-    positions: NDArray[np.float64], probability: NDArray[np.float64], weights: NDArray[np.float64]
-) -> Figure:
-    """Draw the probability of every slice along the scan; slices that count in the answer stand out."""
-    figure = Figure(figsize=(6.8, 2.2), layout="constrained")
-    axes = figure.subplots()
-    numbers = np.arange(1, len(positions) + 1)
-    counts = weights > 0
-    axes.bar(numbers[~counts], probability[~counts], color=NORMAL, width=0.8, label="other slices")
-    axes.bar(numbers[counts], probability[counts], color=STROKE, width=0.8, label="slices that count in the answer")
-    axes.set_ylim(0, 1)
-    axes.set_xlim(0.4, len(positions) + 0.6)
-    axes.set_xlabel("slice, from foot to head")
-    axes.set_ylabel("probability of stroke")
-    axes.grid(axis="y", color=GREY, alpha=0.2, linewidth=0.5)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.2), ncols=2, frameon=False, fontsize=8)
-    return figure
-
-
 def _lay_out(scan: Scan, explained: ScanExplanation, told: dict[str, Any]) -> str:
     answer = explained.prediction
     shown = [index for index in answer.ranked if answer.weights[index] > 0]
@@ -122,10 +98,9 @@ def _lay_out(scan: Scan, explained: ScanExplanation, told: dict[str, Any]) -> st
                 "remarks": one.remarks,
             }
         )
-    stream = io.BytesIO()
-    draw_axis(scan.positions, answer.slices.probability, answer.weights).savefig(stream, format="png", dpi=DPI)
+    bars = list(zip(answer.slices.probability.tolist(), (answer.weights > 0).tolist(), strict=True))
     page = make_environment().get_template("scan.html")
-    return page.render(told=told, rows=rows, axis=_encode(stream.getvalue()), highest=shown[0] + 1)
+    return page.render(told=told, rows=rows, bars=bars, highest=shown[0] + 1)
 
 
 def _join_panels(one: Explanation) -> Image.Image:
@@ -142,8 +117,4 @@ def _join_panels(one: Explanation) -> Image.Image:
 def _embed(picture: Image.Image) -> str:
     stream = io.BytesIO()
     picture.save(stream, "PNG")
-    return _encode(stream.getvalue())
-
-
-def _encode(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
