@@ -30,7 +30,7 @@ from stroke_hub.inference.results import (
 from stroke_hub.io.rendering import Rendering
 from stroke_hub.io.sight import Framing
 from stroke_hub.io.windowing import Modality, Window
-from stroke_hub.metrics.scan_rule import HighestMean
+from stroke_hub.metrics.highest_mean import HighestMean
 from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES, find_baseline, name_baselines
 from stroke_hub.models.sample import locate_model

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stroke_hub.errors import RunError, pluralise
 from stroke_hub.files import atomic_write
 from stroke_hub.inference.results import CONTRIBUTIONS, Explanation, FloatMap, Prediction, join_predictions
-from stroke_hub.metrics.scan_rule import HighestMean
+from stroke_hub.metrics.highest_mean import HighestMean
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.progress import track
 from stroke_hub.scan.scan import Scan

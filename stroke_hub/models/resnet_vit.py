@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from stroke_hub.errors import ModelFormatError
 from stroke_hub.files import atomic_write
-from stroke_hub.metrics.scan_rule import HighestMean
+from stroke_hub.metrics.highest_mean import HighestMean
 from stroke_hub.models.branches import create_cnn, create_vit
 from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES, name_baselines

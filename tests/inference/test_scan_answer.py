@@ -30,7 +30,7 @@ from stroke_hub import (
     predict,
 )
 from stroke_hub.inference.onnx_model import ExportedModel
-from stroke_hub.metrics.scan_rule import HighestMean
+from stroke_hub.metrics.highest_mean import HighestMean
 from stroke_hub.models.sample import locate_model
 from stroke_hub.models.weights import halve_weights
 from stroke_hub.scan.scan import Scan

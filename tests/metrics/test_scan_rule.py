@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from stroke_hub.metrics.scan_rule import HighestMean, fit_highest_mean
+from stroke_hub.metrics.highest_mean import HighestMean
+from stroke_hub.metrics.scan_rule import fit_highest_mean
 
 RANDOM = np.random.default_rng(0)
 

@@ -12,7 +12,8 @@ from scipy.special import expit
 from stroke_hub import Predictor, ResNetViT, TrainConfig
 from stroke_hub.deploy.export import export
 from stroke_hub.inference.onnx_model import ExportedModel
-from stroke_hub.metrics.scan_rule import HighestMean, fit_highest_mean
+from stroke_hub.metrics.highest_mean import HighestMean
+from stroke_hub.metrics.scan_rule import fit_highest_mean
 from stroke_hub.training import fit as train_module
 from stroke_hub.training.scans import fit_scan_rule
 
