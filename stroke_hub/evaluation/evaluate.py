@@ -37,6 +37,7 @@ from stroke_hub.files import write_text
 from stroke_hub.inference.predict import predict
 from stroke_hub.inference.results import Prediction
 from stroke_hub.metrics.calibration import choose_operating_points
+from stroke_hub.metrics.patients import RULES, make_own_rule
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.models.resnet_vit import ResNetViT, hash_weights
 from stroke_hub.models.weights import halve_weights
@@ -255,7 +256,8 @@ def _measure(
     uncalibrated = expit(log_odds - (report["calibration"] or {"shift": 0.0})["shift"])
     parts = measure_parts(test, probability, uncalibrated, threshold=threshold, points=points)
     calibrated = log_odds / float(model.temperature)
-    patients = measure_patients(test, probability, calibrated, threshold=threshold, points=points)
+    rules = (*RULES, make_own_rule(model.get_scan_rule()))
+    patients = measure_patients(test, probability, calibrated, threshold=threshold, points=points, rules=rules)
     return {
         "test": {name: part | {"patients": patients[name]} for name, part in parts.items()},
         "patients": list_patients(test, probability, threshold=threshold),

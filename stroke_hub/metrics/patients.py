@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stroke_hub.metrics.classification import Floats, Labels, auroc
+from stroke_hub.metrics.highest_mean import HighestMean
 from stroke_hub.metrics.intervals import bootstrap_intervals, bootstrap_ratio, bootstrap_rivals, paired_bootstrap
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "compare_scans",
     "count_patients",
     "estimate_exactly",
+    "make_own_rule",
     "measure_calls",
     "measure_rules",
     "measure_within",
@@ -62,6 +64,14 @@ RULES = (
         lambda z: float(_to_probability(np.sort(z)[-HIGHEST:]).mean()),
     ),
 )
+
+
+def make_own_rule(rule: HighestMean | None) -> ScanRule:
+    """Make the rule by which a model answers for a scan; `rule` is what it stores, None takes the default."""
+    known = rule or HighestMean()
+    whose = "model's own" if rule else "default"
+    words = f"the {whose} rule for scans ({known.words})"
+    return ScanRule("own", words, lambda z: float(expit(known.judge(z).log_odds)))
 
 
 class PatientCounts(NamedTuple):

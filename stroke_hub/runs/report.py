@@ -488,7 +488,7 @@ class PatientPoint(_Record):
 class ScanRule(_Record):
     """A rule from slices to a scan, measured on scans.
 
-    name : of the rule (`maximum`, `highest3`).
+    name : of the rule (`maximum`, `highest3`; `own`: how the model answers for a scan).
     words : what it judges a scan by.
     auroc : of scans, with its interval over patients.
     """

@@ -9,6 +9,7 @@ from scipy.stats import beta, bootstrap
 from sklearn.metrics import recall_score, roc_auc_score
 
 from stroke_hub.metrics.classification import confusion
+from stroke_hub.metrics.highest_mean import HighestMean
 from stroke_hub.metrics.intervals import bootstrap_intervals, bootstrap_ratio, bootstrap_rivals, paired_bootstrap
 from stroke_hub.metrics.patients import (
     RULES,
@@ -17,6 +18,7 @@ from stroke_hub.metrics.patients import (
     compare_scans,
     count_patients,
     estimate_exactly,
+    make_own_rule,
     measure_calls,
     measure_rules,
     measure_within,
@@ -213,3 +215,13 @@ def test_rivals_are_measured_as_each_is_alone() -> None:
     calls = compare_calls(label, probability, other, group, threshold_a=0.5, threshold_b=0.3)
     for one in calls.values():
         assert one["difference"]["value"] == pytest.approx(one["a"]["value"] - one["b"]["value"], abs=1e-12)
+
+
+def test_own_rule_is_how_the_model_answers() -> None:
+    z = np.array([-1.0, 3.0, 0.5, 2.0])
+    own = make_own_rule(HighestMean(2, 3, 0.5, -1.0))
+    assert own.score(z) == pytest.approx(expit(0.5 * (np.mean([3.0, 0.5, 2.0]) + 1.25) / 2 - 1))
+    assert "model's own" in own.words
+    default = make_own_rule(None)
+    assert default.score(z) == pytest.approx(expit(5.5 / 3))
+    assert "default" in default.words

@@ -219,7 +219,7 @@ def check_patients(tables: list[list[list[str]]], parts: list[dict[str, Any]], t
     expected = [[one[key] for one in found] for key in counts]
     expected += [[one["any_slice"][key] for one in found] for key in ("sensitivity", "specificity")]
     expected += [[one[key] for one in found] for key in ("mean_sensitivity", "false_calls")]
-    expected += [[one["rules"][i]["auroc"] for one in found] for i in range(2)]
+    expected += [[one["rules"][i]["auroc"] for one in found] for i in range(len(found[0]["rules"]))]
     for (_, *cells), values in zip(rows, expected, strict=True):
         for cell, value in zip(cells, values, strict=True):
             check(cell, value)
