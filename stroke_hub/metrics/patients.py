@@ -71,7 +71,7 @@ def make_own_rule(rule: HighestMean | None) -> ScanRule:
     known = rule or HighestMean()
     whose = "model's own" if rule else "default"
     words = f"the {whose} rule for scans ({known.words})"
-    return ScanRule("own", words, lambda z: float(expit(known.judge(z).log_odds)))
+    return ScanRule("own", words, lambda z: float(_to_probability(np.asarray(known.judge(z).log_odds))))
 
 
 class PatientCounts(NamedTuple):
