@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 
 from stroke_hub.data.records import name_scans, read_slice_numbers
+from stroke_hub.errors import pluralise
 from stroke_hub.metrics.calibration import Calibration, OperatingPoint
 from stroke_hub.metrics.classification import Floats, Labels
-from stroke_hub.metrics.scan_rule import FittedRule, fit_highest_mean
+from stroke_hub.metrics.scan_rule import FEWEST_SCANS, FittedRule, fit_highest_mean
+from stroke_hub.progress import say
 
 __all__ = ["fit_scan_rule"]
 
@@ -30,7 +32,7 @@ def fit_scan_rule(
 
     Returns
     -------
-    None where there are fewer than 10 scans of either class.
+    None where there are fewer than 10 scans of either class; a note says so, unless there is no scan at all.
     """
     order = np.lexsort((table["path"].to_numpy(str), read_slice_numbers(table)))  # those without a number last
     modality = table["modality"].fillna("").astype(str) if "modality" in table else ""
@@ -38,9 +40,9 @@ def fit_scan_rule(
     z, stroke = log_odds[order], np.asarray(label)[order]
     rows = [np.flatnonzero(names == name) for name in np.unique(names)]
     scans = [one for one in rows if len(one) > 1]
-    return fit_highest_mean(
-        [z[one] for one in scans],
-        np.array([stroke[one].max() for one in scans], np.int64),
-        method=method,
-        operating_point=operating_point,
-    )
+    positive = np.array([stroke[one].max() for one in scans], np.int64)
+    fitted = fit_highest_mean([z[one] for one in scans], positive, method=method, operating_point=operating_point)
+    if fitted is None and scans:
+        told = f"{int(positive.sum()):,} of {pluralise(len(scans), 'validation scan')} have a stroke"
+        say(f"note: {told}; a rule for scans takes {FEWEST_SCANS} of each class, so the model stores none.")
+    return fitted

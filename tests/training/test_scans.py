@@ -59,6 +59,14 @@ def test_patients_of_one_slice_and_mixed_modalities_are_no_scans() -> None:
     assert sum(found.scans) == 48
 
 
+def test_too_few_scans_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    table, z, label = make_table(patients=18)
+    assert fit_scan_rule(table, z, label, method="platt", operating_point="youden") is None
+    assert "9 of 18 validation scans have a stroke; a rule for scans takes 10" in capsys.readouterr().err
+    assert fit_scan_rule(table.assign(group=table["path"]), z, label, method="none", operating_point="half") is None
+    assert capsys.readouterr().err == ""
+
+
 def test_end_of_a_training_stores_the_rule(untrained: ResNetViT, tmp_path: Path) -> None:
     table, z, label = make_table()
     half = torch.tensor(z).float() * float(untrained.temperature) / 2
