@@ -7,7 +7,7 @@
     python scripts/benchmark.py runtime    # the ONNX export, against eager PyTorch
     python scripts/benchmark.py report     # intervals by 10,000 resamples, against scikit-learn one at a time
     python scripts/benchmark.py scale      # an archive of slices, against a plain loop, and on Ray
-    python scripts/benchmark.py scans      # the probe in cross-validation over patients, against its branches
+    python scripts/benchmark.py scans      # the probe in cross-validation over patients; rules by scan
     python scripts/benchmark.py space      # the demo: an upload, against a bare forward; a cold start
     python scripts/benchmark.py train      # training, against a plain notebook of the same model
     python scripts/benchmark.py recipe     # training recipes and their ingredients, against each other

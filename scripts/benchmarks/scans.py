@@ -5,13 +5,14 @@ others, three times over. The recipe itself was chosen on patients of the traini
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from benchmarks.resampling import Floats, draw_weights, summarise, weigh
+from benchmarks.scan_rules import Fit, Series, attend, measure_scan_rules, write_scan_rules
 from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -36,10 +37,7 @@ from stroke_hub.training.fit import build_model
 from stroke_hub.training.lesions import SLICES, compute_cells, fit_cells, lay_many, share_cells, spread
 from stroke_hub.training.probe import fit_logistic
 
-Floats = NDArray[np.float64]
-Fit = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats]
-
-FOLDS, REPEATS, RESAMPLES, HIGHEST = 5, 3, 2000, 3
+FOLDS, REPEATS, HIGHEST = 5, 3, 3
 TITLES = {
     "hybrid": "both branches",
     "cnn": "CNN alone",
@@ -87,6 +85,7 @@ def benchmark_scans(
         [measure_trivial_features(squares), _measure_levels(squares), number.to_numpy(np.float64)]
     )
     label, group = table["label"].to_numpy(np.int64), table["group"].to_numpy(str)
+    features = mirrored = None
     if has_masks(table):
         masks = read_masks(model, records.root, table)
         cells = torch.cat([compute_cells(model, part).half() for part in squares.split(64)])
@@ -97,6 +96,7 @@ def benchmark_scans(
         pointed = {}
         seen = _see(model, squares)
         other = _see(model, squares.flip(2))
+        features, mirrored = seen.features, other.features
         laid = _lay(model, squares, label, seed=config.seed)
         fits = {name: _bleed(name, model, seen, other, laid, label) for name in ("hybrid", "cnn", "vit")}
         fits |= {"plain": _probe("hybrid", model, seen.features, other.features, label)}
@@ -120,6 +120,10 @@ def benchmark_scans(
     }
     if not (label[positive] == 0).any():  # no patient has slices of both classes
         del parts["slices of positive scans"]
+    rules = {}
+    if "scan" in table and features is not None and mirrored is not None:
+        series = Series(group, number.to_numpy(np.float64))
+        rules = _compare_rules(model, features, mirrored, folded, label, group, series)
     result = {
         "data": {
             "note": data_note,
@@ -130,13 +134,37 @@ def benchmark_scans(
         "settings": {"cnn": cnn, "vit": vit, "image_size": image_size, "folds": FOLDS, "repeats": REPEATS},
         "measured": parts,
         "pointing": pointed,
+        "scan_rules": rules,
     }
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "scans.json", json.dumps(result, indent=1) + "\n")
-    text = _write_table(parts) + _write_pointing(pointed)
+    text = _write_table(parts) + _write_pointing(pointed) + (write_scan_rules(rules) if rules else "")
     write_text(out / "scans.md", text)
     say(text)
     return []
+
+
+def _compare_rules(
+    model: ResNetViT,
+    features: Tensor,
+    mirrored: Tensor,
+    folded: dict[str, Floats],
+    label: NDArray[np.int64],
+    group: NDArray[np.str_],
+    series: Series,
+) -> dict[str, Any]:
+    """Compare rules from slices to a scan; what learns of features does without lesion scores."""
+    split = model.cnn_features
+    averaged = (series.average(features), series.average(mirrored))
+    learned = {
+        "pooled features, averaged with both neighbours'": _probe("hybrid", model, *averaged, label),
+        "gated attention over pooled features": attend(features, mirrored, label, series, split=split),
+    }
+    scored = {"the recipe": folded["hybrid"], "pooled features": folded.get("plain", folded["hybrid"])}
+    scored |= {name: _cross_validate(fit, label, group) for name, fit in track(learned.items(), "scan rules")}
+    scored |= {"boosted trees, no network": folded["trees"], "logistic regression, no network": folded["logistic"]}
+    beside = dict.fromkeys(scored, "the recipe") | dict.fromkeys(learned, "pooled features")
+    return measure_scan_rules(scored, beside, label, series)
 
 
 def _measure_levels(squares: Tensor) -> Floats:
@@ -269,21 +297,18 @@ def _point(
             "mass": (positive * lesions).sum((1, 2)) / np.maximum(positive.sum((1, 2)), 1e-12),
         }
     _, codes = np.unique(table["group"].to_numpy(str)[strokes], return_inverse=True)
-    drawn = np.random.default_rng(0).multinomial(
-        codes.max() + 1, np.full(codes.max() + 1, 1 / (codes.max() + 1)), RESAMPLES
-    )
-    weights = np.concatenate([np.ones((1, codes.max() + 1)), drawn])[:, codes]
+    weights = draw_weights(codes.max() + 1)[:, codes]
     weights = weights / weights.sum(1, keepdims=True)
     averaged = {name: {key: weights @ value for key, value in one.items()} for name, one in found.items()}
     result: dict[str, Any] = {
-        name: {key: _summarise(value) for key, value in one.items()} for name, one in averaged.items()
+        name: {key: summarise(value) for key, value in one.items()} for name, one in averaged.items()
     }
     for key in ("pointing", "inside", "mass"):
         best = max(
             (name for name in averaged if name.startswith("control")), key=lambda name: averaged[name][key][0]
         )
         for name in maps:
-            result[name][f"{key} minus best control"] = _summarise(averaged[name][key] - averaged[best][key]) | {
+            result[name][f"{key} minus best control"] = summarise(averaged[name][key] - averaged[best][key]) | {
                 "other": best
             }
     return {"strokes": len(strokes), "maps": result}
@@ -334,33 +359,15 @@ def _measure(
             for name, values in scores.items()
         }
         codes = np.arange(len(names))
-    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    weights = np.concatenate([np.ones((1, len(names))), drawn])[:, codes]
+    weights = draw_weights(len(names))[:, codes]
     found = {}
     for name, values in scores.items():
-        found[name] = np.mean([[_weigh(label, one, weight) for weight in weights] for one in values], axis=0)
+        found[name] = np.mean([[weigh(label, one, weight) for weight in weights] for one in values], axis=0)
     better = max(("cnn", "vit"), key=lambda name: found[name][0])
-    result: dict[str, Any] = {name: _summarise(values) for name, values in found.items()}
+    result: dict[str, Any] = {name: summarise(values) for name, values in found.items()}
     for name, other in (("hybrid minus its better branch", better), ("hybrid minus trees", "trees")):
-        result[name] = _summarise(found["hybrid"] - found[other]) | {"other": other}
+        result[name] = summarise(found["hybrid"] - found[other]) | {"other": other}
     return result
-
-
-def _weigh(label: NDArray[np.int64], score: Floats, weight: Floats) -> float:
-    """Compute the AUROC of slices that count `weight` times; NaN where one class has none."""
-    order = np.argsort(score, kind="stable")
-    stroke, normal = (weight * (label == value) for value in (1, 0))
-    if not stroke.any() or not normal.any():
-        return float("nan")
-    _, ties = np.unique(score[order], return_inverse=True)
-    strokes, normals = (np.bincount(ties, part[order]) for part in (stroke, normal))
-    below = np.cumsum(normals) - normals
-    return float((strokes * (below + normals / 2)).sum() / (strokes.sum() * normals.sum()))
-
-
-def _summarise(values: Floats) -> dict[str, Any]:
-    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
-    return {"value": float(values[0]), "low": float(low), "high": float(high)}
 
 
 def _write_pointing(pointed: dict[str, Any]) -> str:

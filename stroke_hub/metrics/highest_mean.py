@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WIDTHS", "HighestMean", "Judged"]
+__all__ = ["MOST_SLICES", "WIDTHS", "HighestMean", "Judged"]
 
 Floats = NDArray[np.float64]
 

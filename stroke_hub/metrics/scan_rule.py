@@ -14,7 +14,7 @@ from stroke_hub.metrics.calibration import (
 from stroke_hub.metrics.classification import Floats, Labels, auroc
 from stroke_hub.metrics.highest_mean import WIDTHS, HighestMean
 
-__all__ = ["FittedRule", "fit_highest_mean"]
+__all__ = ["FEWEST_SCANS", "FittedRule", "fit_highest_mean"]
 
 COUNTS = (1, 3, 5, 8)  # of highest slices that are tried; at 5 mm eight are a lesion of 4 cm
 FEWEST_SCANS = 10  # of each class: with fewer the AUROC of a candidate is mostly chance
