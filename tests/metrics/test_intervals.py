@@ -7,12 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.special import expit, logit, ndtr, ndtri
+from scipy.stats import binomtest
+from scipy.stats import t as student
 
 from stroke_hub.metrics.classification import brier, measure
 from stroke_hub.metrics.intervals import (
     METRICS,
     bootstrap_intervals,
+    bound_share,
     delong_interval,
     paired_bootstrap,
     resample_groups,
@@ -47,6 +51,8 @@ def flatten(label: NDArray[np.int64], probability: NDArray[np.float64]) -> dict[
         "specificity": classes["Normal"].get("recall"),
         "ppv": classes["Stroke"].get("precision"),
         "npv": classes["Normal"].get("precision"),
+        "f1": classes["Stroke"].get("f1-score"),
+        "f1_normal": classes["Normal"].get("f1-score"),
         "auroc": found.get("auroc"),
         "average_precision": found.get("average_precision"),
         "brier": brier(label, probability)["score"],
@@ -110,13 +116,14 @@ def test_resamples_are_the_same_whatever_the_step() -> None:
 def test_intervals_depend_on_the_seed_alone() -> None:
     slices = simulate(0, patients=20, slices=3, auroc=0.8, shared=0.3)
     one, same, other = (
-        bootstrap_intervals(*slices, threshold=0.5, replicates=300, seed=seed) for seed in (1, 1, 2)
+        bootstrap_intervals(*slices, threshold=0.5, replicates=300, seed=seed, method="expanded-bca")
+        for seed in (1, 1, 2)
     )
     assert one == same
     assert one["auroc"]["low"] != other["auroc"]["low"]
 
 
-@pytest.mark.parametrize("method", ["percentile", "expanded", "bca", "expanded-bca"])
+@pytest.mark.parametrize("method", ["score", "percentile", "expanded", "bca", "expanded-bca"])
 def test_intervals_lie_around_their_value(method: str) -> None:
     slices = simulate(0, patients=20, slices=3, auroc=0.8, shared=0.3)
     found = bootstrap_intervals(*slices, threshold=0.5, replicates=500, method=method)
@@ -125,24 +132,28 @@ def test_intervals_lie_around_their_value(method: str) -> None:
         assert figures["method"].startswith(method)
 
 
-def test_every_slice_twice_leaves_the_intervals() -> None:
+@pytest.mark.parametrize("method", ["score", "expanded-bca"])
+def test_every_slice_twice_leaves_the_intervals(method: str) -> None:
     slices = simulate(0, patients=10, slices=3, auroc=0.8, shared=0.3)
     once, twice = (
-        bootstrap_intervals(*(np.tile(of, times) for of in slices), threshold=0.5, replicates=300)
+        bootstrap_intervals(*(np.tile(of, times) for of in slices), threshold=0.5, replicates=300, method=method)
         for times in (1, 2)
     )
     for name in METRICS:
         assert twice[name]["low"] == pytest.approx(once[name]["low"], abs=1e-12)
 
 
-def test_rounding_moves_no_interval() -> None:
+@pytest.mark.parametrize("method", ["score", "expanded-bca"])
+def test_rounding_moves_no_interval(method: str) -> None:
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(5), 4)  # of five groups, one resample in 26 is the dataset itself in another order
     label = rng.integers(0, 2, 20)
     for _ in range(20):
         probability = expit(rng.normal(label, 1.0))
-        found = bootstrap_intervals(label, probability, group, threshold=0.5, replicates=1000)
-        moved = bootstrap_intervals(label, probability * (1 + 1e-9), group, threshold=0.5, replicates=1000)
+        found = bootstrap_intervals(label, probability, group, threshold=0.5, replicates=1000, method=method)
+        moved = bootstrap_intervals(
+            label, probability * (1 + 1e-9), group, threshold=0.5, replicates=1000, method=method
+        )
         for name in ("brier", "auroc", "average_precision"):
             for end in ("low", "high"):
                 assert found[name][end] == pytest.approx(moved[name][end], abs=1e-6), name
@@ -159,7 +170,9 @@ def test_clusters_widen_the_interval() -> None:
 
 def test_replicates_without_a_class_are_left_out_and_counted() -> None:
     label, probability = np.array([1, 1, 0, 0, 0, 0]), np.array([0.9, 0.3, 0.1, 0.2, 0.4, 0.6])
-    found = bootstrap_intervals(label, probability, np.arange(6), threshold=0.5, replicates=500)
+    found = bootstrap_intervals(
+        label, probability, np.arange(6), threshold=0.5, replicates=500, method="expanded-bca"
+    )
     assert found["accuracy"]["left_out"] == 0
     assert found["sensitivity"]["left_out"] > 20  # (4/6)^6 of 500 is 44
     assert found["auroc"]["left_out"] + found["auroc"]["replicates"] == 500
@@ -185,26 +198,32 @@ def test_a_perfect_model_is_not_certain() -> None:
     found = bootstrap_intervals(label, probability, np.arange(40) // 2, threshold=0.5, replicates=100)
     assert found["sensitivity"]["value"] == found["sensitivity"]["high"] == 1
     assert found["sensitivity"]["low"] == pytest.approx(0.6915, abs=1e-4)  # Clopper and Pearson: 10 of 10
-    assert found["auroc"]["value"] == 1
-    assert found["auroc"]["low"] is None
-    assert "resampling" in found["auroc"]["undefined"]
+    assert found["auroc"]["value"] == found["auroc"]["high"] == 1
+    assert found["auroc"]["low"] == found["sensitivity"]["low"]  # 10 disjoint pairs of patients, all ranked right
+    old = bootstrap_intervals(
+        label, probability, np.arange(40) // 2, threshold=0.5, replicates=100, method="expanded-bca"
+    )
+    assert "resampling" in old["auroc"]["undefined"]
 
 
-def test_replicates_that_never_differ_give_no_interval() -> None:
+@pytest.mark.parametrize(("method", "reason"), [("score", "left out"), ("expanded-bca", "resampling")])
+def test_groups_that_are_all_alike_give_no_interval(method: str, reason: str) -> None:
     label, probability = np.tile([0, 1, 1, 0], 5), np.tile([0.1, 0.9, 0.3, 0.7], 5)
-    found = bootstrap_intervals(label, probability, np.arange(20) // 4, threshold=0.5, replicates=100)
+    group = np.arange(20) // 4
+    found = bootstrap_intervals(label, probability, group, threshold=0.5, replicates=100, method=method)
     for name in ("accuracy", "sensitivity", "auroc", "brier"):
         assert found[name]["value"] is not None
         assert found[name]["low"] is found[name]["high"] is None
-        assert "resampling" in found[name]["undefined"]
+        assert reason in found[name]["undefined"]
 
 
-@given(cases(), st.integers(2, 6))
+@given(cases(), st.integers(2, 6), st.sampled_from(["score", "expanded-bca"]))
 @settings(max_examples=50)
-def test_few_groups_never_turn_an_interval_over(case: Case, groups: int) -> None:
+def test_few_groups_never_turn_an_interval_over(case: Case, groups: int, method: str) -> None:
     label, probability = case
     whose = np.arange(len(label)) % groups
-    for figures in bootstrap_intervals(label, probability, whose, threshold=0.5, replicates=60).values():
+    found = bootstrap_intervals(label, probability, whose, threshold=0.5, replicates=60, method=method)
+    for figures in found.values():
         assert (figures["low"] is None) == ("undefined" in figures)
         if figures["low"] is not None:
             assert 0 <= figures["low"] <= figures["high"] <= 1
@@ -345,13 +364,58 @@ def test_predictive_values_have_intervals_by_bayes_in_every_resample() -> None:
         assert found[str(p)]["ppv"]["low"] < found[str(p)]["ppv"]["value"] < found[str(p)]["ppv"]["high"]
 
 
-def test_a_perfect_specificity_bounds_no_predictive_value() -> None:
+def test_a_perfect_specificity_bounds_the_predictive_value_from_below() -> None:
     group = np.arange(30)
     label = (group < 12).astype(np.int64)
     score = np.where((label == 1) & (group % 4 > 0), 0.9, 0.1)
-    found = bootstrap_intervals(label, score, group, threshold=0.5, prevalences=(0.05,))["at_prevalence"]["0.05"][
-        "ppv"
+    found = bootstrap_intervals(label, score, group, threshold=0.5, prevalences=(0.05,))
+    ppv = found["at_prevalence"]["0.05"]["ppv"]
+    assert ppv["value"] == ppv["high"] == 1
+    hit, false = 0.05 * found["sensitivity"]["low"], 0.95 * (1 - found["specificity"]["low"])
+    assert ppv["low"] == pytest.approx(hit / (hit + false))
+    assert found["specificity"]["low"] == pytest.approx(0.025 ** (1 / 18))
+    old = bootstrap_intervals(
+        label, score, group, threshold=0.5, replicates=50, prevalences=(0.05,), method="expanded-bca"
+    )
+    assert old["at_prevalence"]["0.05"]["ppv"]["low"] is None
+
+
+def test_one_slice_a_patient_gives_wilsons_interval() -> None:
+    label, score = np.ones(4000, int), np.repeat([0.9, 0.1], [3900, 100])
+    found = bootstrap_intervals(label, score, np.arange(4000), threshold=0.5)["sensitivity"]
+    wilson = binomtest(3900, 4000).proportion_ci(method="wilson")
+    assert (found["low"], found["high"]) == pytest.approx((wilson.low, wilson.high), abs=1e-5)
+    # and of few patients, Wilson's of G (G + 1) / (G + 2) trials, at Student's t: solved, not transcribed
+    part = np.repeat([1, 0], [9, 3])
+    found = bound_share(part, np.ones(12))
+    trials, t = 12 * 13 / 14, student.ppf(0.975, 11)
+    ends = [
+        brentq(lambda x: (0.75 - x) ** 2 - t**2 * x * (1 - x) / trials, *side) for side in ((0, 0.75), (0.75, 1))
     ]
-    assert found["value"] == 1
-    assert found["low"] is None
-    assert "resampling" in found["undefined"]
+    assert (found["low"], found["high"]) == pytest.approx(tuple(ends), abs=1e-9)
+
+
+def test_alike_slices_count_as_one_patient() -> None:
+    part = np.repeat([1, 0], [9, 3])
+    once, often = bound_share(part, np.ones(12)), bound_share(part * 30, np.full(12, 30))
+    assert (often["low"], often["high"]) == pytest.approx((once["low"], once["high"]), abs=1e-12)
+
+
+def test_uneven_patients_are_worth_fewer() -> None:
+    part, whole = np.array([8, 8, 8, 6, 8, 8]), np.full(6, 8)
+    even = bound_share(part, whole)
+    uneven = bound_share(np.append(part, 0), np.append(whole, 0))
+    assert even == uneven  # a patient without a slice does not count
+    assert bound_share([4, 4], [4, 4])["low"] == pytest.approx(0.025**0.5)
+    worth = (4 + 28) ** 2 / (4**2 + 28**2)
+    assert bound_share([4, 28], [4, 28])["low"] == pytest.approx(0.025 ** (1 / worth))
+    assert bound_share([0, 0], [4, 4])["high"] == pytest.approx(1 - 0.025**0.5)
+
+
+def test_one_patient_of_a_class_bounds_nothing() -> None:
+    label, score = np.repeat([1, 0], [3, 12]), np.linspace(0.9, 0.1, 15)
+    found = bootstrap_intervals(label, score, np.append([0] * 3, np.arange(12) // 3 + 1), threshold=0.5)
+    for name in ("auroc", "sensitivity"):
+        assert found[name]["low"] is None
+        assert "two groups" in found[name]["undefined"]
+    assert found["specificity"]["low"] is not None
