@@ -1,6 +1,7 @@
 """Measure what docs/benchmarks.md claims: a table, and one JSON document as the last line.
 
-    python scripts/benchmark.py all        # everything but recipe: --out FOLDER keeps the table
+    python scripts/benchmark.py all        # everything but coverage, recipe and scans: --out FOLDER keeps the table
+    python scripts/benchmark.py coverage   # how often intervals hold the truth, on simulated patients
     python scripts/benchmark.py explain    # the price of an explanation, against forwards and grad-cam
     python scripts/benchmark.py load       # a saved model, against building one and loading into it
     python scripts/benchmark.py machine    # the machine's own rates, of which the floors are made
@@ -23,6 +24,7 @@ import sys
 
 import tyro
 from benchmarks.all import benchmark_all, describe_row, make_document
+from benchmarks.coverage import benchmark_coverage
 from benchmarks.explain import benchmark_explain
 from benchmarks.load import benchmark_load
 from benchmarks.machine import benchmark_machine, describe_machine
@@ -39,6 +41,7 @@ from stroke_hub.progress import say
 
 BENCHMARKS = {
     "all": benchmark_all,
+    "coverage": benchmark_coverage,
     "explain": benchmark_explain,
     "load": benchmark_load,
     "machine": benchmark_machine,
