@@ -102,6 +102,8 @@ def compare_reports(own: Report, new: Report) -> tuple[list[str], bool]:
     for part, figures in new.test.items():
         reported = own.test[part].intervals
         for name, interval in figures.intervals.items():
+            if name not in reported:  # a report of an older version
+                continue
             was, now = reported[name], interval.value
             if was.value is None or now is None:
                 fine, words = True, "not defined in one of them"

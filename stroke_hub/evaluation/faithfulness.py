@@ -27,7 +27,7 @@ sensitivity : largest ||change|| / ||map|| under uniform noise of up to 2 grey l
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -54,6 +54,7 @@ from stroke_hub.inference.relevance import compute_rollout
 from stroke_hub.inference.results import Explanation, frame_slices
 from stroke_hub.io.sight import FramedSlice, frame_square
 from stroke_hub.io.slices import Slice
+from stroke_hub.metrics.intervals import bootstrap_figures, bound_share
 from stroke_hub.models.resnet_vit import ResNetViT, get_evaluable
 from stroke_hub.progress import track
 from stroke_hub.report.formatting import CONTROLS, LOCALISATION, MEASURES
@@ -72,6 +73,7 @@ Grids: TypeAlias = dict[str, tuple[int, int]]
 MAPS = ("cnn", "vit", "fused", "cnn_evidence", "vit_evidence", "vit depth 3", "attention")
 EVIDENCE = ("fused", "cnn_evidence", "vit_evidence")  # in log-odds
 REGIONS = 4  # on a side
+SHARES = (*LOCALISATION, "deletion", "insertion", "average_drop", "increase")  # that lie in [0, 1]
 OWN = (
     "randomisation",
     "randomisation_size",
@@ -113,10 +115,11 @@ def judge(
     Returns
     -------
     Plain JSON; what is undefined is None, and "notes" says why. "measures": measure -> map -> mean, low, high
-    (95 %, percentiles) and n. "advantage": measure -> map of ours -> paired difference to the control with the
-    best mean on the same slices, a choice that favours the control; positive where ours is better. "completeness":
-    mean and largest error in log-odds. "cell_px": the cells that bound localisation. "zero_maps": slices where a
-    map has nothing positive: a miss, and no mass.
+    and n. The 95 % intervals are those of `metrics/intervals.py`: "score" where a measure lies in [0, 1], else
+    "expanded-bca". "advantage": measure -> map of ours -> paired difference to the control with the best mean on
+    the same slices, a choice that favours the control, so that it is conservative for ours; positive where ours is
+    better. "completeness": mean and largest error in log-odds. "cell_px": the cells that bound localisation.
+    "zero_maps": slices where a map has nothing positive: a miss, and no mass.
     "randomisation_each": the mean correlation with each permuted model, by which the models differ.
 
     Raises
@@ -438,55 +441,82 @@ def _join(parts: Sequence[Named]) -> Named:
 
 def _summarise(values: dict[str, Named], names: Array, seed: int, replicates: int) -> dict[str, Any]:
     completeness, zero = values.pop("completeness"), values.pop("zero")
-    counts = _resample(names, seed, replicates)
-    notes = [f"{', '.join(OWN)}: no advantage, since controls read no parameter (1) and some no pixel (0)"]
+    notes = [
+        f"{', '.join(OWN)}: no advantage, since controls read no parameter (1) and some no pixel (0)",
+        "advantage: the best control is chosen on the same slices, which favours it: conservative for our maps",
+    ]
     if not np.isfinite(values["mass"]["random"]).any():
         notes.append(f"{', '.join(LOCALISATION)}: None, since no slice has a lesion mask")
-    if (counts == counts[:, :1]).all():
+    if len(set(names.tolist())) < 2:
         notes.append("low and high: None, since an interval needs two groups or more")
     for measure in ("sensitivity", "randomisation", "outside", "regions_rank"):
         missing = {name: int(np.isnan(v).sum()) for name, v in values[measure].items() if np.isnan(v).any()}
         if missing:
             notes.append(f"{measure}: undefined for flat or negative maps, on so many slices of each: {missing}")
+    best = {m: _find_best(values[m], MEASURES[m][1]) for m in MEASURES if m not in OWN}
+    columns = {(m, name): v for m in MEASURES if m not in SHARES for name, v in values[m].items()}
+    for measure, control in best.items():
+        if control is not None:
+            for name in MAPS:
+                gap = values[measure][name] - values[measure][control]
+                columns[f"advantage {measure}", name] = MEASURES[measure][1] * gap
+    resampled = _resample(columns, names, seed, replicates)
     return {
-        "measures": {m: {name: _bootstrap(v, counts) for name, v in values[m].items()} for m in MEASURES},
-        "advantage": {m: _compare(values[m], counts, MEASURES[m][1]) for m in MEASURES if m not in OWN},
+        "measures": {
+            m: {name: _bound(v, names) if m in SHARES else resampled[m, name] for name, v in values[m].items()}
+            for m in MEASURES
+        },
+        "advantage": {
+            m: control and {name: _name_control(resampled[f"advantage {m}", name], control) for name in MAPS}
+            for m, control in best.items()
+        },
         "completeness": {k: {"mean": float(v.mean()), "max": float(v.max())} for k, v in completeness.items()},
         "zero_maps": {name: int(v.sum()) for name, v in zero.items()},
         "notes": notes,
     }
 
 
-def _resample(names: Array, seed: int, replicates: int) -> Array:
-    """Draw how often each of N slices counts, (replicates, N): groups are drawn whole."""
-    _, codes = np.unique(names, return_inverse=True)
-    groups = int(codes.max()) + 1
-    return np.random.default_rng((seed, 4)).multinomial(groups, np.full(groups, 1 / groups), replicates)[:, codes]
-
-
-def _bootstrap(values: Array, counts: Array) -> dict[str, Any] | None:
-    """Compute the mean and 95 % interval of what is defined of (N,).
-
-    counts (replicates, N) : how often each is drawn.
-    """
+def _bound(values: Array, names: Array) -> dict[str, Any] | None:
+    """Estimate mean and "score" interval over groups of what is defined of shares (N,)."""
     kept = np.isfinite(values)
     if not kept.any():
         return None
-    low, high, drawn = None, None, counts[:, kept]
-    if (drawn != drawn[:, :1]).any():  # slices of one group are always drawn together
-        size = drawn.sum(1)
-        low, high = np.percentile((drawn @ values[kept])[size > 0] / size[size > 0], [2.5, 97.5]).tolist()
-    return {"mean": float(values[kept].mean()), "low": low, "high": high, "n": int(kept.sum())}
+    _, codes = np.unique(names[kept], return_inverse=True)
+    found = bound_share(np.bincount(codes, values[kept].clip(0, 1)), np.bincount(codes))
+    return {"mean": float(values[kept].mean()), "low": found["low"], "high": found["high"], "n": int(kept.sum())}
 
 
-def _compare(values: Named, counts: Array, sign: int) -> dict[str, Any] | None:
-    """Compute paired differences of our maps to the best control, positive where ours is better."""
+def _resample(
+    columns: Mapping[tuple[str, str], Array], names: Array, seed: int, replicates: int
+) -> dict[tuple[str, str], dict[str, Any] | None]:
+    """Estimate mean and "expanded-bca" interval over groups of what is defined of each column (N,)."""
+    table = np.stack([*columns.values()], axis=1)
+    kept = np.isfinite(table)
+    known = [str(number) for number in range(len(columns))]
+
+    def compute(weight: Array) -> Named:
+        means = _divide(weight @ np.where(kept, table, 0), weight @ kept.astype(float))
+        return dict(zip(known, means.T, strict=True))
+
+    groups = {number: len(np.unique(names[of])) for number, of in zip(known, kept.T, strict=True)}
+    found = bootstrap_figures(compute, names, groups, replicates=replicates, seed=seed)
+    result: dict[tuple[str, str], dict[str, Any] | None] = {}
+    for key, number, of in zip(columns, known, kept.T, strict=True):
+        interval = found[number]
+        limits = {"mean": interval["value"], "low": interval["low"], "high": interval["high"], "n": int(of.sum())}
+        result[key] = limits if of.any() else None
+    return result
+
+
+def _find_best(values: Named, sign: int) -> str | None:
+    """Find the control with the best mean; None where none is defined."""
     means = {name: float(sign * _mean(values[name][:, None])[0]) for name in CONTROLS}
     best = max(CONTROLS, key=lambda name: np.nan_to_num(means[name], nan=-np.inf))
-    if np.isnan(means[best]):
-        return None
-    found = {name: _bootstrap(sign * (values[name] - values[best]), counts) for name in MAPS}
-    return {name: difference and {"control": best} | difference for name, difference in found.items()}
+    return None if np.isnan(means[best]) else best
+
+
+def _name_control(difference: dict[str, Any] | None, control: str) -> dict[str, Any] | None:
+    return difference and {"control": control} | difference
 
 
 def judge_maps(model: ResNetViT, table: pd.DataFrame, root: str | Path, out: str | Path, *, note: str = "") -> None:

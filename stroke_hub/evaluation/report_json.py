@@ -14,10 +14,16 @@ from stroke_hub.metrics.classification import (
     log_loss,
     measure,
     net_benefit,
-    reliability,
     trace_curves,
 )
 from stroke_hub.metrics.intervals import bootstrap_intervals, bootstrap_rivals, delong_interval
+from stroke_hub.metrics.reliability import (
+    DECISION_THRESHOLDS,
+    measure_recalibration,
+    reliability,
+    simulate_noise_floor,
+    trace_decisions,
+)
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.progress import track
 from stroke_hub.runs.report import PARTS
@@ -35,7 +41,6 @@ Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 BINS = 10
-THRESHOLDS = np.arange(1, 100) / 100  # of the decision curve
 # columns of a table that are no property of a slice to compare by
 PLAIN = {"path", "label", "group", "scan", "split", "mask", "modality", "fold", "sha256", "shuffled_label"}
 MOST_VALUES = 12  # of a column: with more, a subgroup is a handful of slices
@@ -84,10 +89,10 @@ def _measure_part(
             if point["threshold"] is not None
         },
         "calibration": {
-            "before": _measure_calibration(label, uncalibrated),
-            "after": _measure_calibration(label, probability),
+            "before": _measure_calibration(label, uncalibrated, group),
+            "after": _measure_calibration(label, probability, group),
         },
-        "net_benefit": net_benefit(label, probability, THRESHOLDS),
+        "net_benefit": trace_decisions(label, probability, group),
     }
 
 
@@ -97,12 +102,14 @@ def _measure_point(label: Labels, probability: Floats, group: NDArray[np.str_], 
     return {"threshold": threshold} | {name: found[name] for name in names}
 
 
-def _measure_calibration(label: Labels, probability: Floats) -> dict[str, Any]:
+def _measure_calibration(label: Labels, probability: Floats, group: NDArray[np.str_]) -> dict[str, Any]:
+    recalibration: dict[str, Any] = measure_recalibration(label, probability, group)
     return {
         "ece": expected_calibration_error(label, probability, bins=BINS),
         "log_loss": log_loss(label, probability),
         "brier": brier(label, probability, bins=BINS),
-        "bins": reliability(label, probability, bins=BINS),
+        "bins": reliability(label, probability, group, bins=BINS),
+        "recalibration": recalibration | {"floor": simulate_noise_floor(probability)},
     }
 
 
@@ -168,6 +175,7 @@ def measure_baselines(
         own, difference = (
             {metric: found[name][of][metric] for metric in ("auroc", "accuracy")} for of in ("own", "difference")
         )
+        own["net_benefit"] = net_benefit(label, baseline.probability, DECISION_THRESHOLDS)["model"]
         rows.append(row | own | {"difference": difference})
     return rows
 

@@ -17,6 +17,7 @@ WORDS: dict[OperatingPoint, str] = {
     "sensitivity95": "at least 95 % sensitivity on the validation slices",
     "specificity95": "at least 95 % specificity on the validation slices",
 }
+MEET = "; one threshold meets both 95 % rules, so both points have it: of those that do, the best of both rates"
 LIMITS = (0.05, 20.0)  # of a temperature
 
 
@@ -66,22 +67,59 @@ def fit_calibration(
 def choose_operating_points(label: Labels, probability: Floats) -> dict[str, dict[str, Any]]:
     """Choose a threshold by each rule of `OPERATING_POINTS`, from calibrated validation probabilities.
 
+    Where thresholds meet both 95 % rules, the rules alone would give "sensitivity95" the highest of them and
+    "specificity95" the lowest: the point for sensitivity would find fewer strokes. Both then get the one with the
+    greatest sensitivity + specificity, so that "sensitivity95" never has the higher threshold.
+
     Returns
     -------
     By rule: "threshold" (float32 exactly, as a model stores it; None with "undefined" where no probability
-    serves), "chosen_on" ("val" or "fixed"), "words".
+    serves), "chosen_on" ("val" or "fixed"), "words", and "val_sensitivity" and "val_specificity", what it gave on
+    these slices, None where undefined.
     """
     points: dict[str, dict[str, Any]] = {}
-    for rule in OPERATING_POINTS:
-        threshold = 0.5 if rule == "half" else choose_threshold(label, probability, rule=rule)
+    chosen: dict[OperatingPoint, float | None] = {
+        rule: 0.5 if rule == "half" else choose_threshold(label, probability, rule=rule)
+        for rule in OPERATING_POINTS
+    }
+    high, low = chosen["sensitivity95"], chosen["specificity95"]
+    meet = high is not None and low is not None and low < high
+    if high is not None and low is not None and low < high:
+        chosen["sensitivity95"] = chosen["specificity95"] = _choose_between(label, probability, low, high)
+    for rule, threshold in chosen.items():
         points[rule] = {
             "threshold": None if threshold is None else _round_down(threshold),
             "chosen_on": "fixed" if rule == "half" else "val",
-            "words": WORDS[rule],
+            "words": WORDS[rule] + (MEET if meet and rule.endswith("95") else ""),
         }
+        points[rule] |= _measure_rates(label, probability, points[rule]["threshold"])
         if threshold is None:
             points[rule]["undefined"] = "the validation slices hold one class only, or no threshold reaches it"
     return points
+
+
+def _choose_between(label: Labels, probability: Floats, low: float, high: float) -> float:
+    """Choose the probability from low to high with the greatest sensitivity + specificity.
+
+    Ties go to the higher.
+    """
+    between = (probability >= low) & (probability <= high)
+    threshold = np.unique(probability[between])
+    called = probability >= threshold[:, None]
+    hits, false = called[:, label == 1].sum(1), called[:, label == 0].sum(1)
+    # in whole counts, as equal indices must tie
+    index = hits * int((label == 0).sum()) - false * int((label == 1).sum())
+    return float(threshold[len(index) - 1 - np.argmax(index[::-1])])
+
+
+def _measure_rates(label: Labels, probability: Floats, threshold: float | None) -> dict[str, float | None]:
+    """Measure sensitivity and specificity on the slices that chose a threshold."""
+    right = None if threshold is None else (probability >= threshold) == (label == 1)
+    rates = {}
+    for name, value in (("val_sensitivity", 1), ("val_specificity", 0)):
+        of = label == value
+        rates[name] = float(right[of].mean()) if right is not None and of.any() else None
+    return rates
 
 
 def _round_down(threshold: float) -> float:

@@ -24,7 +24,6 @@ __all__ = [
     "log_loss",
     "measure",
     "net_benefit",
-    "reliability",
     "trace_curves",
 ]
 
@@ -163,33 +162,6 @@ def expected_calibration_error(label: Labels, probability: Floats, *, bins: int 
     label, probability = _check(label, probability)
     share, stroke, mean, _ = _bin(label, probability, bins)
     return float(np.sum(share * np.abs(mean - stroke))) if len(label) else None
-
-
-def reliability(label: Labels, probability: Floats, *, bins: int = 10) -> list[dict[str, Any]]:
-    """List the filled ones of `bins` equal-width bins, for a reliability diagram.
-
-    Returns
-    -------
-    Of each: "low", "high", "n", "mean_probability", "stroke_share" and its 95 % interval "share_low", "share_high"
-    (Wilson, 1927, which takes slices for independent).
-
-    Raises
-    ------
-    ValueError : a probability is outside [0, 1], or bins < 1.
-    """
-    from scipy.stats import binomtest
-
-    label, probability = _check(label, probability)
-    _, stroke, mean, place = _bin(label, probability, bins)
-    rows = []
-    for k, n in enumerate(np.bincount(place, minlength=bins).tolist()):
-        if n:
-            strokes = int(label[place == k].sum())
-            wilson = binomtest(strokes, n).proportion_ci(confidence_level=0.95, method="wilson")
-            rows.append({"low": k / bins, "high": (k + 1) / bins, "n": n, "mean_probability": float(mean[k])})
-            share = {"stroke_share": stroke[k], "share_low": wilson.low, "share_high": wilson.high}
-            rows[-1] |= {name: float(value) for name, value in share.items()}
-    return rows
 
 
 def log_loss(label: Labels, probability: Floats) -> float | None:

@@ -206,7 +206,7 @@ def bound_share(part: ArrayLike, whole: ArrayLike) -> dict[str, Any]:
 def bootstrap_figures(
     compute: Callable[[Floats], dict[str, Floats]],
     group: ArrayLike,
-    groups: int,
+    groups: Mapping[str, int],
     *,
     replicates: int = 2000,
     seed: int = 0,
@@ -217,16 +217,18 @@ def bootstrap_figures(
     ----------
     compute : figures by name, (R,), from the weights of the slices in each resample, (R, N).
     group : (N,), whose slice it is.
-    groups : that bear on the figures.
+    groups : by name, how many bear on the figure.
 
     Returns
     -------
     By name, the interval, as in `bootstrap_intervals`.
     """
-    parts = [compute(weight) for weight in _weigh(group, replicates, seed, jackknife=True)]
-    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    blocks = _weigh(group, replicates, seed, jackknife=True) if np.size(group) else iter(())
+    parts = [compute(weight) for weight in blocks]
+    values = {name: np.concatenate([np.empty(0), *(part[name] for part in parts)]) for name in groups}
     return {
-        name: _summarise(of, replicates, groups, "expanded-bca", proportion=False) for name, of in values.items()
+        name: _summarise(of, replicates, groups[name], "expanded-bca", proportion=False)
+        for name, of in values.items()
     }
 
 
@@ -539,7 +541,8 @@ def _apply_bayes(p: float, hit: Floats, rest: Floats) -> tuple[Floats, Floats]:
 def _summarise(
     values: Floats, replicates: int, groups: int, method: Resampling, *, proportion: bool
 ) -> dict[str, Any]:
-    value, drawn, left = values[0], values[1 : 1 + replicates], values[1 + replicates :]
+    value = values[0] if len(values) else np.nan
+    drawn, left = values[1 : 1 + replicates], values[1 + replicates :]
     drawn = drawn[np.isfinite(drawn)]
     result: dict[str, Any] = {
         "value": None if np.isnan(value) else float(value),

@@ -36,6 +36,7 @@ from stroke_hub.report.formatting import (
     show_number,
     show_percent,
 )
+from stroke_hub.report.methods import describe_decisions, describe_intervals
 from stroke_hub.report.templating import make_environment
 from stroke_hub.runs.report import CalibrationErrors, DeLong, Interval, Report
 
@@ -50,6 +51,7 @@ HUB_METRICS = {  # what the Hub calls those of a report
     "specificity": "specificity",
     "ppv": "precision",
     "npv": "npv",
+    "f1": "f1",
     "brier": "brier_score",
 }
 RANKING = {"auroc", "average_precision", "brier"}  # metrics without a threshold
@@ -190,7 +192,13 @@ def _prepare(report: Report, repo_id: str, datasets: Sequence[str], new_version:
         "worse": [title for title, part in parts if _is_worse(part.calibration)],
         "points": list_points(report),
         "prevalences": list_prevalences(report.test["overall"]),
-        "metrics": [(title, name) for name, title in METRIC_TITLES.items()],
+        "metrics": [
+            (title, name)
+            for name, title in METRIC_TITLES.items()
+            if all(name in part.intervals for _, part in parts)
+        ],
+        "method": describe_intervals(report),
+        "decisions": describe_decisions(report),
         "titles": BASELINES,
         "estimate": Estimate,
         "spreads": list_spreads(report.trainings) if report.trainings else [],
@@ -221,7 +229,8 @@ def _list_results(report: Report, name: str) -> list[EvalResult]:
     part, data = report.test[name], report.data
     if not part.n:
         return []
-    intervals = {key: part.intervals[key] for key in METRIC_TITLES if part.intervals[key].value is not None}
+    named = {key: part.intervals[key] for key in HUB_METRICS if key in part.intervals}
+    intervals = {key: interval for key, interval in named.items() if interval.value is not None}
     dataset = _clean(data.name) or "unnamed dataset"
     note = f" ({_clean(data.note)})" if data.note else ""
     return [
@@ -322,7 +331,7 @@ def _read_cell(found: Mapping[str, Any], measure: str, name: str, shown: str = "
     """Read a measure of a map as an interval, with the name that is shown beside it."""
     cell = found["measures"][measure][name]
     if cell is not None:
-        return Estimate(cell["mean"], cell["low"], cell["high"], "it needs two groups or more"), shown
+        return Estimate(cell["mean"], cell["low"], cell["high"], "too few groups, or all alike"), shown
     unmasked = measure in LOCALISATION and not found["n_masks"]
     reason = "no slice has a lesion mask" if unmasked else "no map has anything to measure"
     return Estimate(None, None, None, reason), ""

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from stroke_hub.report.formatting import BASELINES, Estimate, format_interval, say_interval
+from stroke_hub.report.methods import list_rules
 from stroke_hub.report.plots import (
     GREY,
     KEY,
@@ -202,7 +203,8 @@ def _draw_reliability(report: Report) -> Figure:
 def _draw_net_benefit(report: Report) -> Figure:
     overall = report.test["overall"]
     prevalence = overall.n_stroke / overall.n
-    return draw_net_benefit(overall.net_benefit, prevalence=prevalence, note=report.data.note)
+    rules = {BASELINES[name]: curve for name, curve in list_rules(report).items()}
+    return draw_net_benefit(overall.net_benefit, prevalence=prevalence, rules=rules, note=report.data.note)
 
 
 def _draw_subgroups(report: Report) -> Figure:

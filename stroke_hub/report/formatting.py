@@ -37,6 +37,8 @@ METRIC_TITLES = {
     "specificity": "Specificity",
     "ppv": "PPV",
     "npv": "NPV",
+    "f1": "F1 score, Stroke",
+    "f1_normal": "F1 score, Normal",
     "brier": "Brier score (0 is best)",
 }
 PATIENT_TITLES = {

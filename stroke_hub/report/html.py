@@ -21,6 +21,7 @@ from stroke_hub.report.formatting import (
     list_prevalences,
     list_spreads,
 )
+from stroke_hub.report.methods import describe_decisions, describe_intervals
 from stroke_hub.report.templating import make_environment
 from stroke_hub.runs.report import Report
 
@@ -53,6 +54,8 @@ def write_page(report: Report, figures: Path, out: Path) -> Path:
         parts=list_parts(report.test),
         points=list_points(report),
         prevalences=list_prevalences(report.test["overall"]),
+        method=describe_intervals(report),
+        decisions=describe_decisions(report),
         figures=_load_figures(figures),
         command=build_command(report),
         shown=ERRORS_SHOWN,

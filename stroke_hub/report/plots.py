@@ -291,7 +291,7 @@ def draw_reliability(
     labels : the words for both, such as "before: ECE 0.041".
     """
     bars_mean = "bars: slices per bin, grey before, hatched after"
-    whiskers_mean = "whiskers: 95 % Wilson intervals, slices taken as independent"
+    whiskers_mean = "whiskers: 95 % intervals over patients, where several bear on a bin"
     figure, (axes, strip, key) = _start(bars_mean, whiskers_mean, note, height=4.0, rows=(1, 0.26, KEY))
     strip.sharex(axes)
     names = ("low", "high", "n", "mean_probability", "stroke_share")
@@ -304,8 +304,9 @@ def draw_reliability(
             low, high, n, x, y = (np.array([getattr(one, name) for one in bins]) for name in names)
             axes.plot(x, y, label=label, linewidth=1.2, clip_on=False, **look)
             for one in bins:
-                place, reach = [one.mean_probability] * 2, [one.share_low, one.share_high]
-                axes.plot(place, reach, color=look["color"], linewidth=0.9, zorder=1)
+                if one.share_low is not None and one.share_high is not None:
+                    place, reach = [one.mean_probability] * 2, [one.share_low, one.share_high]
+                    axes.plot(place, reach, color=look["color"], linewidth=0.9, zorder=1)
             strip.bar(low, n, high - low, align="edge", **bar)
     axes.set(title="Reliability", ylabel="share of strokes", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.tick_params(labelbottom=False)
@@ -317,22 +318,33 @@ def draw_reliability(
 
 
 @styled
-def draw_net_benefit(benefit: NetBenefit, *, prevalence: float, note: str = "") -> Figure:
+def draw_net_benefit(
+    benefit: NetBenefit, *, prevalence: float, rules: Mapping[str, Sequence[float]] | None = None, note: str = ""
+) -> Figure:
     """Draw the decision curve (Vickers and Elkin, 2006): what calling strokes is worth, by a false alarm's weight.
 
     Parameters
     ----------
     benefit : its thresholds rise. Below 0 the axis ends soon: there a lower value is only harm.
     prevalence : the share of strokes that both were computed at.
+    rules : curves of simple rules at the same thresholds, by the words of the legend.
     """
     words = "true less weighed false positives per slice; weight: threshold / (1 - threshold)"
     figure, (axes, key) = _start(words, note, rows=(1, KEY))
+    if benefit.low:
+        low, high = (np.array(limits, np.float64) for limits in (benefit.low, benefit.high))
+        band: Any = {"color": STROKE, "alpha": 0.2, "linewidth": 0, "label": "its 95 % interval over patients"}
+        axes.fill_between(benefit.threshold, low, high, **band)
     axes.plot(benefit.threshold, benefit.model, color=STROKE, label="model")
+    for (name, curve), dash in zip((rules or {}).items(), cycle(("-.", (0, (1, 1)))), strict=False):
+        look: Any = {"color": THIRD, "linestyle": dash, "linewidth": 1.2}
+        axes.plot(benefit.threshold, curve, label=textwrap.shorten(name, 60), **look)
     share = f"call every slice stroke (prevalence {prevalence:.3f})"
     axes.plot(benefit.threshold, benefit.treat_all, color=NORMAL, linestyle="--", linewidth=1.2, label=share)
     axes.axhline(0, color=GREY, linestyle=":", linewidth=1.2, label="call none")
-    top = 1.15 * max(prevalence, 0.01)
+    top = 1.15 * max([prevalence, 0.01, *(value for value in benefit.high if value is not None)])
+    reach = (benefit.threshold[0], benefit.threshold[-1]) if len(benefit.threshold) > 1 else (0, 1)
     axes.set(title="Decision curve", xlabel="threshold probability", ylabel="net benefit per slice")
-    axes.set(xlim=(0, 1), ylim=(-min(0.05, top / 4), top))
+    axes.set(xlim=reach, ylim=(-min(0.05, top / 4), top))
     _write_key(figure, axes, key)
     return figure

@@ -1,6 +1,7 @@
 """report.json in plain sentences: what was found, how well it is known, and what a reader must not miss."""
 
 from stroke_hub.report.formatting import BASELINES, METRIC_TITLES, say_interval
+from stroke_hub.report.methods import SIMPLE, describe_recalibration
 from stroke_hub.report.patients import describe_patients, warn_of_contrast
 from stroke_hub.runs.report import Baseline, Part, Report
 
@@ -10,7 +11,6 @@ FEW_GROUPS = 20  # of a class: below, no interval's limits are exact (intervals.
 HIGHEST = 19.9  # the temperature at its limit of 20
 STRANGE = 0.1  # share of unusual slices: ten times what the limit is set for
 SUSPICIOUS = 0.99  # accuracy: slices that were seen in training give such figures, honest models seldom
-SIMPLE = tuple(BASELINES)[:5]  # rules that see no stroke
 MAIN = ("auroc", "sensitivity", "specificity")  # of which the spread between trainings is said
 RATES = {"sensitivity": "slices of class Stroke", "specificity": "slices of class Normal"}
 
@@ -147,7 +147,8 @@ def _describe_calibration(report: Report) -> list[str]:
             f"; before the calibration (temperature {fitted.temperature:.2f}, shift {fitted.shift:+.2f} in "
             f"log-odds, from {fitted.n} validation slices) by {100 * before:.1f}"
         )
-    return [f"{words}."]
+    found = report.test["overall"].calibration.after.recalibration
+    return [f"{words}.", *(describe_recalibration(found) if found else [])]
 
 
 def _describe_baselines(report: Report) -> list[str]:

@@ -32,10 +32,12 @@ __all__ = [
     "DeLong",
     "Interval",
     "NetBenefit",
+    "NoiseFloor",
     "Part",
     "Participants",
     "Patient",
     "Patients",
+    "Recalibration",
     "Report",
     "Spread",
     "Subgroup",
@@ -77,13 +79,13 @@ class _Record:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Interval(_Record):
-    """A figure with its 95 % interval, by bootstrap over whole groups (`stroke_hub/metrics/intervals.py`).
+    """A figure with its 95 % interval over whole groups (`stroke_hub/metrics/intervals.py`).
 
     value : the figure, on the slices as they are.
     low, high : the limits of the interval.
     method : how the interval was made.
     groups : how many groups bear on the figure.
-    replicates : how many resamples define it.
+    replicates : how many resamples define it; 0 where the method does not resample.
     left_out : how many do not, because a class is missing.
     undefined : why there is no value or no interval.
     """
@@ -323,13 +325,20 @@ class OperatingPoint(_Record):
     threshold : a probability; `null` where no probability serves.
     chosen_on : "fixed" or "val".
     words : the rule in words.
+    val_sensitivity, val_specificity : what it gave on the validation slices; missing where there were none.
     undefined : why there is no threshold.
     """
 
     threshold: float | None
     chosen_on: str
     words: str
+    val_sensitivity: float | None = None
+    val_specificity: float | None = None
     undefined: str | None = None
+
+    def _list_missing(self) -> set[str]:
+        keys = ("val_sensitivity", "val_specificity", "undefined")
+        return {key for key in keys if getattr(self, key) is None}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -351,7 +360,7 @@ class ClassScores(_Record):
 
     precision : how many of the slices called so are so.
     recall : how many of the slices that are so are called so.
-    f1_score : the harmonic mean of both.
+    f1_score : the harmonic mean of both; its interval is `intervals.f1`, of the class Normal `intervals.f1_normal`.
     support : how many slices are so.
     """
 
@@ -363,7 +372,7 @@ class ClassScores(_Record):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PredictiveValues(_Record):
-    """PPV and NPV at a prevalence, by Bayes' theorem in every resample.
+    """PPV and NPV at a prevalence, by Bayes' theorem from the intervals of sensitivity and specificity.
 
     ppv, npv : intervals.
     """
@@ -417,7 +426,9 @@ class Bin(_Record):
     n : slices in it.
     mean_probability : their mean probability of Stroke.
     stroke_share : their share of strokes.
-    share_low, share_high : its 95 % interval (Wilson).
+    share_low, share_high : its 95 % interval over groups; `null` where too few groups bound nothing.
+    groups : how many groups have a slice in it; missing in older reports, whose intervals took slices for
+        independent.
     """
 
     low: float
@@ -425,8 +436,42 @@ class Bin(_Record):
     n: int
     mean_probability: float
     stroke_share: float
-    share_low: float
-    share_high: float
+    share_low: float | None
+    share_high: float | None
+    groups: int | None = None
+
+    def _list_missing(self) -> set[str]:
+        return super()._list_missing() | ({"groups"} if self.groups is None else set())
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NoiseFloor(_Record):
+    """The calibration error that a perfectly calibrated model with the same probabilities would show.
+
+    mean, high : its mean and its 95 % point over draws of the labels, each slice for itself.
+    draws : how many.
+    """
+
+    mean: float | None
+    high: float | None
+    draws: int
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Recalibration(_Record):
+    """Calibration error, slope and intercept with intervals, and the noise floor of the error.
+
+    ece : the expected calibration error of 10 bins.
+    slope : of logistic recalibration (Cox, 1958): 1 is right, less is overconfident.
+    intercept : in log-odds, with the slope held at 1: 0 is right, more is that strokes are more frequent than
+        stated.
+    floor : of the calibration error.
+    """
+
+    ece: Interval
+    slope: Interval
+    intercept: Interval
+    floor: NoiseFloor
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -437,12 +482,17 @@ class CalibrationError(_Record):
     log_loss : the mean cross-entropy; `null` where a wrong answer was given as certain.
     brier : the Brier score and its parts.
     bins : the bins that are not empty.
+    recalibration : error, slope and intercept with intervals; missing in reports written before there was one.
     """
 
     ece: float | None
     log_loss: float | None
     brier: Brier
     bins: list[Bin]
+    recalibration: Recalibration | None = None
+
+    def _list_missing(self) -> set[str]:
+        return super()._list_missing() | ({"recalibration"} if self.recalibration is None else set())
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -460,13 +510,24 @@ class CalibrationErrors(_Record):
 class NetBenefit(_Record):
     """The decision curve (Vickers and Elkin, 2006).
 
-    threshold : probabilities.
+    threshold : probabilities that somebody would choose, 0.05 to 0.50; in older reports 0.01 to 0.99.
     model, treat_all : the net benefit of the model and of acting on every slice, at each threshold.
+    low, high : the 95 % interval of the model's, at each threshold; empty in older reports.
+    gain, gain_low, gain_high : the model's less that of acting on every slice or on none, whichever is more.
     """
 
     threshold: list[float]
     model: list[float]
     treat_all: list[float]
+    low: list[float | None] = Field(default_factory=list)
+    high: list[float | None] = Field(default_factory=list)
+    gain: list[float] = Field(default_factory=list)
+    gain_low: list[float | None] = Field(default_factory=list)
+    gain_high: list[float | None] = Field(default_factory=list)
+
+    def _list_missing(self) -> set[str]:
+        keys = ("low", "high", "gain", "gain_low", "gain_high")
+        return super()._list_missing() | (set() if self.gain else set(keys))
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -567,7 +628,7 @@ class Part(_Record):
     undefined : why something here is `null`.
     groups : how many groups.
     intervals : of `accuracy`, `sensitivity`, `specificity`, `ppv`, `npv`, `auroc`, `average_precision`, `brier`, at
-        `threshold`.
+        `threshold`; `f1` and `f1_normal`, of the two classes, are missing in older reports.
     delong : another interval of the AUROC.
     operating_points : by name, those that have a threshold.
     calibration : of the probabilities, before and after.
@@ -710,6 +771,7 @@ class Baseline(_Record):
     words : what it is.
     auroc, accuracy : intervals.
     difference : the model's figures minus these.
+    net_benefit : at the thresholds of `test.overall.net_benefit`; missing in older reports.
     undefined : why there are none.
     scans : the same by scan, a rule each; missing in reports written before they were measured.
     within : of patients with both classes; missing where there are none.
@@ -720,12 +782,16 @@ class Baseline(_Record):
     auroc: Interval | None
     accuracy: Interval | None
     difference: Difference | None
+    net_benefit: list[float] | None = None
     undefined: str | None = None
     scans: list[ScanDifference] | None = None
     within: Within | None = None
 
     def _list_missing(self) -> set[str]:
         return {key for key in ("undefined", "scans", "within") if getattr(self, key) is None}
+
+    def _list_missing(self) -> set[str]:
+        return super()._list_missing() | ({"net_benefit"} if self.net_benefit is None else set())
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -10,15 +10,16 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
+from scipy.stats import t as student
 from torch import Tensor, nn
 
 from stroke_hub import Records, ResNetViT, Slice, load_slices
 from stroke_hub.evaluation.faithfulness import (
     MAPS,
-    _bootstrap,
-    _compare,
+    _bound,
     _compare_regions,
     _correlate,
+    _find_best,
     _find_grids,
     _find_regions,
     _localise,
@@ -33,6 +34,7 @@ from stroke_hub.evaluation.faithfulness import (
     judge,
 )
 from stroke_hub.evaluation.imputation import impute
+from stroke_hub.metrics.intervals import bound_share
 from stroke_hub.report.formatting import CONTROLS, LOCALISATION, MEASURES
 from stroke_hub.report.heatmaps import draw_faithfulness
 
@@ -258,41 +260,54 @@ def test_correlation_is_spearmans_and_undefined_for_a_constant() -> None:
     np.testing.assert_allclose(_correlate(a, -a), -1)
 
 
-def test_intervals_resample_groups_whole() -> None:
+def test_intervals_are_those_of_the_report_over_groups() -> None:
     rng = np.random.default_rng(0)
     patients = np.repeat(np.arange(20), 5)
     values = rng.normal(size=20)[patients] + 0.1 * rng.normal(size=100)  # slices of a patient are much alike
-    clustered = _bootstrap(values, _resample(patients, 0, 4000))
-    single = _bootstrap(values, _resample(np.arange(100), 0, 4000))
-    means = values.reshape(20, 5).mean(1)
-    drawn = means[rng.integers(0, 20, (4000, 20))].mean(1)
+    columns = {("road", "cnn"): values, ("road", "vit"): np.where(np.arange(100) < 50, values, np.nan)}
+    clustered = _resample(columns, patients, 0, 2000)["road", "cnn"]
+    single = _resample(columns, np.arange(100), 0, 2000)["road", "cnn"]
     assert clustered is not None
     assert single is not None
     assert clustered["mean"] == pytest.approx(values.mean())
-    np.testing.assert_allclose([clustered["low"], clustered["high"]], np.percentile(drawn, [2.5, 97.5]), atol=0.05)
+    # close to Student's t interval of the patients' means, which knows nothing of resampling
+    means = values.reshape(20, 5).mean(1)
+    expected = student.interval(0.95, 19, means.mean(), means.std(ddof=1) / 20**0.5)
+    assert (clustered["low"], clustered["high"]) == pytest.approx(expected, abs=0.1)
     assert clustered["high"] - clustered["low"] > 1.7 * (single["high"] - single["low"])
+    half = _resample(columns, patients, 0, 2000)["road", "vit"]
+    assert half is not None
+    assert (half["n"], half["mean"]) == (50, pytest.approx(values[:50].mean()))
+    share = _bound(values > 0, patients)
+    assert share is not None
+    hits = (values > 0).reshape(20, 5).sum(1)
+    assert share["low"] == bound_share(hits, np.full(20, 5))["low"]
 
 
 def test_what_is_undefined_is_left_out_of_intervals_and_none_where_nothing_is_left() -> None:
-    counts = _resample(np.arange(4), 0, 300)
-    assert _bootstrap(np.array([np.nan, 2, 2, 2]), counts) == {"mean": 2.0, "low": 2.0, "high": 2.0, "n": 3}
-    assert _bootstrap(np.full(4, np.nan), counts) is None
-    alone = _resample(np.zeros(4), 0, 300)
-    assert _bootstrap(np.arange(4.0), alone) == {"mean": 1.5, "low": None, "high": None, "n": 4}
-    assert _bootstrap(np.array([np.nan, 2, np.nan, np.nan]), counts) == {
-        "mean": 2,
-        "low": None,
-        "high": None,
-        "n": 1,
-    }
+    each, alone = np.arange(4), np.zeros(4)
+    for estimate in (_bound, lambda v, names: _resample({("road", "cnn"): v}, names, 0, 300)["road", "cnn"]):
+        assert estimate(np.array([np.nan, 1, 1, 0]), each)["n"] == 3
+        assert estimate(np.full(4, np.nan), each) is None
+        same = estimate(np.array([np.nan, 0.5, 0.5, 0.5]), each)
+        assert same == {"mean": 0.5, "low": None, "high": None, "n": 3}
+        assert estimate(np.arange(4) / 4, alone) == {"mean": 0.375, "low": None, "high": None, "n": 4}
+        one = estimate(np.array([np.nan, 0.5, np.nan, np.nan]), each)
+        assert one == {"mean": 0.5, "low": None, "high": None, "n": 1}
 
 
-def test_advantage_is_the_paired_difference_to_the_best_control() -> None:
+def test_every_slice_pointed_at_is_not_certainty() -> None:
+    found = _bound(np.ones(30), np.arange(30) // 3)
+    assert found is not None
+    assert (found["low"], found["high"]) == (pytest.approx(0.025**0.1), 1)
+
+
+def test_advantage_is_over_the_best_control() -> None:
     base = np.arange(6.0)
     values = dict.fromkeys(MAPS, base + 1) | dict.fromkeys(CONTROLS, base - 3) | {"edges": base}
-    counts = _resample(np.arange(6), 0, 100)
-    assert _compare(values, counts, 1)["cnn"] == {"control": "edges", "mean": 1, "low": 1, "high": 1, "n": 6}
-    assert _compare(values, counts, -1)["cnn"] == {"control": "random", "mean": -4, "low": -4, "high": -4, "n": 6}
+    assert _find_best(values, 1) == "edges"
+    assert _find_best(values, -1) == "random"
+    assert _find_best(dict.fromkeys(values, base * np.nan), 1) is None
 
 
 # --- the whole suite ----------------------------------------------------------------------------------------

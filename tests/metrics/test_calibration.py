@@ -76,6 +76,39 @@ def test_thresholds_keep_their_promise_as_float32(cases: list[tuple[int, float]]
         assert np.mean(probability[label == 1] >= threshold) >= 0.95
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1, width=32)), min_size=2, max_size=80))
+def test_points_never_cross_and_say_what_they_gave(cases: list[tuple[int, float]]) -> None:
+    label, probability = np.array([a for a, _ in cases]), np.array([b for _, b in cases])
+    points = choose_operating_points(label, probability)
+    if 0 < label.sum() < len(label):
+        threshold = points["sensitivity95"]["threshold"]
+        high = points["specificity95"]["threshold"]
+        if high is not None:
+            assert threshold <= high  # the point for sensitivity never finds fewer strokes
+            assert np.mean(probability[label == 0] < high) >= 0.95
+            meets = "both 95 %" in points["specificity95"]["words"]
+            assert meets == ("both 95 %" in points["sensitivity95"]["words"])
+            assert threshold == high or not meets
+        for point in points.values():
+            if point["threshold"] is not None:
+                called = probability >= point["threshold"]
+                assert point["val_sensitivity"] == pytest.approx(called[label == 1].mean())
+                assert point["val_specificity"] == pytest.approx(1 - called[label == 0].mean())
+
+
+def test_points_that_would_cross_share_the_best_threshold_between_them() -> None:
+    # from 0.3 to 0.6 both rules are met; at 0.4 no slice is wrong
+    label, probability = np.repeat([1, 0], 40), np.append(np.full(39, 0.6), 0.4)
+    probability = np.concatenate([probability, np.full(38, 0.1), [0.3, 0.35]])
+    points = choose_operating_points(label, probability)
+    for rule in ("sensitivity95", "specificity95"):
+        assert points[rule]["threshold"] == pytest.approx(0.4, abs=1e-6)
+        assert (points[rule]["val_sensitivity"], points[rule]["val_specificity"]) == (1, 1)
+        assert "both 95 %" in points[rule]["words"]
+    assert "both" not in points["youden"]["words"]
+
+
 def test_calibrate_is_what_predict_then_says(untrained: ResNetViT) -> None:
     squares = torch.from_numpy(rng.integers(0, 256, (40, 128, 128), dtype=np.uint8))
     untrained.temperature.fill_(1)

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.special import ndtri
 from sklearn import metrics as reference
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision, BinaryCalibrationError
 
@@ -22,7 +21,6 @@ from stroke_hub.metrics.classification import (
     log_loss,
     measure,
     net_benefit,
-    reliability,
     trace_curves,
 )
 
@@ -227,24 +225,6 @@ def test_log_loss_matches_scikit_learn_and_is_none_where_infinite() -> None:
     assert log_loss(np.array([1]), np.array([1e-30])) == pytest.approx(30 * np.log(10), abs=1e-9)
     assert log_loss(np.array([1]), np.array([0.0])) is None
     assert log_loss(np.array([], int), np.array([])) is None
-
-
-def test_reliability_bins_add_up_and_carry_wilsons_interval() -> None:
-    for label, score in CASES:
-        bins = reliability(label, score)
-        assert sum(row["n"] for row in bins) == len(label)
-        share = sum(row["n"] * abs(row["mean_probability"] - row["stroke_share"]) for row in bins) / len(label)
-        assert share == pytest.approx(expected_calibration_error(label, score), abs=1e-12)
-        for row in bins:
-            inside = (score >= row["low"]) & ((score < row["high"]) | (row["high"] == 1))
-            assert row["n"] == inside.sum()
-            assert row["stroke_share"] == pytest.approx(label[inside].mean(), abs=1e-12)
-            # Wilson (1927): the shares from which the one found is 1.96 standard errors away
-            n, share, z = row["n"], row["stroke_share"], ndtri(0.975)
-            centre, reach = share + z**2 / (2 * n), z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-            ends = (centre - reach) / (1 + z**2 / n), (centre + reach) / (1 + z**2 / n)
-            assert (row["share_low"], row["share_high"]) == pytest.approx(ends, abs=1e-12)
-            assert 0 <= row["share_low"] <= share <= row["share_high"] <= 1
 
 
 def test_net_benefit_by_hand_and_at_its_ends() -> None:

@@ -25,6 +25,7 @@ from stroke_hub.errors import HubError, RunError
 from stroke_hub.evaluation.faithfulness import judge
 from stroke_hub.report.card import HUB_METRICS, _load_template, is_untouched, render_card, renew_card
 from stroke_hub.report.formatting import CONTROLS, LOCALISATION, METRIC_TITLES
+from stroke_hub.report.methods import describe_decisions, describe_intervals
 from stroke_hub.runs.train_config import TrainConfig
 from tests.report.test_html import NOTE, audit, bare_report, typed, whole_report
 
@@ -143,7 +144,8 @@ def check_tables(card: str, report: dict[str, Any]) -> int:
     names = {"All slices": "overall", "CT (BT)": "BT", "MR": "MR", "All slices, MR": "overall"}
     (head, *rows), *_ = sections["Performance"]
     parts = [test[names[title]] for title in head[1:]]
-    keys = ["n", "n_stroke", "groups", "", *METRIC_TITLES, "tp", "fn", "fp", "tn"]
+    metrics = [key for key in METRIC_TITLES if key in overall["intervals"]]
+    keys = ["n", "n_stroke", "groups", "", *metrics, "tp", "fn", "fp", "tn"]
     for key, (_, *cells) in zip(keys, rows, strict=True):
         for part, cell in zip(parts, cells, strict=True):
             bearing = {"": part["intervals"]["sensitivity"]["groups"]}
@@ -151,7 +153,7 @@ def check_tables(card: str, report: dict[str, Any]) -> int:
     titles = {"Probability 0.5": "half", "Youden": "youden"}
     titles |= {"Aimed at 95 % sensitivity": "sensitivity95", "Aimed at 95 % specificity": "specificity95"}
     (points,) = sections["Operating points"]
-    for title, threshold, *cells in points[1:]:
+    for title, threshold, val_sensitivity, val_specificity, *cells in points[1:]:
         name = titles[title.removesuffix(" (the model’s own)")]
         assert title.endswith("own)") == (name == report["model"]["operating_point"])
         point = report["operating_points"][name]
@@ -159,6 +161,11 @@ def check_tables(card: str, report: dict[str, Any]) -> int:
             assert threshold == f"not defined: {point['undefined']}"
         else:
             assert float(threshold) == pytest.approx(point["threshold"], rel=0.005)
+        for key, cell in (("val_sensitivity", val_sensitivity), ("val_specificity", val_specificity)):
+            if point.get(key) is None:
+                assert cell == "–"
+            else:
+                check(cell, point[key])
         measured = overall["operating_points"].get(name)
         for key, cell in zip(("sensitivity", "specificity", "ppv", "npv"), cells, strict=True):
             assert cell == "–" if measured is None else True
@@ -172,12 +179,17 @@ def check_tables(card: str, report: dict[str, Any]) -> int:
             ("n", "n_stroke", "groups", "auroc", "sensitivity", "specificity"), cells, strict=True
         ):
             check(cell, row[key])
-    ((_, *rows),) = sections["Calibration"]
+    (_, *rows), *further = sections["Calibration"]
     for key, (_, *cells) in zip(("ece", "log_loss", "brier"), rows, strict=True):
         found = [part["calibration"][when] for part in parts for when in ("before", "after")]
         for cell, measured in zip(cells, found, strict=True):
             value = measured and measured[key]
             check(cell, value["score"] if isinstance(value, dict) else value)
+    for _, *rows in further:
+        for key, (_, *cells) in zip(("ece", "slope", "intercept", "mean", "high"), rows, strict=True):
+            for cell, part in zip(cells, parts, strict=True):
+                found = part["calibration"]["after"]["recalibration"]
+                check(cell, found[key] if key in found else found["floor"][key])
     for table in sections["Baselines and controls"][:1]:
         check(table[1][1], overall["intervals"]["auroc"])
         check(table[1][2], overall["intervals"]["accuracy"])
@@ -245,7 +257,7 @@ def test_every_field_has_content(card: str, tmp_path: Path) -> None:
 
 
 def test_tables_are_the_reports(card: str, report: dict[str, Any], tmp_path: Path) -> None:
-    assert check_tables(card, report) == 9 + 2  # of pictures
+    assert check_tables(card, report) == 10 + 2  # of pictures
     for made, tables in ((whole_report(), 9), (bare_report(), 3)):
         assert check_tables(render(made, tmp_path), made) == tables
 
@@ -270,6 +282,8 @@ def test_every_number_follows_the_report(report: dict[str, Any], run_dir: Path) 
         "50",
     }  # SHA-256, Apache-2.0, 95 %, prevalences
     fixed |= set(re.findall(NUMBER, " ".join(find_strings(report))))
+    sentences = [*describe_intervals(typed(report)), *describe_decisions(typed(report))]
+    fixed |= set(re.findall(NUMBER, " ".join(sentences)))
     for a, b in zip(*numbers, strict=True):
         assert a != b or a in fixed, a
 
@@ -324,8 +338,9 @@ def test_model_index_is_the_reports(card: str, report: dict[str, Any]) -> None:
     assert "verified" not in card
     assert "co2" not in card
     found = {(result.dataset_config, result.metric_type): result for result in data.eval_results}
-    defined = [i for part in report["test"].values() for i in part["intervals"].values() if i["value"] is not None]
-    assert len(found) == len(data.eval_results) == len(defined) >= 3 * 6
+    intervals = [part["intervals"][key] for part in report["test"].values() for key in HUB_METRICS]
+    defined = [interval for interval in intervals if interval["value"] is not None]
+    assert len(found) == len(data.eval_results) == len(defined) >= 3 * 7
     for part in ("overall", "BT", "MR"):
         measured = report["test"][part]
         for key, kind in HUB_METRICS.items():
@@ -468,7 +483,8 @@ def check_judged(cell: str, found: dict[str, Any] | None) -> None:
     if found is None:
         assert cell in ("not defined: no slice has a lesion mask", "not defined: no map has anything to measure")
     else:
-        check(cell, {"value": found["mean"], "low": found["low"], "high": found["high"]})
+        few = "too few groups, or all alike"
+        check(cell, {"value": found["mean"], "low": found["low"], "high": found["high"], "undefined": few})
 
 
 @pytest.mark.parametrize("words", HOSTILE)
