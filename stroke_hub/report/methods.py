@@ -96,7 +96,7 @@ def describe_decisions(report: Report) -> list[str]:
     words[0] += "."
     for name, curve in list_rules(report).items():
         better = sum(model > rule for model, rule in zip(benefit.model, curve, strict=True))
-        words.append(f"It is worth more than acting on {BASELINES[name]} at {better} of {count}.")
+        words.append(f"It is worth more than acting on the rule “{BASELINES[name]}” at {better} of {count}.")
     return words
 
 
