@@ -86,8 +86,8 @@ def describe_decisions(report: Report) -> list[str]:
     count = len(benefit.threshold)
     gains = [model - max(every, 0) for model, every in zip(benefit.model, benefit.treat_all, strict=True)]
     words = [
-        "Net benefit weighs Stroke slices found against false alarms, at the odds of the threshold at which one would "
-        f"act. At {sum(gain > 0 for gain in gains)} of {count} thresholds from {benefit.threshold[0]:.2f} to "
+        "Net benefit weighs Stroke slices found against false alarms, at the odds of the threshold at which one "
+        f"would act. At {sum(gain > 0 for gain in gains)} of {count} thresholds from {benefit.threshold[0]:.2f} to "
         f"{benefit.threshold[-1]:.2f}, acting on the model is worth more than acting on every slice or on none"
     ]
     if benefit.gain:
