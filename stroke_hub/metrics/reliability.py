@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
 
 from stroke_hub.metrics.classification import Floats, Labels, expected_calibration_error, net_benefit
 from stroke_hub.metrics.intervals import bootstrap_figures, bound_share
@@ -70,6 +69,8 @@ def measure_recalibration(
     "ece" (of 10 bins), "slope" and "intercept": intervals as `bootstrap_intervals` gives them. Slope and intercept
     are undefined for one class, the slope too where a threshold parts the classes or all probabilities are equal.
     """
+    from scipy.special import logit  # the core counts, and has no scipy
+
     places = np.eye(BINS)[_place(probability, BINS)]
     off = (probability - label)[:, None] * places
     z = logit(np.clip(probability, CERTAIN, 1 - CERTAIN))
@@ -177,6 +178,8 @@ def _fit_recalibration(z: Floats, label: Labels, weight: Floats, *, fixed: bool)
 
     With `fixed`, b is 1. scikit-learn's logistic regression fits one set of weights at a time.
     """
+    from scipy.special import expit
+
     a, b = np.zeros(len(weight)), np.ones(len(weight))
     strokes, total = weight @ (label == 1), weight.sum(1)
     lost = (strokes <= 0) | (strokes >= total)

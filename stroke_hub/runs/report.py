@@ -788,10 +788,8 @@ class Baseline(_Record):
     within: Within | None = None
 
     def _list_missing(self) -> set[str]:
-        return {key for key in ("undefined", "scans", "within") if getattr(self, key) is None}
-
-    def _list_missing(self) -> set[str]:
-        return super()._list_missing() | ({"net_benefit"} if self.net_benefit is None else set())
+        keys = ("undefined", "net_benefit", "scans", "within")
+        return {key for key in keys if getattr(self, key) is None}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
