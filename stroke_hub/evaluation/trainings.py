@@ -58,6 +58,7 @@ def measure_trainings(reports: Sequence[Report]) -> Trainings:
             name: {
                 metric: _spread([report.test[name].intervals[metric].value for report in reports])
                 for metric in part.intervals
+                if all(metric in report.test[name].intervals for report in reports)
             }
             for name, part in first.test.items()
             if part.n

@@ -13,9 +13,13 @@ effective number of patients in place of the number of slices, and Student's t i
 - A figure of exactly 0 or 1 has the exact limit of Clopper and Pearson (1934) with e as the trials, 0.025^(1 / e).
   For an AUROC of 1 it holds as all of e disjoint pairs of a patient of either class are then ranked right.
 
-What has no such limits (differences, calibration slope, net benefit) is resampled: whole groups with replacement,
-as often as there are groups (Field and Welsh, 2007). A replicate is a weight for each slice, and thousands of them
-are a few running sums. The methods:
+Slope and intercept of calibration have the jackknife's own interval (Tukey, 1958): corrected for bias, with t of
+e - 1 degrees of freedom. Of the slope, the bootstrap below held the truth in 72 % of 200 draws with 10 uneven
+patients a class (ICC 0.8, AUROC 0.95).
+
+What else has no such limits (differences, calibration error, net benefit) is resampled: whole groups with
+replacement, as often as there are groups (Field and Welsh, 2007). A replicate is a weight for each slice, and
+thousands of them are a few running sums. The methods:
 
 - "percentile": the 2.5 % and 97.5 % quantiles of the replicates (Efron, 1979).
 - "expanded": quantiles further out, as Student's t and sqrt(G / (G - 1)) ask for (Hesterberg, 2015). G counts the
@@ -58,6 +62,7 @@ __all__ = [
     "bound_figure",
     "bound_share",
     "delong_interval",
+    "jackknife_figure",
     "paired_bootstrap",
     "resample_groups",
 ]
@@ -82,7 +87,9 @@ PRIOR = 2.0  # degrees of freedom that the variance of patients whose slices are
 TAIL = 0.025
 SCORE = "score interval over effective patients"
 EXACT = "Clopper-Pearson over effective patients"
+JACKKNIFE = "jackknife over patients"
 BAYES = "Bayes' theorem from the score intervals of both rates"
+ALIKE = "the same whichever group is left out, so they do not say how it varies"
 ROUNDING = 1e-12  # figures that differ by no more are equal
 CELLS = 2**19  # weights held at once: 4 MB, which stays in cache
 
@@ -157,20 +164,10 @@ def bound_figure(value: float, left: Floats, sizes: Sequence[Floats], groups: in
     -------
     The interval, as in `bootstrap_intervals`.
     """
-    result: dict[str, Any] = {
-        "value": None if np.isnan(value) else float(value),
-        "low": None,
-        "high": None,
-        "method": SCORE,
-        "groups": groups,
-        "replicates": 0,
-        "left_out": 0,
-    }
-    if np.isnan(value):
-        return result | {"undefined": "no slices of a class that it needs"}
-    if groups < 2:
-        return result | {"undefined": "fewer than two groups, so nothing is known of how they differ"}
-    worth = [float(np.sum(n)) ** 2 / float(np.sum(n**2)) for n in sizes]
+    result = _start(value, SCORE, groups)
+    if "undefined" in result:
+        return result
+    worth = [_count_effective(n) for n in sizes]
     if min(value, 1 - value) < ROUNDING:
         far = TAIL ** (1 / min(worth))
         low, high = (far, 1.0) if value > 0.5 else (0.0, 1 - far)
@@ -180,7 +177,7 @@ def bound_figure(value: float, left: Floats, sizes: Sequence[Floats], groups: in
     square = pull**2 * (kept.sum() - 1) / max(kept.sum(), 1)
     variance = float(square.sum())
     if variance < ROUNDING**2:
-        return result | {"undefined": "the same whichever group is left out, so they do not say how it varies"}
+        return result | {"undefined": ALIKE}
     whole = np.maximum(np.sum(sizes, axis=0), 1)
     # a group of both classes gives to both, by its slices
     shares = [float(np.sum(square * n / whole)) for n in sizes]
@@ -190,6 +187,28 @@ def bound_figure(value: float, left: Floats, sizes: Sequence[Floats], groups: in
 
     low, high = _bound_score(float(value), trials, float(stdtrit(free, 1 - TAIL)))
     return result | {"low": low, "high": high}
+
+
+def jackknife_figure(value: float, left: Floats, sizes: Sequence[Floats], groups: int) -> dict[str, Any]:
+    """Estimate the jackknife's interval of a figure without limits, corrected for its bias (Tukey, 1958).
+
+    Parameters and result are those of `bound_figure`. There is no interval where the figure is undefined without
+    one of the groups.
+    """
+    result = _start(value, JACKKNIFE, groups)
+    if "undefined" in result:
+        return result
+    if not np.isfinite(left).all():
+        return result | {"undefined": "not defined without one of the groups"}
+    count = len(left)
+    error = float(np.sum((left - left.mean()) ** 2) * (count - 1) / count) ** 0.5
+    if error < ROUNDING:
+        return result | {"undefined": ALIKE}
+    from scipy.special import stdtrit
+
+    free = max(min(map(_count_effective, sizes)) - 1, 1)
+    middle, reach = count * value - (count - 1) * float(left.mean()), float(stdtrit(free, 1 - TAIL)) * error
+    return result | {"low": middle - reach, "high": middle + reach}
 
 
 def bound_share(part: ArrayLike, whole: ArrayLike) -> dict[str, Any]:
@@ -481,6 +500,29 @@ def _count_slices(
         name: [np.bincount(index[mask], minlength=len(names)).astype(np.float64) for mask in masks]
         for name, masks in _find_bearing(label, probability, threshold).items()
     }
+
+
+def _start(value: float, method: str, groups: int) -> dict[str, Any]:
+    """Start an interval that is not resampled: without limits, and "undefined" where there can be none."""
+    result: dict[str, Any] = {
+        "value": None if np.isnan(value) else float(value),
+        "low": None,
+        "high": None,
+        "method": method,
+        "groups": groups,
+        "replicates": 0,
+        "left_out": 0,
+    }
+    if np.isnan(value):
+        return result | {"undefined": "no slices of a class that it needs"}
+    if groups < 2:
+        return result | {"undefined": "fewer than two groups, so nothing is known of how they differ"}
+    return result
+
+
+def _count_effective(sizes: Floats) -> float:
+    """Count the groups of equal size that groups of these sizes (G,) are worth (Kish, 1965)."""
+    return float(np.sum(sizes)) ** 2 / float(np.sum(sizes**2))
 
 
 def _bound_score(value: float, trials: float, quantile: float) -> tuple[float, float]:

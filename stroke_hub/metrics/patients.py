@@ -177,7 +177,7 @@ def predict_patients(counts: PatientCounts, prevalences: tuple[float, ...]) -> d
 
     Returns
     -------
-    By prevalence, as text, "ppv" and "npv" by Bayes' theorem, with bootstrap intervals over patients.
+    By prevalence, as text, "ppv" and "npv" by Bayes' theorem, with intervals from those of both rates.
     """
     positive, called = counts.positive.astype(np.int64), counts.called.astype(np.float64)
     found = bootstrap_intervals(positive, called, counts.name, threshold=0.5, prevalences=prevalences)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stroke_hub.metrics.classification import Floats, Labels, expected_calibration_error, net_benefit
-from stroke_hub.metrics.intervals import bootstrap_figures, bound_share
+from stroke_hub.metrics.intervals import CELLS, bootstrap_figures, bound_share, jackknife_figure
 
 __all__ = ["DECISION_THRESHOLDS", "measure_recalibration", "reliability", "simulate_noise_floor", "trace_decisions"]
 
@@ -58,7 +58,7 @@ def reliability(label: Labels, probability: Floats, group: ArrayLike, *, bins: i
 def measure_recalibration(
     label: Labels, probability: Floats, group: ArrayLike, *, replicates: int = 2000, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Measure calibration error, slope and intercept, with intervals from resampled groups.
+    """Measure calibration error, slope and intercept, with intervals over groups.
 
     Logistic recalibration (Cox, 1958): the slope b of log-odds a + b z fitted to the labels, z being the stated
     log-odds; 1 is right, less is overconfident. The intercept is a where b is 1 (calibration in the large; Van
@@ -66,8 +66,9 @@ def measure_recalibration(
 
     Returns
     -------
-    "ece" (of 10 bins), "slope" and "intercept": intervals as `bootstrap_intervals` gives them. Slope and intercept
-    are undefined for one class, the slope too where a threshold parts the classes or all probabilities are equal.
+    "ece" (of 10 bins, resampled), "slope" and "intercept" (jackknife): intervals as `bootstrap_intervals` gives
+    them. Slope and intercept are undefined for one class, the slope too where a threshold parts the classes or all
+    probabilities are equal.
     """
     from scipy.special import logit  # the core counts, and has no scipy
 
@@ -76,16 +77,20 @@ def measure_recalibration(
     z = logit(np.clip(probability, CERTAIN, 1 - CERTAIN))
 
     def compute(weight: Floats) -> dict[str, Floats]:
-        ece = np.abs(weight @ off).sum(1) / np.maximum(weight.sum(1), 1e-300)
-        return {
-            "ece": ece,
-            "slope": _fit_recalibration(z, label, weight, fixed=False)[1],
-            "intercept": _fit_recalibration(z, label, weight, fixed=True)[0],
-        }
+        return {"ece": np.abs(weight @ off).sum(1) / np.maximum(weight.sum(1), 1e-300)}
 
     every, fewer = _count_groups(label, group)
-    groups = {"ece": every, "slope": fewer, "intercept": fewer}
-    found = bootstrap_figures(compute, group, groups, replicates=replicates, seed=seed)
+    found = bootstrap_figures(compute, group, {"ece": every}, replicates=replicates, seed=seed)
+    names, index = np.unique(np.asarray(group), return_inverse=True)
+    sizes = [np.bincount(index[label == of], minlength=len(names)).astype(np.float64) for of in (0, 1)]
+    step = max(1, CELLS // max(len(label), 1))
+    omitted = [np.arange(-1, len(names))[i : i + step, None] for i in range(0, 1 + len(names), step)]  # -1: none
+    for name, fixed, which in (("slope", False, 1), ("intercept", True, 0)):
+        fits = [
+            _fit_recalibration(z, label, (number != index).astype(np.float64), fixed=fixed) for number in omitted
+        ]
+        values = np.concatenate([fit[which] for fit in fits])
+        found[name] = jackknife_figure(float(values[0]), values[1:], sizes, fewer)
     if found["slope"]["value"] is None and 0 < label.sum() < len(label):
         found["slope"]["undefined"] = "a threshold parts the classes, or all probabilities are equal"
     return found

@@ -99,7 +99,7 @@ def list_spreads(trainings: Trainings) -> list[tuple[str, list[tuple[str, Spread
     whole = trainings.test["overall"]
     parts = {name: spreads for name, spreads in trainings.test.items() if name == "overall" or spreads != whole}
     return [
-        (PART_TITLES[name], [(title, spreads[metric]) for metric, title in METRIC_TITLES.items()])
+        (PART_TITLES[name], [(title, spreads[key]) for key, title in METRIC_TITLES.items() if key in spreads])
         for name, spreads in parts.items()
     ]
 

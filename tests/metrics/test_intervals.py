@@ -18,6 +18,7 @@ from stroke_hub.metrics.intervals import (
     bootstrap_intervals,
     bound_share,
     delong_interval,
+    jackknife_figure,
     paired_bootstrap,
     resample_groups,
     weighted_metrics,
@@ -393,6 +394,18 @@ def test_one_slice_a_patient_gives_wilsons_interval() -> None:
         brentq(lambda x: (0.75 - x) ** 2 - t**2 * x * (1 - x) / trials, *side) for side in ((0, 0.75), (0.75, 1))
     ]
     assert (found["low"], found["high"]) == pytest.approx(tuple(ends), abs=1e-9)
+
+
+def test_the_jackknifes_interval_of_a_mean_is_students() -> None:
+    values = np.random.default_rng(0).normal(size=12)
+    left = (values.sum() - values) / 11
+    found = jackknife_figure(float(values.mean()), left, [np.ones(12)], 12)
+    expected = student.interval(0.95, 11, values.mean(), values.std(ddof=1) / 12**0.5)
+    assert (found["low"], found["high"]) == pytest.approx(expected, abs=1e-12)
+    # it takes the bias of 1 / n out: of the variance with 1 / n it is centred on that with 1 / (n - 1)
+    spread = [np.delete(values, i).var() for i in range(12)]
+    found = jackknife_figure(float(values.var()), np.array(spread), [np.ones(12)], 12)
+    assert (found["low"] + found["high"]) / 2 == pytest.approx(values.var(ddof=1), abs=1e-12)
 
 
 def test_alike_slices_count_as_one_patient() -> None:

@@ -90,6 +90,12 @@ def test_what_has_no_slope_says_why() -> None:
     constant = measure_recalibration(np.tile([0, 1], 20), np.full(40, 0.3), group, replicates=50)
     assert constant["slope"]["value"] is None
     assert constant["intercept"]["value"] == pytest.approx(logit(0.5) - logit(0.3))
+    one = np.repeat([0, 1, 0], [30, 8, 2])  # only the last patient keeps a threshold from parting the classes
+    score, whose = np.repeat([0.2, 0.7, 0.8], [30, 8, 2]), np.repeat(np.arange(20), 2)
+    found = measure_recalibration(one, score + 1e-3 * np.arange(40) / 40, whose, replicates=50)["slope"]
+    assert found["value"] is not None
+    assert found["low"] is None
+    assert "without one of the groups" in found["undefined"]
     alone = measure_recalibration(np.ones(4, int), np.linspace(0.3, 0.9, 4), group[:4], replicates=50)
     assert alone["slope"]["value"] is alone["intercept"]["value"] is None
     assert alone["ece"]["value"] is not None

@@ -500,7 +500,7 @@ def test_tables_figures_and_headings_are_labelled(whole: Path) -> None:
     ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     targets = [link["href"] for link in outline.get("a")]
-    assert len(targets) == 12
+    assert len(targets) == 15
     assert {target[1:] for target in targets} <= set(ids)
     assert {attributes.get("aria-labelledby", "caption-points") for _, attributes in outline.elements} <= set(ids)
     assert all(header.get("scope") in {"col", "row", "colgroup", "rowgroup"} for header in outline.get("th"))
