@@ -2,8 +2,10 @@
 
 import copy
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,7 @@ from stroke_hub.runs.run_folder import (
 __all__ = ["evaluate", "evaluate_run"]
 
 ROUNDING = 1e-6  # of a probability
+COMPUTING = ("torch", "timm", "numpy", "scipy", "scikit-learn", "albumentations")  # packages that figures hang on
 
 
 def evaluate(
@@ -213,6 +216,7 @@ def _start_report(
         "audit": about.get("audit"),
         "calibration": asdict(own.calibration) if own and own.calibration else about.get("calibration"),
         "unit": "slice",
+        "software": {"python": platform.python_version()} | {name: version(name) for name in COMPUTING},
     }
 
 

@@ -897,6 +897,8 @@ class Report(_Record):
     headline : what was found by patient, in a sentence; missing in reports written before it was there.
     patients : a line each: first those with stroke, least found first, then those with most false calls; missing in
         reports written before it was there.
+    software : the version of Python and of each package that computes, by name; missing in reports written before
+        it was there.
     """
 
     schema_version: Literal[2]
@@ -923,9 +925,10 @@ class Report(_Record):
     warnings: list[str]
     headline: str | None = None
     patients: list[Patient] | None = None
+    software: dict[str, str] | None = None
 
     def _list_missing(self) -> set[str]:
-        return {key for key in ("trainings", "headline", "patients") if getattr(self, key) is None}
+        return {key for key in ("trainings", "headline", "patients", "software") if getattr(self, key) is None}
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Report":

@@ -75,6 +75,7 @@ def test_every_missing_key_is_named(report: dict[str, Any]) -> None:
         "patients",
         "headline",
         "participants",
+        "software",
     }  # "groups" of the data alone
     places = [("", report)] + [
         (f"{name}.", part)
