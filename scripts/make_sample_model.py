@@ -29,7 +29,7 @@ from stroke_hub.evaluation.samples import choose_samples
 from stroke_hub.files import write_text
 from stroke_hub.inference.onnx_model import FOLDER
 from stroke_hub.models.sample import EXAMPLES, SAMPLE, SAMPLE_FOLDER
-from stroke_hub.models.weights import CONFIG_FILE, WEIGHTS_FILE, halve_weights
+from stroke_hub.models.weights import CONFIG_FILE, PREPROCESSOR_FILE, WEIGHTS_FILE, halve_weights
 from stroke_hub.progress import say
 from stroke_hub.runs.report import REPORT_FILE, Report, read_report
 from stroke_hub.runs.run_folder import RESULTS_FILE, TRAIN_CONFIG_FILE, is_trained
@@ -49,6 +49,7 @@ NOTICE = """# The sample model of stroke_hub
 clinical can be concluded from what it says.** `from_pretrained("sample")` loads it.
 
 - `config.json`, `model.safetensors`: the model, its weights rounded to float16. It computes with float32.
+- `preprocessor_config.json`: by which Hugging Face transformers finds the package.
 - `onnx/`: the same weights as an ONNX graph in float32.
 - `report.json`: how it measured on {measured:,} fresh simulated test slices (seed {fresh_seed}).
 - `examples/`: of these slices, the one of median probability of stroke of each modality and class.
@@ -120,7 +121,8 @@ def simulate(patients: int, seed: int) -> Records:
 
 def fill(made: Path, run_dir: Path, own: Report, fresh: Records, workplace: Path) -> Report:
     """Write weights, configuration, report, export and examples of a run into an empty folder; the report."""
-    shutil.copyfile(run_dir / CONFIG_FILE, made / CONFIG_FILE)
+    for name in (CONFIG_FILE, PREPROCESSOR_FILE):
+        shutil.copyfile(run_dir / name, made / name)
     weights = halve_weights(load_file(run_dir / WEIGHTS_FILE))
     save_file(weights, made / WEIGHTS_FILE, metadata={"format": "pt"})
     (made / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it private

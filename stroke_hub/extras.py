@@ -30,6 +30,7 @@ EXTRAS = {
     "onnxscript": "export",
     "pyarrow": "parquet",
     "ray": "ray",
+    "transformers": "transformers",
 }
 
 

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import stroke_hub
+from stroke_hub.errors import MissingExtra
 from stroke_hub.extras import EXTRAS
 
 # modules that need an extra; every other one, and each that is yet to come, is of the core
@@ -33,6 +34,8 @@ def import_all() -> None:
     for info in pkgutil.walk_packages(stroke_hub.__path__, "stroke_hub."):
         try:
             importlib.import_module(info.name)
+        except MissingExtra as error:
+            assert info.name == "stroke_hub.transformers", f"{info.name}: {error}"
         except ModuleNotFoundError as error:
             assert (error.name or "").partition(".")[0] in EXTRAS, f"{info.name} needs {error.name}"
             assert f"{info.name}.".startswith(tuple(f"{name}." for name in needed)), f"{info.name}: {error.name}"
@@ -84,7 +87,7 @@ def use_commands(folder: Path) -> None:
 
 def name_what_is_missing() -> None:
     """See that what the core cannot do says so."""
-    from stroke_hub import MissingExtra, Predictor
+    from stroke_hub import Predictor
     from stroke_hub.models.sample import SAMPLE
 
     for ask, extra in (
@@ -92,6 +95,7 @@ def name_what_is_missing() -> None:
         (lambda: Predictor.from_pretrained(SAMPLE, backend="torch"), "torch"),
         (lambda: stroke_hub.fit, "train"),
         (lambda: stroke_hub.write_sample, "train"),
+        (lambda: importlib.import_module("stroke_hub.transformers"), "transformers"),
     ):
         try:
             ask()

@@ -1,5 +1,6 @@
 """publish(): a finished run goes to the Hub in one commit, with its report, its card and all that reproduces it."""
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,15 @@ from stroke_hub.deploy.notebook import NOTEBOOK_FILE, make_notebook
 from stroke_hub.errors import HubError, RunError
 from stroke_hub.files import hash_file
 from stroke_hub.inference.onnx_model import check_export
-from stroke_hub.models.weights import WEIGHTS_FILE, halve_weights
+from stroke_hub.models.resnet_vit import ResNetViT
+from stroke_hub.models.weights import (
+    CONFIG_FILE,
+    PREPROCESSOR,
+    PREPROCESSOR_FILE,
+    WEIGHTS_FILE,
+    halve_weights,
+    read_config,
+)
 from stroke_hub.progress import say
 from stroke_hub.report.card import is_untouched, render_card, renew_card
 from stroke_hub.runs.report import read_report
@@ -26,7 +35,8 @@ __all__ = ["publish"]
 CARD_FILE = "README.md"
 MESSAGE = "Model, report and card"
 FILES = (
-    "config.json",
+    CONFIG_FILE,
+    PREPROCESSOR_FILE,
     "report.json",
     "report.html",
     "stroke_classification_results.csv",
@@ -148,6 +158,11 @@ def _collect(run: Path, workplace: Path, *, half: bool, folders: list[str]) -> d
             raise RunError(f"{run}: has no {folder} to publish; evaluate the run, or leave that out.")
         files |= {path.relative_to(run).as_posix(): path for path in found}
     files[WEIGHTS_FILE] = run / WEIGHTS_FILE
+    if PREPROCESSOR_FILE not in files:  # an older run: Hugging Face transformers would not find it
+        config = ResNetViT.outline(read_config(run / CONFIG_FILE, str(run)), str(run)).get_config()
+        for name, content in ((CONFIG_FILE, config), (PREPROCESSOR_FILE, PREPROCESSOR)):
+            files[name] = workplace / name
+            files[name].write_text(json.dumps(content, sort_keys=True, indent=2), encoding="utf-8")
     if half:
         files[WEIGHTS_FILE] = workplace / WEIGHTS_FILE
         save_file(halve_weights(load_file(run / WEIGHTS_FILE)), files[WEIGHTS_FILE], metadata={"format": "pt"})

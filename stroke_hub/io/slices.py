@@ -34,6 +34,7 @@ from stroke_hub.io.windowing import Grey, Modality, Window, find_modality
 __all__ = [
     "OpenedSlices",
     "Slice",
+    "check_modality",
     "fill_square",
     "find_place",
     "fit_square",
@@ -76,7 +77,7 @@ class Slice:
     window: Window | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "modality", _check_modality(self.modality))
+        object.__setattr__(self, "modality", check_modality(self.modality))
 
     def __repr__(self) -> str:
         height, width = self.pixels.shape
@@ -216,7 +217,7 @@ def open_slices(
     ------
     UnreadableImage, ValueError : as `load_slices` does, and when a slice is asked for.
     """
-    known = _check_modality(modality)
+    known = check_modality(modality)
     window = cast(Window, window.lower()) if isinstance(window, str) else window
     if window not in (None, *get_args(Window)):
         raise ValueError(f'window is {window!r}; pass "brain", "stroke", "subdural" or None.')
@@ -242,7 +243,13 @@ def _naming(name: str) -> Iterator[None]:
         ) from error
 
 
-def _check_modality(modality: str | None) -> Modality | None:
+def check_modality(modality: str | None) -> Modality | None:
+    """Check the name of a modality, "BT" of "CT" too; None stays None.
+
+    Raises
+    ------
+    ValueError : there is no such modality.
+    """
     known = None if modality is None else find_modality(str(modality))
     if modality is not None and known is None:
         raise ValueError(f'modality is {modality!r}; pass "BT" (or "CT"), "MR" or None.')

@@ -8,6 +8,7 @@ operating point, baseline of the explanation) travels in its buffers.
 import copy
 import errno
 import hashlib
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -22,13 +23,21 @@ from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from stroke_hub.errors import ModelFormatError
-from stroke_hub.files import atomic_write
+from stroke_hub.files import atomic_write, write_text
 from stroke_hub.metrics.highest_mean import HighestMean
 from stroke_hub.models.branches import create_cnn, create_vit
 from stroke_hub.models.download import download
 from stroke_hub.models.presets import CLASSES, name_baselines
 from stroke_hub.models.sample import locate_model
-from stroke_hub.models.weights import CONFIG_FILE, WEIGHTS_FILE, check_weights, read_config, read_weights
+from stroke_hub.models.weights import (
+    CONFIG_FILE,
+    PREPROCESSOR,
+    PREPROCESSOR_FILE,
+    WEIGHTS_FILE,
+    check_weights,
+    read_config,
+    read_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,9 +46,10 @@ if TYPE_CHECKING:
     from stroke_hub.io.sight import Framing
     from stroke_hub.io.windowing import Modality, Window
 
-__all__ = ["LESION_GRID", "ResNetViT", "copy_for_evaluation", "get_evaluable", "hash_weights"]
+__all__ = ["LESION_GRID", "MODEL_TYPE", "ResNetViT", "copy_for_evaluation", "get_evaluable", "hash_weights"]
 
 FORMAT_VERSION = 2
+MODEL_TYPE = "stroke_hub"  # by which Hugging Face transformers knows the model (`stroke_hub.transformers`)
 # what configurations of format 1 do not say
 FORMAT_1: dict[str, Any] = {"rendering": "legacy", "window": "brain", "framing": "whole", "modalities": []}
 SIGHT: dict[str, tuple[str, ...]] = {
@@ -102,6 +112,7 @@ class ResNetViT(
     window : in which the model sees CT in Hounsfield units.
     framing : "head" crops a slice to the head before it becomes a square; "whole" does not.
     modalities : that the model was trained on, of "BT" and "MR"; empty where unknown.
+    model_type : the name of the architecture for Hugging Face transformers, fixed.
     format_version : version of this description. Those of format 1 say nothing of the four above: they are read as
         "legacy", "brain", "whole" and unknown.
 
@@ -172,9 +183,11 @@ class ResNetViT(
         window: "Window" = "brain",
         framing: "Framing" = "head",
         modalities: "Sequence[Modality]" = (),
+        model_type: str = MODEL_TYPE,
         format_version: int = FORMAT_VERSION,
     ) -> None:
         super().__init__()
+        _require(model_type == MODEL_TYPE, "model_type", model_type, MODEL_TYPE)
         _check_config(cnn, vit, image_size, hidden, dropout, classes, format_version)
         _check_branches(cnn_output_stride, cnn_stages, vit_blocks, vit_patches, lesion_cells)
         _check_sight({"resize": resize, "rendering": rendering, "window": window, "framing": framing}, modalities)
@@ -219,6 +232,10 @@ class ResNetViT(
     def baselines(self) -> tuple[str, ...]:
         """Name what contributions are compared with: the normal slices of each modality, and of all together."""
         return name_baselines(self.modalities, has_normal=self.normal_maps is not None)
+
+    def get_config(self) -> dict[str, Any]:
+        """Get the arguments that the model was made with, as config.json has them."""
+        return cast(dict[str, Any], self._hub_mixin_config).copy()
 
     def store_scan_rule(self, rule: HighestMean) -> None:
         """Store how a scan is judged, in place; its numbers are rounded to float32."""
@@ -315,6 +332,7 @@ class ResNetViT(
             except SafetensorError as error:  # of a full disk, and the like
                 raise OSError(errno.EIO, str(error)) from error
             partial.chmod(0o644)  # safetensors makes it private; weights are read by others like any file
+        write_text(save_directory / PREPROCESSOR_FILE, json.dumps(PREPROCESSOR, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -372,19 +390,28 @@ class ResNetViT(
         return model
 
     @classmethod
-    def _assemble(
-        cls, config: dict[str, Any], weights: dict[str, Tensor], name: str, device: str | torch.device
-    ) -> Self:
-        """Build without initialising, then take the loaded tensors as the parameters themselves."""
+    def outline(cls, config: dict[str, Any], name: str) -> Self:
+        """Build the model `name` of a config.json without weights, on the meta device, in evaluation mode.
+
+        Raises
+        ------
+        ModelFormatError : the configuration is not one of ours.
+        """
         try:
             with torch.device("meta"):
-                config = _upgrade(config)
-                model = cls(**config).eval()
+                return cls(**_upgrade(config)).eval()
         except TypeError as error:
             unknown = ascii(str(error).split("__init__() ")[-1][:100])[1:-1]  # a stranger's words
             raise ModelFormatError(f"{name}: config.json {unknown}.") from None
         except ModelFormatError as error:
             raise ModelFormatError(f"{name}: {error}") from None
+
+    @classmethod
+    def _assemble(
+        cls, config: dict[str, Any], weights: dict[str, Tensor], name: str, device: str | torch.device
+    ) -> Self:
+        """Build without initialising, then take the loaded tensors as the parameters themselves."""
+        model = cls.outline(config, name)
         optional = {
             key: model.feature_mean.new_ones(shape)
             for keys in model._list_optional()  # older models lack some, and their files stay what they are
@@ -397,7 +424,7 @@ class ResNetViT(
         expected = dict(model.state_dict())
         extra_buffers = {key for key, _ in model.named_buffers()} - set(expected)
         if extra_buffers:  # rotary tables and the like are computed, not saved: meta would leave them empty
-            model = cls(**config)
+            model = cls(**_upgrade(config))
             for key, value in optional.items():
                 setattr(model, key, torch.ones_like(value, device="cpu"))
             model.to(device).load_state_dict(weights, strict=True)

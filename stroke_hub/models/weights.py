@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # torch is imported where it is used: reports and exports are
 
 __all__ = [
     "CONFIG_FILE",
+    "PREPROCESSOR",
+    "PREPROCESSOR_FILE",
     "WEIGHTS_FILE",
     "check_weights",
     "halve_weights",
@@ -24,6 +26,9 @@ __all__ = [
 
 CONFIG_FILE = constants.CONFIG_NAME
 WEIGHTS_FILE = constants.SAFETENSORS_SINGLE_FILE
+# by these Hugging Face transformers finds `stroke_hub.transformers`; what a model sees stands in config.json alone
+PREPROCESSOR_FILE = "preprocessor_config.json"
+PREPROCESSOR = {"image_processor_type": "StrokeHubImageProcessor"}
 CONFIG_LIMIT = 100_000  # bytes; ours are of some hundred
 # divided by, or above 0 by their nature
 POSITIVE = {

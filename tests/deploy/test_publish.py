@@ -30,7 +30,8 @@ from tests.fakes.hub_server import Hub
 from tests.report.test_card import FIELDS, read_sections, read_text
 
 NEEDED = {
-    "README.md", "config.json", "model.safetensors", "report.json", "report.html", "split.csv", "history.csv",
+    "README.md", "config.json", "preprocessor_config.json", "model.safetensors", "report.json", "report.html",
+    "split.csv", "history.csv",
     "stroke_classification_results.csv", "summary_statistics.csv", "train_config.json", "calibration.json",
     "figures/confusion_matrix.png", "figures/confusion_matrix.svg", "figures/explanations.png",
 }  # fmt: skip
