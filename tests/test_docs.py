@@ -94,7 +94,7 @@ def test_commands_exist(command: str) -> None:
     if words[0] == "pytest":
         assert (ROOT / words[1]).exists()
         return
-    if words[0] == "torchrun":  # its own options are not ours
+    if words[0] in ("torchrun", "uv", "hf"):  # their own options are not ours
         words = ["python", *words[next(i for i, word in enumerate(words) if word.startswith("scripts/")) :]]
     if words[0] == "stroke-hub":
         text = read_help("stroke_hub", *words[1:2])
