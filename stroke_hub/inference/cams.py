@@ -22,9 +22,9 @@ class _Exposed(nn.Module):
         self.vit_tokens = self.model.vit.blocks[-1].norm1
 
     def forward(self, x: Tensor) -> Tensor:
-        maps = self.cnn_map(self.model.map_cnn(x))
-        cls = self.model.vit.forward_features(self.model.normalise_vit(x))[:, 0]
-        logits: Tensor = self.model.head(torch.cat([maps.mean((2, 3)), cls], dim=1))
+        *earlier, last = self.model.map_stages(x)
+        tokens = self.model.vit.forward_features(self.model.normalise_vit(x))
+        logits: Tensor = self.model.head(self.model.join([*earlier, self.cnn_map(last)], tokens))
         return logits
 
     def lay_out(self, tokens: Tensor) -> Tensor:

@@ -41,6 +41,15 @@ def test_maps_are_the_packages(untrained: ResNetViT, slices: list[Slice]) -> Non
     np.testing.assert_array_equal(np.stack([e.cnn_map for e in found]), expected)
 
 
+def test_a_model_of_several_stages_and_lesion_scores_has_them_too(slices: list[Slice]) -> None:
+    model = ResNetViT.from_pretrained("sample")
+    assert model.cnn_stages > 1
+    assert model.lesion_cells
+    x = to_float_pixels(to_pixels(model, slices), "cpu")
+    torch.testing.assert_close(_Exposed(model)(x), model(x))
+    assert all(e.cnn_map.max() > 0 for e in explain(model, slices, method="layercam"))
+
+
 def test_rollout_is_the_same_for_both_classes_and_says_so(untrained: ResNetViT, slices: list[Slice]) -> None:
     stroke, normal = (explain(untrained, slices[0], method="attention", target=t) for t in ("Stroke", "Normal"))
     np.testing.assert_array_equal(stroke.vit_map, normal.vit_map)
