@@ -123,13 +123,13 @@ def test_script_and_notebook_train_and_publish_where_only_their_requirements_are
     env = hub.environment(tmp_path / "home") | {"PATH": path, "NO_ALBUMENTATIONS_UPDATE": "1"}
     env.pop("PYTHONPATH", None)
     tiny = ["--data", "sample", "--preset", "tiny", "--epochs", "1", "--run-dir", "runs/script"]
-    for expected in ("published: ", "is trained already"):  # the same line again trains nothing
+    for expected in ("published: ", "has all of this already"):  # the same line again trains nothing
         assert expected in run(python, SCRIPT, "--repo", "owner/script", *tiny, cwd=tmp_path, env=env)
     assert "model.safetensors" in hub.files("owner/script")
 
     run(python, "-m", "pip", "install", "papermill", "ipykernel", cwd=tmp_path)
     chosen = {"repo": "owner/notebook", "data": "sample", "preset": "tiny", "run_dir": "runs/notebook"}
-    chosen["options"] = "--epochs 1"
+    chosen["options"] = "--epochs 1"  # what a user may write there, too
     words = [word for name, value in chosen.items() for word in ("-r", name, value)]
     env |= {"PIP_FIND_LINKS": str(tmp_path / "dist"), "HTTPS_PROXY": "", "https_proxy": ""}
     run(python, "-m", "papermill", "--kernel", "python3", NOTEBOOK, "done.ipynb", *words, cwd=tmp_path, env=env)
