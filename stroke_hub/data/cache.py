@@ -27,6 +27,7 @@ from PIL import features
 from torch import Tensor
 
 from stroke_hub import io as io_room
+from stroke_hub import scan as scan_room
 from stroke_hub.data.contents import hash_content, load_first
 from stroke_hub.errors import DatasetError
 from stroke_hub.files import atomic_write
@@ -41,7 +42,8 @@ WINDOW = 64  # squares decoded ahead of the one written: enough for the threads,
 FORGOTTEN_AFTER = 30 * 24 * 3600  # seconds without use
 MAP_NORESERVE = 0x4000  # Linux; a name in Python's mmap from 3.13
 
-DECODERS = Path(io_room.__file__ or "").parent  # the room whose modules make the pixels of a file
+# The rooms whose modules make the pixels of a file, and choose the slices of a volume.
+DECODERS = tuple(Path(room.__file__ or "").parent for room in (io_room, scan_room))
 
 
 class Wanted(NamedTuple):
@@ -115,7 +117,7 @@ def _identify(one: Wanted, content: str) -> bytes:
 def _identify_decoder() -> str:
     """Name whatever could change a decoded pixel: the sources of our decoders, and the versions of others'."""
     identity = hashlib.sha256()
-    for source in sorted(DECODERS.glob("*.py")):
+    for source in sorted(source for room in DECODERS for source in room.glob("*.py")):
         identity.update(source.read_bytes())
     versions = [features.version(name) for name in ("pil", "jpg", "webp", "libtiff")]
     decoders = ("numpy", "pydicom", "nibabel", "pylibjpeg-openjpeg", "imagecodecs")

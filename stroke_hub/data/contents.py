@@ -1,21 +1,21 @@
-"""Slice files of a dataset: read, decoded and hashed from the same bytes, and hashed once a process."""
+"""Slices of a dataset, in files of their own or in volumes: read, decoded and hashed from the same bytes, once."""
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stroke_hub.errors import DatasetError, UnreadableImage
 from stroke_hub.files import name_bytes
 from stroke_hub.io.slices import Slice, load_slices
 from stroke_hub.io.windowing import Modality
 from stroke_hub.progress import track
+from stroke_hub.scan.addresses import Stamp, load_addressed, load_mask, read_stamp, split_address
 
-__all__ = ["hash_content", "hash_contents", "load_first"]
-
-Stamp: TypeAlias = tuple[int, ...]
+__all__ = ["hash_content", "hash_contents", "load_first", "load_lesion"]
 
 # By file, what it looked like when it was hashed. Dates can be set back, but on POSIX no program sets st_ctime.
 _HASHES: dict[Path, tuple[Stamp, str]] = {}
@@ -26,12 +26,21 @@ def load_first(file: Path, *, modality: Modality | None = None) -> tuple[Slice, 
 
     Parameters
     ----------
+    file : a picture or DICOM file, or the address of a slice in a volume (`scan.addresses`).
     modality : what the dataset says of the file; where it says nothing, a DICOM header may.
 
     Raises
     ------
     DatasetError : it cannot be read or decoded; it is named.
     """
+    volume, number = split_address(file)
+    if number is not None:
+        with _naming(volume):
+            content = _hash(volume)
+            one = load_addressed(volume, number, modality=modality)
+            if _hash(volume) != content:
+                raise DatasetError(f"{volume}: changed while it was read; start again.")
+            return one, _hash_address(content, number)
     with _naming(file):
         content = _read(file)
         return load_slices(name_bytes(content, file.name), modality=modality)[0], hashlib.sha256(
@@ -40,17 +49,28 @@ def load_first(file: Path, *, modality: Modality | None = None) -> tuple[Slice, 
 
 
 def hash_content(file: Path) -> str:
-    """Hash a file's bytes with SHA-256, 64 hexadecimal digits; read it only if it is new or was changed.
+    """Hash a slice's bytes with SHA-256, 64 hexadecimal digits; read its file only if it is new or was changed.
 
     Raises
     ------
     DatasetError : it cannot be read; it is named.
     """
-    with _naming(file):
-        known = _HASHES.get(file)
-        if known is None or known[0] != _stamp(os.stat(file)):
-            return hashlib.sha256(_read(file)).hexdigest()
-        return known[1]
+    volume, number = split_address(file)
+    with _naming(volume):
+        content = _hash(volume)
+        return content if number is None else _hash_address(content, number)
+
+
+def load_lesion(file: Path) -> NDArray[np.bool_]:
+    """Load the lesion mask of a slice, (H, W): a picture, or the address of a slice in a volume.
+
+    Raises
+    ------
+    DatasetError : it cannot be read; it is named.
+    """
+    volume, number = split_address(file)
+    with _naming(volume):
+        return load_mask(volume, number)
 
 
 def hash_contents(root: Path, paths: Iterable[str]) -> list[str]:
@@ -63,18 +83,25 @@ def hash_contents(root: Path, paths: Iterable[str]) -> list[str]:
     return [hash_content(root / path) for path in track(list(paths), "hashing slices")]
 
 
+def _hash(file: Path) -> str:
+    known = _HASHES.get(file)
+    if known is None or known[0] != read_stamp(file):
+        return hashlib.sha256(_read(file)).hexdigest()
+    return known[1]
+
+
+def _hash_address(content: str, number: int) -> str:
+    return hashlib.sha256(f"{content}#{number}".encode()).hexdigest()
+
+
 def _read(file: Path) -> bytes:
     if not file.is_file():  # reading a pipe or a device may never end
         raise FileNotFoundError
     with open(file, "rb") as handle:
-        stamp = _stamp(os.fstat(handle.fileno()))  # before reading: a change meanwhile gives another stamp
+        stamp = read_stamp(handle.fileno())  # before reading: a change meanwhile gives another stamp
         content = handle.read()
     _HASHES[file] = stamp, hashlib.sha256(content).hexdigest()
     return content
-
-
-def _stamp(status: os.stat_result) -> Stamp:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @contextlib.contextmanager

@@ -9,11 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stroke_hub.data.contents import load_first
+from stroke_hub.data.contents import load_first, load_lesion
 from stroke_hub.data.records import list_modalities
-from stroke_hub.errors import DatasetError, UnreadableImage
+from stroke_hub.errors import DatasetError
 from stroke_hub.io.sight import Sight, frame_slice
-from stroke_hub.io.slices import load_slices
 from stroke_hub.progress import track
 
 __all__ = ["Masks", "find_mask", "has_masks", "read_masks"]
@@ -78,6 +77,6 @@ def _read_mask(root: Path, mask: Any, path: str) -> NDArray[np.bool_] | None:
     if not _is_named(mask):
         return None
     try:
-        return load_slices(root / mask)[0].pixels > 127
-    except UnreadableImage as error:
-        raise DatasetError(f"{(root / mask).parent}/{error} It is the lesion mask of {path}.") from error
+        return load_lesion(root / mask)
+    except DatasetError as error:
+        raise DatasetError(f"{error} It is the lesion mask of {path}.") from error
