@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import tyro
 
 from stroke_hub.data.records import Records, read_records
+from stroke_hub.datasets.open_dataset import open_dataset
+from stroke_hub.datasets.slice_rules import SliceRules
 from stroke_hub.errors import StrokeHubError
 from stroke_hub.progress import say
 
@@ -71,17 +73,16 @@ def program(function: Callable[..., None]) -> Command:
 
 
 def find_data(
-    data: Literal["sample", "kaggle"] | None, data_dir: Path | None, note: str
+    data: Literal["sample", "kaggle"] | None, data_dir: Path | None, note: str, rules: SliceRules
 ) -> tuple[Records, str, str]:
     """The records, a short name for the dataset and the words that its figures carry."""
     if data == "sample":
         from stroke_hub.data.simulated import write_sample
 
         return read_records(write_sample(data_dir or SAMPLE_FOLDER)), "sample", note or SAMPLE_NOTE
-    if data_dir is not None:
-        records = read_records(data_dir)
-        if data is None:
-            return records, name_dataset(records), note or note_simulated(records)
+    if data is None and data_dir is not None:
+        records = open_dataset(data_dir, rules)
+        return records, name_dataset(records), note or note_simulated(records)
     from stroke_hub.data.kaggle import check_counts, download_kaggle
 
     records = read_records(data_dir or download_kaggle())
@@ -91,9 +92,9 @@ def find_data(
     return records, "kaggle", note or KAGGLE_NOTE
 
 
-def read_noted(data_dir: Path) -> Records:
+def read_noted(data_dir: Path, rules: SliceRules = SliceRules()) -> Records:  # noqa: B008  frozen
     """Read a dataset and say its notes."""
-    records = read_records(data_dir)
+    records = open_dataset(data_dir, rules)
     tell_notes(records)
     return records
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from stroke_hub.cli.common import name_dataset, note_simulated, program, tell_figures, tell_notes
-from stroke_hub.data.folders import has_labels, has_splits, read_folder
-from stroke_hub.data.records import Records, hash_records, read_records
+from stroke_hub.data.folders import has_labels, has_splits
+from stroke_hub.data.records import Records, hash_records
+from stroke_hub.datasets.open_dataset import holds_scans, open_any
+from stroke_hub.datasets.slice_rules import SliceRules
 from stroke_hub.errors import RunError, pluralise
 from stroke_hub.files import atomic_folder, write_text
 from stroke_hub.progress import say
@@ -28,31 +30,34 @@ def evaluate_model(
     data_dir: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
     revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
-    split: Literal["test", "train"] = "test",
+    split: Literal["test", "train", "all"] = "test",
     data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
     faithfulness: bool = False,
     compare: bool = False,
+    advanced_slices: SliceRules = SliceRules(),  # noqa: B008  frozen
 ) -> None:
     """Measure any run or Hub model on any folder of slices, and explain chosen ones; without labels, predict only.
 
     Args:
         model: a run folder, a model on the Hub, or sample, the model that comes with the package.
         data_dir: a dataset folder in the Kaggle layout, or any folder of slices whose classes are told by folder
-            names or by an index.csv with the columns path and label.
+            names or by an index.csv with the columns path and label, or a dataset of scans as `stroke-hub data` reads it.
         out: a new folder for report.json, the CSVs and the figures; without labels for predictions.csv.
         revision: commit, tag or branch of a Hub model.
-        split: which part of the dataset.
+        split: which part of the dataset; all, of a dataset of scans alone, measures on every patient, which is honest
+            where the model learned from none of them.
         data_note: words that every figure carries, for example what the data stand for.
         compare: print the model's own report beside the new figures; the exit status is 1 where one differs by more
             than 0.01 on the same slices, or on others lies outside the interval that the report gives.
         faithfulness: measure too whether the maps of the stroke slices are true (about 2 CPU-seconds a slice).
+        advanced_slices: how slices are made of a dataset of scans.
     """
     from stroke_hub.evaluation.evaluate import evaluate
     from stroke_hub.models.resnet_vit import ResNetViT
     from stroke_hub.runs.report import find_report, read_report
 
     loaded = ResNetViT.from_pretrained(model, revision=revision)
-    records = _read_any(data_dir, split)
+    records = _read_any(data_dir, split, advanced_slices)
     tell_notes(records)
     if not has_labels(records):
         if compare or faithfulness:
@@ -69,7 +74,8 @@ def evaluate_model(
         },
     }
     own = find_report(model, loaded.commit or revision)
-    measured = records.leave_out(records.table["split"] != split, "slices of parts that were not measured")
+    left_out = records.table["split"] != ("test" if split == "all" else split)
+    measured = records.leave_out(left_out, "slices of parts that were not measured")
     with atomic_folder(out) as folder:
         evaluate(
             loaded,
@@ -99,12 +105,10 @@ def _compare_with_own(own: "Report | None", new: "Report", model: str) -> None:
         raise RunError("Not every figure agrees with the model's own report; the lines above say which.")
 
 
-def _read_any(data_dir: Path, split: str) -> Records:
-    """The records of a folder in the Kaggle layout, or else of whatever lies in it."""
-    if has_splits(data_dir):
-        return read_records(data_dir)
-    records = read_folder(data_dir)
-    if split != "test":
+def _read_any(data_dir: Path, split: str, rules: SliceRules) -> Records:
+    """The records of a folder in the Kaggle layout, of a dataset of scans, or else of whatever lies in it."""
+    records = open_any(data_dir, rules, whole=split == "all")
+    if split != "test" and not (has_splits(data_dir) or holds_scans(data_dir)):
         raise RunError(f"{data_dir}: has no train and test folders, so all of it is test; leave --split out.")
     return records
 

@@ -26,7 +26,7 @@ def explain_folder(
 
     Args:
         model: a run folder, a model on the Hub, or sample, the model that comes with the package.
-        data_dir: a dataset folder in the Kaggle layout.
+        data_dir: a dataset folder in the Kaggle layout, or a dataset of scans as `stroke-hub data` reads it.
         out: a new folder for index.html, explanations.csv, maps/ and pictures/.
         revision: commit, tag or branch of a Hub model.
         split: which part of the dataset.

@@ -7,7 +7,8 @@ from typing import Annotated
 import tyro
 
 from stroke_hub.cli.common import program, tell_export
-from stroke_hub.data.records import Records, read_records
+from stroke_hub.data.records import Records
+from stroke_hub.datasets.open_dataset import open_dataset
 from stroke_hub.errors import RunError
 from stroke_hub.models.sample import SAMPLE
 from stroke_hub.progress import say
@@ -76,7 +77,7 @@ def push_run(
     check_name(repository)
     if not publishing.dry_run:
         check_access(repository, create_pr=publishing.create_pr)
-    records = read_records(data_dir) if data_dir else None
+    records = open_dataset(data_dir) if data_dir else None
     publish_run(Path(run), repository, publishing, records=records, name=data_dir.name if data_dir else "")
 
 

@@ -16,6 +16,7 @@ from stroke_hub.cli.common import (
 from stroke_hub.cli.push import PublishOptions, publish_run
 from stroke_hub.data.records import Records
 from stroke_hub.data.splits import apply_split
+from stroke_hub.datasets.slice_rules import SliceRules
 from stroke_hub.errors import RunError
 from stroke_hub.progress import is_first, say
 from stroke_hub.runs.train_config import AdvancedConfig, CommonConfig, Tracker, TrainConfig, describe_variant
@@ -53,6 +54,7 @@ def train_and_push(
     training: CommonConfig = CommonConfig(),  # noqa: B008  frozen
     advanced: RunOptions = RunOptions(),
     advanced_training: AdvancedConfig = AdvancedConfig(),  # noqa: B008
+    advanced_slices: SliceRules = SliceRules(),  # noqa: B008
     advanced_publishing: PublishOptions = PublishOptions(),  # noqa: B008
 ) -> None:
     """Train on a dataset: audit it, train, measure on the test slices once, explain, and publish if asked to.
@@ -62,7 +64,8 @@ def train_and_push(
     Args:
         data: sample: simulated slices, made on the spot; kaggle: the Multimodal Stroke Image Dataset, downloaded
             where no --data-dir is given. Without both, kaggle is meant.
-        data_dir: a dataset folder in the Kaggle layout, or where the sample dataset goes.
+        data_dir: a dataset folder in the Kaggle layout, a dataset of scans (BIDS, nnU-Net, RSNA 2019, CT-ICH, CQ500), a
+            CSV of images with labels or masks, or where the sample dataset goes.
         run_dir: the run folder; by default runs/<dataset>-<preset>-<recipe>-seed<seed> and what sets it apart.
         push_to: publish the run as this Hub repository; name and right to write are checked before the training.
         folds: grouped cross-validation on the training slices instead: a run a fold, out-of-fold predictions, the
@@ -70,6 +73,7 @@ def train_and_push(
         training: what most trainings set.
         advanced: what few runs set.
         advanced_training: what few trainings set.
+        advanced_slices: how slices are made of a dataset of scans.
         advanced_publishing: how --push-to publishes the run.
     """
     config = TrainConfig(**vars(training), **vars(advanced_training))
@@ -97,7 +101,7 @@ def train_and_push(
         if not advanced_publishing.dry_run:
             check_access(push_to, create_pr=advanced_publishing.create_pr)
     with first_goes_first():
-        records, name, note = find_data(data, data_dir, advanced.data_note)
+        records, name, note = find_data(data, data_dir, advanced.data_note, advanced_slices)
     tell_notes(records)
     variant = describe_variant(config)
     run_dir = run_dir or Path("runs") / _name_run(name, config, recipe, folds, seeds)
@@ -124,6 +128,7 @@ def train_and_push(
     if not is_first():
         return
     options = ["--drop-leaks"] * drop_leaks + (["--split-file", split_file.name] if split_file else [])
+    options += advanced_slices.to_options()
     for run in runs.values():
         if not (run / AUDIT_FILE).is_file():
             write_audit(found, records, run)

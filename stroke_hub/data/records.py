@@ -45,6 +45,7 @@ __all__ = [
     "hash_records",
     "hash_slices",
     "list_modalities",
+    "make_records",
     "name_scans",
     "read_records",
     "read_slice_numbers",
@@ -140,7 +141,7 @@ def read_records(root: str | Path) -> Records:
         raise DatasetError(f"{show_path(given)}: is not a folder; check the path of the dataset.")
     if (given / SCANS_FILE).is_file():
         rows = read_scans(given / SCANS_FILE)
-        return _make_records(given, rows, [], {})
+        return make_records(given, rows, [], {})
     base, splits = find_base(given)
     passed_over: dict[str, list[str]] = {}
     files = ((split, path) for split in splits for folder in splits[split] for path in walk_files(folder))
@@ -148,14 +149,27 @@ def read_records(root: str | Path) -> Records:
     if not rows:
         raise DatasetError(f"{show_path(base)}: holds no images; put them into folders like train/Stroke/StrokeBT.")
     index = _find_index(given, base)
-    return _make_records(base, rows, _join_index(rows, index, base) if index else [], passed_over)
+    return make_records(base, rows, _join_index(rows, index, base) if index else [], passed_over)
 
 
-def _make_records(base: Path, rows: list[Row], notes: list[str], passed_over: dict[str, list[str]]) -> Records:
+def make_records(
+    base: Path, rows: list[Row], notes: Sequence[str], passed_over: dict[str, list[str]], *, whole: bool = False
+) -> Records:
+    """Make a dataset of rows, sorted by path, with the notes that all datasets have.
+
+    Parameters
+    ----------
+    whole : whether everything is one test part, in which a class may be missing.
+
+    Raises
+    ------
+    DatasetError : a split has not both classes.
+    """
     rows.sort(key=lambda row: str(row["path"]))
     # Text columns of pandas would turn None into NaN, which is neither None nor false: hence objects.
     table = pd.DataFrame(rows, dtype=object).astype({"label": np.int64})
-    _check_classes(base, table)
+    if not whole:
+        _check_classes(base, table)
     said = (*_describe(table), *notes, *describe_passed_over(table, passed_over))
     return Records(base, table, said, count_passed_over(passed_over))
 
