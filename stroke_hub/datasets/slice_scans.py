@@ -14,7 +14,7 @@ from stroke_hub.data.layout import Row, show_path
 from stroke_hub.data.records import LeftOut, Records, make_records
 from stroke_hub.datasets.scan_table import ScanRecord, ScanTable
 from stroke_hub.datasets.slice_rules import SliceRules
-from stroke_hub.datasets.survey import SliceSource, has_head, list_sources, measure_lesions
+from stroke_hub.datasets.survey import SliceSource, list_sources, measure_lesions, trim_ends
 from stroke_hub.errors import DatasetError, UnreadableImage, pluralise
 from stroke_hub.progress import track
 
@@ -93,9 +93,9 @@ def _slice_scan(root: Path, record: ScanRecord, rules: SliceRules, left_out: Cou
         else:
             taken.append(source)
     if not rules.any_slice and not isinstance(record.label, tuple):
-        heads = list(has_head(record, taken))
-        left_out["slices without a head"] += heads.count(False)
-        taken = [source for source, head in zip(taken, heads, strict=True) if head]
+        trimmed = trim_ends(record, taken)
+        left_out["slices below or above the head"] += len(taken) - len(trimmed)
+        taken = trimmed
     rows = []
     for source in taken:
         area = None if areas is None else float(areas[source.number])

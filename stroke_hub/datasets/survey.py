@@ -1,6 +1,5 @@
 """What has to be measured in a scan's voxels before its slices can be chosen: lesions, and where a head is."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from stroke_hub.io.framing import find_head
 from stroke_hub.io.quiet import silence
 from stroke_hub.scan.addresses import write_address
 
-__all__ = ["SliceSource", "has_head", "list_sources", "measure_lesions"]
+__all__ = ["SliceSource", "list_sources", "measure_lesions", "trim_ends"]
 
 
 class SliceSource(NamedTuple):
@@ -97,12 +96,19 @@ def _count_voxels(mask: Path, axis: int) -> NDArray[np.int64]:
     return np.asarray(np.count_nonzero(lesion, axis=tuple(other for other in range(3) if other != axis)), np.int64)
 
 
-def has_head(record: ScanRecord, sources: list[SliceSource]) -> Iterator[bool]:
-    """Tell of each slice whether a head is found in it, as prediction looks for one.
+def trim_ends(record: ScanRecord, sources: list[SliceSource]) -> list[SliceSource]:
+    """Leave out the slices below the first and above the last in which prediction would find a head.
+
+    Only the ends are decoded for that: finding the head takes longer than all else that is done to a slice.
 
     Raises
     ------
     DatasetError : a slice cannot be read.
     """
-    for source in sources:
-        yield find_head(load_first(source.file, modality=record.modality)[0].pixels) is not None
+
+    def shows_head(number: int) -> bool:
+        return find_head(load_first(sources[number].file, modality=record.modality)[0].pixels) is not None
+
+    first = next((number for number in range(len(sources)) if shows_head(number)), len(sources))
+    last = next((number for number in reversed(range(first + 1, len(sources))) if shows_head(number)), first)
+    return sources[first : last + 1]
