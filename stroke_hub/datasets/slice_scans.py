@@ -1,6 +1,5 @@
 """A table of scans becomes the table of slices that training, evaluation and audit take."""
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from stroke_hub.data.layout import Row, show_path
 from stroke_hub.data.records import LeftOut, Records, make_records
+from stroke_hub.datasets.draw_test import draw_test
 from stroke_hub.datasets.scan_table import ScanRecord, ScanTable
 from stroke_hub.datasets.slice_rules import SliceRules
 from stroke_hub.datasets.survey import SliceSource, list_sources, measure_lesions, trim_ends
@@ -20,7 +20,6 @@ from stroke_hub.progress import track
 
 __all__ = ["slice_scans"]
 
-TEST_SHARE = 0.2  # of the patients of each class, where a dataset has no test part of its own
 BY_SCAN = (
     "There are no masks and no labels of slices: each slice has the label of its whole scan, so that many Stroke slices "
     "may show no lesion. Read the figures by patient."
@@ -149,25 +148,17 @@ def _divide(rows: list[Row]) -> Iterator[str]:
         for row in rows:
             row["split"] = row["split"] or "train"
         return
-    strokes: dict[object, bool] = defaultdict(bool)
+    strokes: dict[str, bool] = defaultdict(bool)
     for row in rows:
         if row["split"] != "val":
-            strokes[row["group"]] |= row["label"] == 1
-    test: set[object] = set()
-    for has_stroke in (True, False):
-        # by a hash of the name, so that neither other rules nor further patients move a patient to the other side
-        patients = sorted((group for group in strokes if strokes[group] == has_stroke), key=_draw)
-        test.update(patients[: round(TEST_SHARE * len(patients)) or (1 if len(patients) > 1 else 0)])
+            strokes[str(row["group"])] |= row["label"] == 1
+    test = draw_test(strokes)
     for row in rows:
         row["split"] = "test" if row["group"] in test else row["split"] or "train"
     yield (
-        f"The dataset has no test part of its own: {len(test):,} of {len(strokes):,} patients were drawn for it, by a "
-        "hash of their names, so that they are always the same."
+        f"The dataset has no test part of its own: {len(test):,} of {len(strokes):,} patients were drawn for it by a hash "
+        "of their names. They are always the same."
     )
-
-
-def _draw(group: object) -> str:
-    return hashlib.sha256(str(group).encode()).hexdigest()
 
 
 def _describe(table: ScanTable, rules: SliceRules, left_out: Counter[str]) -> Iterator[str]:

@@ -88,7 +88,7 @@ def _count_voxels(mask: Path, axis: int) -> NDArray[np.int64]:
 
     with silence():
         try:
-            image: Any = nibabel.load(mask)
+            image: Any = nibabel.load(mask, mmap=False)
             lesion = np.asanyarray(image.dataobj) != 0
             lesion = lesion.reshape(lesion.shape[:3])
         except Exception:

@@ -104,7 +104,7 @@ def _make_binary(file: Path) -> bytes:
 
     with silence():
         try:
-            image: Any = nibabel.load(file)
+            image: Any = nibabel.load(file, mmap=False)
             lesion = np.asanyarray(image.dataobj) != 0
         except Exception:
             raise UnreadableImage(f"{file.name}: is a damaged mask; copy or convert it again.") from None

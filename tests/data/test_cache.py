@@ -177,19 +177,21 @@ def test_another_decoder_shares_nothing(folder: Path, files: list[Path], monkeyp
     assert sorted(decoded) == files
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in cache.DECODERS.glob("*.py")))
+@pytest.mark.parametrize(
+    ("room", "name"),
+    sorted((room.name, path.name) for room in cache.DECODERS for path in room.glob("*.py")),
+)
 def test_a_change_of_any_decoding_module_is_a_miss(
-    folder: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    folder: Path, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str, name: str
 ) -> None:
-    sources = tmp_path / "sources"
-    shutil.copytree(cache.DECODERS, sources)
-    monkeypatch.setattr(cache, "DECODERS", sources)
+    copies = tuple(shutil.copytree(sources, tmp_path / sources.name) for sources in cache.DECODERS)
+    monkeypatch.setattr(cache, "DECODERS", copies)
     decoded = count_decodes(monkeypatch)
     for expected in (files[:3], []):
         read(files[:3])
         assert sorted(decoded) == expected
         decoded.clear()
-    with (sources / name).open("a", encoding="utf-8") as source:
+    with (tmp_path / room / name).open("a", encoding="utf-8") as source:
         source.write("# another rescaling\n")
     read(files[:3])
     assert sorted(decoded) == files[:3]

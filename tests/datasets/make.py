@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from stroke_hub.datasets.scan_table import ScanTable
+
+Writer = Callable[[Path], Path]
 
 SIDE, SLICES = 48, 6
 AFFINE = np.diag([4.0, 4.0, 6.0, 1.0])  # a voxel is 4 x 4 x 6 mm: one voxel of a lesion has 16 mm2

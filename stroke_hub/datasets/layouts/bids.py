@@ -81,7 +81,7 @@ def read_bids(root: Path) -> ScanTable:
             _sort(path, path.relative_to(root).parts[:-1], files, masks)
         except UnreadableImage:
             unreadable.append(path.name)
-    problems += describe_lost(unreadable, "file", "cannot be read and are left out")
+    problems += describe_lost(unreadable, "file", "cannot be read and {are} left out")
     records: list[ScanRecord] = []
     elsewhere: set[str] = set()
     is_late = False
@@ -108,8 +108,8 @@ def read_bids(root: Path) -> ScanTable:
         )
     taken = {record.patient for record in records}
     bare = {one.subject for one in files} - taken
-    problems += describe_lost(bare, "subject", "have neither a lesion mask on an image's grid nor a label")
-    problems += describe_lost(set(people) - {one.subject for one in files}, "participant", "have no images here")
+    problems += describe_lost(bare, "subject", "{have} neither a lesion mask on an image's grid nor a label")
+    problems += describe_lost(set(people) - {one.subject for one in files}, "participant", "{have} no images here")
     if elsewhere := elsewhere - {record.sequence for record in records}:
         names = ", ".join(sorted(elsewhere))
         problems.append(Problem(f"Images of {names} lie on another grid than the lesion mask and are left out."))

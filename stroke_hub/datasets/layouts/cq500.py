@@ -44,8 +44,8 @@ def read_cq500(root: Path) -> ScanTable:
         if found:
             studies.setdefault(f"CQ500-CT-{int(found[1])}", folder)
     labels = {row["name"]: int(sum(row.get(vote) == "1" for vote in VOTES) >= 2) for row in rows if row.get("name")}
-    problems += describe_lost(set(labels) - set(studies), "study", f"of {READS} are missing here")
-    problems += describe_lost(set(studies) - set(labels), "study", f"have no row in {READS} and are left out")
+    problems += describe_lost(set(labels) - set(studies), "study", f"of {READS} {{are}} missing here")
+    problems += describe_lost(set(studies) - set(labels), "study", f"{{have}} no row in {READS} and {{are}} left out")
     records, unreadable = [], []
     for name in track(sorted(set(labels) & set(studies)), "reading studies"):
         try:
@@ -55,5 +55,5 @@ def read_cq500(root: Path) -> ScanTable:
             continue
         files = tuple(origin.path for origin in scan.origins if origin.path is not None)
         records.append(ScanRecord(name, name, None, files, label=labels[name], modality="BT", sequence="ncct"))
-    problems += describe_lost(unreadable, "study", "cannot be read and are left out")
+    problems += describe_lost(unreadable, "study", "cannot be read and {are} left out")
     return ScanTable(root, "CQ500", records, tuple(problems), name="CQ500", notes=(NOTE,))

@@ -61,9 +61,9 @@ def read_csv_table(root: Path) -> ScanTable:
         raise DatasetError(f"{show_path(twice[0])}: stands twice in {show_path(file.name)}; remove one of its rows.")
     there = [row for row in rows if row["image"] and _locate(folder, row["image"]).exists()]
     lost = {row["image"] for row in rows} - {row["image"] for row in there}
-    problems += describe_lost((name or "an empty cell" for name in lost), "image", f"of {file.name} are missing")
+    problems += describe_lost((name or "an empty cell" for name in lost), "image", f"of {file.name} {{are}} missing")
     lost = {row["mask"] for row in there if row.get("mask") and not _locate(folder, row["mask"]).is_file()}
-    problems += [Problem(one.sentence, True) for one in describe_lost(lost, "mask", f"of {file.name} are missing")]
+    problems += [Problem(one.sentence, True) for one in describe_lost(lost, "mask", f"of {file.name} {{are}} missing")]
     whole: list[ScanRecord] = []
     single: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in track(there, "reading the table"):

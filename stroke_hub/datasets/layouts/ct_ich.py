@@ -80,8 +80,8 @@ def _read_volumes(root: Path, labels: dict[int, dict[int, int]]) -> tuple[list[S
         records.append(
             ScanRecord(name, name, None, files[patient], masks.get(patient), label, modality="BT", sequence="ncct")
         )
-    problems += describe_lost(odd, "scan", "cannot be read and are left out")
-    problems += describe_lost((f"{one:03d}" for one in set(files) - set(masks)), "scan", "have no mask in masks/")
+    problems += describe_lost(odd, "scan", "cannot be read and {are} left out")
+    problems += describe_lost((f"{one:03d}" for one in set(files) - set(masks)), "scan", "{have} no mask in masks/")
     return records, problems
 
 
@@ -109,15 +109,15 @@ def _read_pictures(root: Path, labels: dict[int, dict[int, int]]) -> tuple[list[
                 sequence="ncct",
             )
         )
-    return records, [*problems, *describe_lost(lost, "picture", "of the CSV are missing")]
+    return records, [*problems, *describe_lost(lost, "picture", "of the CSV {are} missing")]
 
 
 def _describe_ids(labels: dict[int, dict[int, int]], files: dict[int, Path]) -> list[Problem]:
     absent = (f"{one:03d}" for one in set(labels) - set(files))
     more = (f"{one:03d}" for one in set(files) - set(labels))
     return [
-        *describe_lost(absent, "patient", "of the CSV have no scan"),
-        *describe_lost(more, "scan", "have no rows in the CSV and are left out"),
+        *describe_lost(absent, "patient", "of the CSV {have} no scan"),
+        *describe_lost(more, "scan", "{have} no rows in the CSV and {are} left out"),
     ]
 
 

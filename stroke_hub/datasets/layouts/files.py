@@ -89,9 +89,16 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def describe_lost(names: Iterable[str], noun: str, what: str) -> Iterator[Problem]:
-    """Say of some scans or ids, in one sentence, what is wrong with them: "12 studies ..., for example a, b, c"."""
+    """Say in one sentence what is wrong with some scans or ids: "12 studies are missing, for example a, b, c".
+
+    Parameters
+    ----------
+    what : with {are} and {have} where one and several differ.
+    """
     lost = sorted(names)
     if lost:
+        are, have = ("is", "has") if len(lost) == 1 else ("are", "have")
+        what = what.format(are=are, have=have)
         shown = ", ".join(show_path(name) for name in lost[:MOST])
         yield Problem(f"{pluralise(len(lost), noun)} {what}, for example {shown}.")
 

@@ -64,8 +64,8 @@ def read_nnunet(root: Path) -> ScanTable:
                     sequence=sequence,
                 )
             )
-        problems += describe_lost(set(masks) - set(seen), "mask", f"of {labels} have no image")
-        problems += describe_lost(bare, "case", f"of {images} have no mask and are left out")
+        problems += describe_lost(set(masks) - set(seen), "mask", f"of {labels} {{have}} no image")
+        problems += describe_lost(bare, "case", f"of {images} {{have}} no mask and {{are}} left out")
     notes = [PATIENTS, *_describe_labels(about.get("labels"))]
     return ScanTable(
         root,

@@ -58,8 +58,8 @@ def read_rsna(root: Path) -> ScanTable:
         if labels.setdefault(name, label) != label:
             problems.append(Problem(f"{show_path(name)} has two labels in {table.name}; correct the table.", stops=True))
     files = {path.stem: path for path in sorted(root.rglob("ID_*.dcm")) if "test" not in path.parent.name}
-    problems += describe_lost(set(labels) - set(files), "id", f"of {table.name} have no file")
-    problems += describe_lost(set(files) - set(labels), "file", f"have no row in {table.name} and are left out")
+    problems += describe_lost(set(labels) - set(files), "id", f"of {table.name} {{have}} no file")
+    problems += describe_lost(set(files) - set(labels), "file", f"{{have}} no row in {table.name} and {{are}} left out")
     series: dict[tuple[str, str], list[_Slice]] = defaultdict(list)
     unreadable = []
     for name in track(sorted(set(labels) & set(files)), "reading headers"):
@@ -69,7 +69,7 @@ def read_rsna(root: Path) -> ScanTable:
             unreadable.append(name)
             continue
         series[patient, number].append(_Slice(height, files[name], labels[name]))
-    problems += describe_lost(unreadable, "file", "cannot be read and are left out")
+    problems += describe_lost(unreadable, "file", "cannot be read and {are} left out")
     records = []
     for (patient, number), slices in sorted(series.items()):
         slices.sort()

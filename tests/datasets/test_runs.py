@@ -1,0 +1,64 @@
+"""Claims of train, evaluate and audit on datasets of scans: they run end to end, and say what they ran on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stroke_hub.runs.report import read_report
+from tests.conftest import Done
+from tests.datasets import make
+
+TINY = ("--preset", "tiny", "--epochs", 1, "--batch-size", 16)
+
+
+def test_an_audit_looks_into_volumes(tmp_path: Path, run: Callable[..., Done]) -> None:
+    done = run("audit", "--data-dir", make.write_nnunet(tmp_path / "data"), "--out", tmp_path / "audit", "--every", 2)
+    assert done.status == 0
+    found = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert found["dataset"]["slices"] == 16 if "slices" in found["dataset"] else found
+
+
+def test_a_run_on_volumes_says_what_it_ran_on(tmp_path: Path, run: Callable[..., Done]) -> None:
+    folder = make.write_nnunet(tmp_path / "simulated")
+    done = run("train", "--data-dir", folder, "--run-dir", tmp_path / "run", *TINY, "--every", 2, "--lesions", "masks")
+    assert done.status == 0, done.err
+    split = pd.read_csv(tmp_path / "run" / "split.csv")
+    assert set(split["slice"]) == {2, 4}
+    assert split.loc[split["label"] == 1, "mask"].str.startswith("labelsT").all()
+    report = read_report(tmp_path / "run")
+    assert report.data.name == "simulated"
+    said = " ".join(report.data.notes)
+    assert "Dataset: Simulated, licence CC0; read as nnU-Net." in said
+    assert "at least 10 mm²" in said
+    assert "--every 2" in " ".join(report.data.options)
+    assert (tmp_path / "run" / "figures" / "explanations.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "write",
+    [
+        make.write_isles22,
+        make.write_isles24,
+        make.write_rsna,
+        make.write_ct_ich,
+        make.write_ct_ich_pictures,
+        make.write_cq500,
+        make.write_csv,
+    ],
+)
+def test_every_layout_trains_and_is_measured(
+    tmp_path: Path, run: Callable[..., Done], write: Callable[[Path], Path]
+) -> None:
+    folder, model = write(tmp_path / "data"), tmp_path / "run"
+    done = run("train", "--data-dir", folder, "--run-dir", model, *TINY)
+    assert done.status == 0, done.err
+    options = ("--model", model, "--data-dir", folder)
+    assert run("evaluate", *options, "--out", tmp_path / "all", "--split", "all", "--faithfulness").status == 0
+    done = run("evaluate", *options, "--out", tmp_path / "test", "--compare")
+    assert done.status == 0, done.err
+    test, everything = (read_report(tmp_path / name).test["overall"].n for name in ("test", "all"))
+    assert test < everything
