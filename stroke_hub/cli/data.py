@@ -32,8 +32,8 @@ def show_dataset(
     The exit status is 1 where training could not start.
 
     Args:
-        folder: a dataset: BIDS, nnU-Net, RSNA 2019, CT-ICH, CQ500, a CSV of images with labels or masks, or pictures in
-            the Kaggle layout.
+        folder: a dataset: BIDS, nnU-Net, RSNA 2019, CT-ICH, CQ500, a CSV of images with labels or masks, or
+            pictures in the Kaggle layout.
         out: a picture for a contact sheet of slices, each lesion outlined.
         advanced_slices: how slices are made of a dataset of scans.
     """

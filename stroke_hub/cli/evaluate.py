@@ -41,11 +41,12 @@ def evaluate_model(
     Args:
         model: a run folder, a model on the Hub, or sample, the model that comes with the package.
         data_dir: a dataset folder in the Kaggle layout, or any folder of slices whose classes are told by folder
-            names or by an index.csv with the columns path and label, or a dataset of scans as `stroke-hub data` reads it.
+            names or by an index.csv with the columns path and label, or a dataset of scans as `stroke-hub data`
+            reads it.
         out: a new folder for report.json, the CSVs and the figures; without labels for predictions.csv.
         revision: commit, tag or branch of a Hub model.
-        split: which part of the dataset; all, of a dataset of scans alone, measures on every patient, which is honest
-            where the model learned from none of them.
+        split: which part of the dataset; all, of a dataset of scans alone, measures on every patient, which is
+            honest where the model learned from none of them.
         data_note: words that every figure carries, for example what the data stand for.
         compare: print the model's own report beside the new figures; the exit status is 1 where one differs by more
             than 0.01 on the same slices, or on others lies outside the interval that the report gives.

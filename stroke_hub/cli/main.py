@@ -25,7 +25,9 @@ class Command(NamedTuple):
 # tyro's own subcommands would import every module of this room, torch included, before the list could be shown
 COMMANDS = {
     "train": Command("train", "train_and_push", "train a model on a dataset, evaluate it and publish it", "train"),
-    "data": Command("data", "show_dataset", "show what a dataset is understood as, and what is in the way", "train"),
+    "data": Command(
+        "data", "show_dataset", "show what a dataset is understood as, and what is in the way", "train"
+    ),
     "audit": Command("audit", "audit_folder", "look for leaks in a dataset", "train"),
     "evaluate": Command("evaluate", "evaluate_model", "measure a model on labelled slices", "train"),
     "predict": Command("predict", "predict_files", "predict files, folders and archives into a table"),

@@ -64,8 +64,8 @@ def train_and_push(
     Args:
         data: sample: simulated slices, made on the spot; kaggle: the Multimodal Stroke Image Dataset, downloaded
             where no --data-dir is given. Without both, kaggle is meant.
-        data_dir: a dataset folder in the Kaggle layout, a dataset of scans (BIDS, nnU-Net, RSNA 2019, CT-ICH, CQ500), a
-            CSV of images with labels or masks, or where the sample dataset goes.
+        data_dir: a dataset folder in the Kaggle layout, a dataset of scans (BIDS, nnU-Net, RSNA 2019, CT-ICH,
+            CQ500), a CSV of images with labels or masks, or where the sample dataset goes.
         run_dir: the run folder; by default runs/<dataset>-<preset>-<recipe>-seed<seed> and what sets it apart.
         push_to: publish the run as this Hub repository; name and right to write are checked before the training.
         folds: grouped cross-validation on the training slices instead: a run a fold, out-of-fold predictions, the

@@ -36,11 +36,11 @@ def load_first(file: Path, *, modality: Modality | None = None) -> tuple[Slice, 
     volume, number = split_address(file)
     if number is not None:
         with _naming(volume):
-            content = _hash(volume)
+            before = _hash(volume)
             one = load_addressed(volume, number, modality=modality)
-            if _hash(volume) != content:
+            if _hash(volume) != before:
                 raise DatasetError(f"{volume}: changed while it was read; start again.")
-            return one, _hash_address(content, number)
+            return one, _hash_address(before, number)
     with _naming(file):
         content = _read(file)
         return load_slices(name_bytes(content, file.name), modality=modality)[0], hashlib.sha256(

@@ -1,6 +1,7 @@
 """A picture of a dataset: slices of both classes as training sees them, each lesion outlined."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ def _draw_all(records: Records, part: pd.DataFrame) -> Iterator[tuple[str, Image
         yield _name(row), _draw(pixels, mask if mask is not None and mask.shape == pixels.shape else None)
 
 
-def _name(row: "pd.Series[object]") -> str:
+def _name(row: "pd.Series[Any]") -> str:
     name = str(row["scan"] if row.get("scan") else row["path"]).rpartition("/")[2]
     number = f" #{row['slice']}" if row.get("slice") else ""
     keep = 24 - len(number)
@@ -80,7 +81,9 @@ def _draw(pixels: Grey, mask: NDArray[np.bool_] | None) -> Image.Image:
     size = max(1, round(shown.width * scale)), max(1, round(shown.height * scale))
     picture = shown.resize(size, Image.Resampling.BILINEAR).convert("RGB")
     if mask is not None:
-        lesion = Image.fromarray(crop(mask.astype(np.uint8) * np.uint8(255), box)).resize(size, Image.Resampling.BILINEAR)
+        lesion = Image.fromarray(crop(mask.astype(np.uint8) * np.uint8(255), box)).resize(
+            size, Image.Resampling.BILINEAR
+        )
         inside = np.pad(np.asarray(lesion) > 127, 1)
         core = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
         colours = np.array(picture)

@@ -11,8 +11,8 @@ SHARE = 0.2  # of the patients
 def draw_test(patients: Mapping[str, bool]) -> set[str]:
     """Draw the patients of the test part by a hash of their names.
 
-    A patient's place depends on its name alone, so that neither other rules nor further patients move it. Only where
-    all patients with a stroke, or all without, would stand on one side, one of them changes it.
+    A patient's place depends on its name alone, so that neither other rules nor further patients move it. Only
+    where all patients with a stroke, or all without, would stand on one side, one of them changes it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the voxels of a volume lie, from its header alone: its slices, their numbers, and whether two grids are one."""
+"""Where the voxels of a volume lie, from its header alone: its slices, and whether two grids are one."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The one place where a folder is opened as a dataset: folders of pictures, tables of slices, or datasets of scans."""
+"""The one place where a folder is opened as a dataset: pictures in folders, tables of slices, or scans."""
 
 from pathlib import Path
 
@@ -60,5 +60,6 @@ def open_any(folder: str | Path, rules: SliceRules = SliceRules(), *, whole: boo
 def _check_rules(folder: str | Path, rules: SliceRules, whole: bool) -> None:
     if options := rules.to_options() + (["--split", "all"] if whole else []):
         raise DatasetError(
-            f"{show_path(Path(folder))}: is a dataset of pictures, so {' '.join(options)} means nothing; leave it out."
+            f"{show_path(Path(folder))}: is a dataset of pictures, so {' '.join(options)} means nothing; "
+            "leave it out."
         )

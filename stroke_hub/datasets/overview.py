@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stroke_hub.data.layout import CLASSES
 from stroke_hub.data.records import Records
@@ -56,7 +57,7 @@ def describe_records(records: Records) -> Iterator[str]:
     keys = [table["split"], table["modality"].fillna("modality unknown"), table["label"]]
     for (split, modality, label), part in sorted(table.groupby(keys), key=lambda pair: str(pair[0])):
         groups = pluralise(part["group"].nunique(), "patient")
-        yield f"{split}, {modality}, {CLASSES[int(label)]}: {pluralise(len(part), 'slice')} of {groups}"
+        yield f"{split}, {modality}, {CLASSES[int(str(label))]}: {pluralise(len(part), 'slice')} of {groups}"
     masks = int(table["mask"].map(bool).sum()) if "mask" in table else 0
     strokes = pluralise(int((table["label"] == 1).sum()), "stroke slice")
     yield f"masks: {masks:,} of {strokes} {'has' if masks == 1 else 'have'} a lesion mask"
@@ -89,7 +90,7 @@ def _name_label(record: ScanRecord) -> str:
     return "of the scan alone" if record.label is not None else "none"
 
 
-def _span(values: np.ndarray) -> str:  # type: ignore[type-arg]
+def _span(values: NDArray[np.float64]) -> str:
     low, high = float(values.min()), float(values.max())
     return f"{low:.3g}" if high - low < 0.005 else f"{low:.3g} to {high:.3g}"
 

@@ -64,8 +64,8 @@ def read_dataset(folder: str | Path) -> ScanTable:
 
     Returns
     -------
-    The scans. A mask that does not lie on its image's grid is taken away; where nothing else gives a label, that is a
-    problem that stops. So is a patient on two sides of the dataset's own split.
+    The scans. A mask that does not lie on its image's grid is taken away; where nothing else gives a label, that
+    is a problem that stops. So is a patient on two sides of the dataset's own split.
 
     Raises
     ------
@@ -75,8 +75,8 @@ def read_dataset(folder: str | Path) -> ScanTable:
     found = _find_layout(given) if given.exists() else None
     if found is None:
         raise DatasetError(
-            f"{show_path(given)}: is in no layout that is known (BIDS, RSNA 2019, nnU-Net, CT-ICH, CQ500, or a CSV with "
-            "the columns image and label or mask); docs/datasets.md shows them."
+            f"{show_path(given)}: is in no layout that is known (BIDS, RSNA 2019, nnU-Net, CT-ICH, CQ500, or a CSV "
+            "with the columns image and label or mask); docs/datasets.md shows them."
         )
     table = found[1](found[0])
     records, problems = _check_masks(table.records)
@@ -105,14 +105,17 @@ def _check_masks(records: Sequence[ScanRecord]) -> tuple[list[ScanRecord], list[
             continue
         problems.append(
             Problem(
-                f"{show_path(record.scan)}: its mask lies on another grid than its image; resample the mask to the image.",
+                f"{show_path(record.scan)}: its mask lies on another grid than its image; resample the mask to the "
+                "image.",
                 stops=True,
             )
         )
     if useless:
         words = "1 mask lies" if len(useless) == 1 else f"{len(useless):,} masks lie"
         problems.append(
-            Problem(f"{words} on another grid than the image and is not used, for example of {show_path(useless[0])}.")
+            Problem(
+                f"{words} on another grid than the image and is not used, for example of {show_path(useless[0])}."
+            )
         )
     return kept, problems
 
@@ -127,7 +130,7 @@ def _check_splits(records: list[ScanRecord]) -> Iterator[Problem]:
     if both:
         more = f" and {len(both) - 1:,} more" if len(both) > 1 else ""
         yield Problem(
-            f"{show_path(both[0])}{more}: stands in two splits; is it two patients of one id, or one patient on both "
-            "sides? Correct the table.",
+            f"{show_path(both[0])}{more}: stands in two splits; is it two patients of one id, or one patient on "
+            "both sides? Correct the table.",
             stops=True,
         )

@@ -14,7 +14,7 @@ Label: TypeAlias = int | tuple[int | None, ...] | None
 
 
 class Problem(NamedTuple):
-    """Tell what is in the way of a dataset in one sentence, and whether nothing can be trained before it is mended."""
+    """Tell in one sentence what is in the way of a dataset, and whether that stops a training."""
 
     sentence: str
     stops: bool = False

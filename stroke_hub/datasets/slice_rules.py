@@ -35,7 +35,9 @@ class SliceRules:
         ]
         if wrong:
             option = "--" + wrong[0].replace("_", "-")
-            raise DatasetError(f"{option} is {getattr(self, wrong[0])}; give {'1 or more' if wrong == ['every'] else '0 or more'}.")
+            raise DatasetError(
+                f"{option} is {getattr(self, wrong[0])}; give {'1 or more' if wrong == ['every'] else '0 or more'}."
+            )
 
     def to_options(self) -> list[str]:
         """Write the rules as options of a command; none where all are as usual."""

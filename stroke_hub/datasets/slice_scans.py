@@ -21,8 +21,8 @@ from stroke_hub.progress import track
 __all__ = ["slice_scans"]
 
 BY_SCAN = (
-    "There are no masks and no labels of slices: each slice has the label of its whole scan, so that many Stroke slices "
-    "may show no lesion. Read the figures by patient."
+    "Without masks or labels of slices, each slice has the label of its whole scan, so that many Stroke slices may "
+    "show no lesion. Read the figures by patient."
 )
 
 
@@ -31,8 +31,8 @@ def slice_scans(table: ScanTable, rules: SliceRules, *, whole: bool = False) -> 
 
     Parameters
     ----------
-    whole : whether everything is one test part, to measure a model of other data on; else the dataset's own split is
-        kept, and where it has no test part, a fifth of its patients are drawn, always the same.
+    whole : whether everything is one test part, to measure a model of other data on; else the dataset's own split
+        is kept, and where it has no test part, a fifth of its patients are drawn, always the same.
 
     Returns
     -------
@@ -65,7 +65,9 @@ def slice_scans(table: ScanTable, rules: SliceRules, *, whole: bool = False) -> 
     else:
         notes += _divide(rows)
     records = make_records(table.root, rows, notes, {}, whole=whole)
-    return replace(records, left_out=tuple(LeftOut(reason, count, 0) for reason, count in left_out.items() if count))
+    return replace(
+        records, left_out=tuple(LeftOut(reason, count, 0) for reason, count in left_out.items() if count)
+    )
 
 
 def _choose_sequence(table: ScanTable, wanted: str) -> ScanTable:
@@ -156,8 +158,8 @@ def _divide(rows: list[Row]) -> Iterator[str]:
     for row in rows:
         row["split"] = "test" if row["group"] in test else row["split"] or "train"
     yield (
-        f"The dataset has no test part of its own: {len(test):,} of {len(strokes):,} patients were drawn for it by a hash "
-        "of their names. They are always the same."
+        f"The dataset has no test part of its own: {len(test):,} of {len(strokes):,} patients were drawn for it by a "
+        "hash of their names. They are always the same."
     )
 
 

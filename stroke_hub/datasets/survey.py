@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stroke_hub.data.contents import load_first, load_lesion
 from stroke_hub.datasets.grids import read_grid
 from stroke_hub.datasets.scan_table import ScanRecord
-from stroke_hub.errors import DatasetError, UnreadableImage
+from stroke_hub.errors import UnreadableImage
 from stroke_hub.io.elements import import_pydicom
 from stroke_hub.io.framing import find_head
 from stroke_hub.io.quiet import silence

@@ -1,4 +1,4 @@
-"""One slice of a volume has an address, as ``scans/049.nii.gz#012``: the file, and the slice's number from foot to head.
+"""A slice of a volume has an address, as ``scans/049.nii.gz#012``: the file, and its number from foot to head.
 
 A table of slices can so name the slices of volumes as it names picture files. The pixels are those of `load_scan`,
 which prediction reads too. The volumes that were asked for last stay open.
@@ -109,7 +109,8 @@ def _make_binary(file: Path) -> bytes:
         except Exception:
             raise UnreadableImage(f"{file.name}: is a damaged mask; copy or convert it again.") from None
         lesion = lesion.reshape(lesion.shape[:3])
-        image = nibabel.Nifti1Image(lesion.astype(np.uint8) * np.uint8(255), image.affine)
+        make: Any = nibabel.Nifti1Image  # has no types
+        image = make(lesion.astype(np.uint8) * np.uint8(255), image.affine)
         image.set_sform(image.affine, 1)
         return bytes(image.to_bytes())
 

@@ -15,6 +15,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from stroke_hub.datasets.scan_table import ScanTable
 
+IMAGE: Any = nibabel.Nifti1Image  # has no types
 Writer = Callable[[Path], Path]
 
 SIDE, SLICES = 48, 6
@@ -43,7 +44,7 @@ def draw_head(seed: int, *, lesion: bool, is_ct: bool = True) -> tuple[NDArray[n
 def save(file: Path, voxels: NDArray[Any], affine: NDArray[np.float64] = AFFINE) -> Path:
     """Write a volume."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(voxels, affine), file)
+    nibabel.save(IMAGE(voxels, affine), file)
     return file
 
 
@@ -83,7 +84,7 @@ def show(volume: NDArray[Any], number: int) -> NDArray[Any]:
 
 
 def write_isles22(root: Path, *, scans: int = 8) -> Path:
-    """ISLES'22: rawdata/sub-strokecase*/ses-0001/ with dwi, adc, flair; masks under derivatives; FLAIR on its own grid."""
+    """ISLES'22: rawdata/sub-strokecase*/ses-0001/ with dwi, adc, flair on its own grid; masks under derivatives."""
     for number in range(scans):
         name = f"sub-strokecase{number + 1:04d}"
         stem = f"{name}_ses-0001"
@@ -131,7 +132,9 @@ def write_rsna(root: Path, *, scans: int = 8) -> Path:
             )
             kinds = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any")
             bleeds = int(mask[..., z].any())
-            rows += [{"ID": f"{name}_{kind}", "Label": bleeds if kind in ("any", "subdural") else 0} for kind in kinds]
+            rows += [
+                {"ID": f"{name}_{kind}", "Label": bleeds if kind in ("any", "subdural") else 0} for kind in kinds
+            ]
     write_rows(root / "stage_2_train.csv", rows)
     return root
 

@@ -1,4 +1,4 @@
-"""Claims of datasets.layouts: each layout is told by what lies in it and gives the scans, masks, labels and patients."""
+"""Claims of datasets.layouts: each layout is told by what lies in it, and gives scans, masks, labels, patients."""
 
 from collections import Counter
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_isles22_is_read_as_bids(tmp_path: Path) -> None:
 
 
 def test_isles24_pairs_the_later_mask_with_the_ncct(tmp_path: Path) -> None:
-    """The tree is that of zenodo.org/records/17652035 (raw_data, sub-stroke0001, ses-01; space-ncct_lesion-msk in ses-02)."""
+    """The tree is that of zenodo.org/records/17652035: raw_data/sub-stroke0001/ses-01, the lesion-msk in ses-02."""
     table = read(make.write_isles24(tmp_path))
     kinds = Counter((record.modality, record.sequence) for record in table.records)
     assert kinds == {("BT", "ncct"): 8, ("MR", "dwi"): 8}
@@ -44,7 +44,9 @@ def test_bids_takes_labels_of_participants_without_masks(tmp_path: Path) -> None
     """participants.tsv is that of bids-specification.readthedocs.io: participant_id, and columns of one's own."""
     make.write_isles22(tmp_path, scans=2)
     control = "sub-control1"
-    make.save(tmp_path / "rawdata" / control / "anat" / f"{control}_FLAIR.nii.gz", make.draw_head(9, lesion=False)[0])
+    make.save(
+        tmp_path / "rawdata" / control / "anat" / f"{control}_FLAIR.nii.gz", make.draw_head(9, lesion=False)[0]
+    )
     people = [("sub-strokecase0001", "patient", "test"), (control, "control", "train")]
     rows = [dict(zip(("participant_id", "group", "split"), person, strict=True)) for person in people]
     make.write_rows(tmp_path / "participants.tsv", rows, delimiter="\t")
@@ -54,7 +56,7 @@ def test_bids_takes_labels_of_participants_without_masks(tmp_path: Path) -> None
 
 
 def test_rsna_labels_slices_and_finds_patients_in_headers(tmp_path: Path) -> None:
-    """The CSV is stage_2_train.csv of kaggle.com/c/rsna-intracranial-hemorrhage-detection: ID_x_any among six rows."""
+    """The CSV is that of kaggle.com/c/rsna-intracranial-hemorrhage-detection: ID_x_any is one of six rows."""
     table = read(make.write_rsna(tmp_path))
     assert table.layout == "RSNA 2019"
     assert len(table.records) == 8
@@ -94,7 +96,7 @@ def test_ct_ich_of_pictures_has_masks_where_there_is_blood(tmp_path: Path) -> No
 
 
 def test_cq500_takes_the_majority_of_votes(tmp_path: Path) -> None:
-    """The columns are those of reads.csv of headctstudy.qure.ai; folders are "CQ500CT1 CQ500CT1/Unknown Study/CT 5mm"."""
+    """reads.csv is that of headctstudy.qure.ai; folders are "CQ500CT1 CQ500CT1/Unknown Study/CT 5mm"."""
     table = read(make.write_cq500(tmp_path))
     assert table.layout == "CQ500"
     assert [record.label for record in table.records] == [1, 0] * 4

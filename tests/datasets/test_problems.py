@@ -14,7 +14,7 @@ from tests.conftest import Done
 from tests.datasets import make
 
 
-def edit(file: Path, change: Callable[[list[dict[str, str]]], None], delimiter: str = ",") -> None:
+def edit(file: Path, change: Callable[[list[dict[str, str]]], object], delimiter: str = ",") -> None:
     """Change the rows of a table."""
     with open(file, newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream, delimiter=delimiter))
@@ -26,7 +26,9 @@ def break_grid(folder: Path) -> None:
     """Move one mask of an nnU-Net dataset by a voxel."""
     moved = make.AFFINE.copy()
     moved[0, 3] = 4
-    make.save(make.write_nnunet(folder) / "labelsTr" / "stroke_000.nii.gz", make.draw_head(0, lesion=True)[1], moved)
+    make.save(
+        make.write_nnunet(folder) / "labelsTr" / "stroke_000.nii.gz", make.draw_head(0, lesion=True)[1], moved
+    )
 
 
 def lose_files(folder: Path) -> None:
@@ -104,7 +106,9 @@ def test_a_mask_that_does_not_fit_is_not_used_where_a_label_is_known(tmp_path: P
     make.save(folder / "masks" / "049.nii", np.zeros((3, 3, 3), np.uint8))
     table = read_dataset(folder)
     assert [record.patient for record in table.records if record.mask is None] == ["049"]
-    assert "1 mask lies on another grid than the image and is not used, for example of 049." in make.list_sentences(table)
+    assert "1 mask lies on another grid than the image and is not used, for example of 049." in make.list_sentences(
+        table
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +124,7 @@ def test_a_cell_that_cannot_be_understood_is_named(
     tmp_path: Path, change: Callable[[list[dict[str, str]]], None], words: str
 ) -> None:
     folder = make.write_csv(tmp_path, scans=2)
-    edit(folder / "table.csv", lambda rows: [row.setdefault("scan", "") for row in rows] and None)
+    edit(folder / "table.csv", lambda rows: [row.setdefault("scan", "") for row in rows])
     edit(folder / "table.csv", change)
     with pytest.raises(DatasetError, match=words):
         read_dataset(folder)

@@ -172,7 +172,8 @@ def test_every_syntax_shows_the_same(syntax: str, signed: bool) -> None:
         ds.compress(syntax, generate_instance_uid=False)
     if syntax == JPEG2000Lossless:  # pydicom writes it by pylibjpeg, which the package goes without
         frames = [
-            imagecodecs.jpeg2k_encode(frame, reversible=True, codecformat="j2k") for frame in stored.reshape(3, 64, 72)
+            imagecodecs.jpeg2k_encode(frame, reversible=True, codecformat="j2k")
+            for frame in stored.reshape(3, 64, 72)
         ]
         ds.PixelData = pydicom.encaps.encapsulate(frames)
     ds.file_meta.TransferSyntaxUID = syntax

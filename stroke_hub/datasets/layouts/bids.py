@@ -30,7 +30,7 @@ MASK = re.compile(r"(^|_)(lesion-)?msk$|lesion\w*[-_](mask|roi|dseg)$", re.IGNOR
 OTHER_MASK = re.compile(r"lvo|cow|brain|vessel", re.IGNORECASE)  # ISLES'24 has masks of vessels too
 LABEL_COLUMNS = ("label", "group", "diagnosis")
 FOLLOW_UP = (
-    "The lesions were drawn on another session than the picture shows, as in ISLES'24 on the later MR, so that an early "
+    "The lesions were drawn on another session than the picture shows, as in ISLES'24 on the later MR. An early "
     "scan may not show them yet."
 )
 
@@ -88,7 +88,9 @@ def read_bids(root: Path) -> ScanTable:
     for one in _take_first(files):
         mask = _pair(one, masks[one.subject])
         person = people.get(one.subject, {})
-        label = next((found for name in LABEL_COLUMNS if (found := _read_group(person.get(name, ""))) is not None), None)
+        label = next(
+            (found for name in LABEL_COLUMNS if (found := _read_group(person.get(name, ""))) is not None), None
+        )
         if mask is None and masks[one.subject]:
             elsewhere.add(one.sequence)
         if mask is None and label is None:
@@ -141,7 +143,10 @@ def _sort(path: Path, folders: tuple[str, ...], files: list[_File], masks: dict[
     """Put a volume to the images or the masks; whatever is neither is passed over."""
     stem = cut_suffix(path)
     words = stem.split("_")
-    where = [*reversed(folders), *words]  # folders decide: ISLES'24 was documented with another session in its names
+    where = [
+        *reversed(folders),
+        *words,
+    ]  # folders decide: ISLES'24 was documented with another session in its names
     subject = next((word for word in where if SUBJECT.fullmatch(word)), None)
     session = next((word for word in where if SESSION.fullmatch(word)), "")
     if subject is None:

@@ -13,10 +13,12 @@ __all__ = ["read_cq500", "recognises_cq500"]
 
 READS = "reads.csv"
 VOTES = ("R1:ICH", "R2:ICH", "R3:ICH")
-STUDY = re.compile(r"CQ500[-_ ]?CT[-_ ]?(\d+)", re.IGNORECASE)  # the table says CQ500-CT-1, folders CQ500CT1 CQ500CT1
+STUDY = re.compile(
+    r"CQ500[-_ ]?CT[-_ ]?(\d+)", re.IGNORECASE
+)  # the table says CQ500-CT-1, folders CQ500CT1 CQ500CT1
 NOTE = (
-    "A scan is Stroke where two of three radiologists saw an intracranial haemorrhage; others count as Normal, also with "
-    "a fracture, a mass or an infarct."
+    "A scan is Stroke where two of three radiologists saw an intracranial haemorrhage. Others count as Normal, "
+    "also with a fracture, a mass or an infarct."
 )
 
 
@@ -45,7 +47,9 @@ def read_cq500(root: Path) -> ScanTable:
             studies.setdefault(f"CQ500-CT-{int(found[1])}", folder)
     labels = {row["name"]: int(sum(row.get(vote) == "1" for vote in VOTES) >= 2) for row in rows if row.get("name")}
     problems += describe_lost(set(labels) - set(studies), "study", f"of {READS} {{are}} missing here")
-    problems += describe_lost(set(studies) - set(labels), "study", f"{{have}} no row in {READS} and {{are}} left out")
+    problems += describe_lost(
+        set(studies) - set(labels), "study", f"{{have}} no row in {READS} and {{are}} left out"
+    )
     records, unreadable = [], []
     for name in track(sorted(set(labels) & set(studies)), "reading studies"):
         try:

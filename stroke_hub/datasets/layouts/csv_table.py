@@ -40,8 +40,8 @@ def _has_columns(file: Path) -> bool:
 def read_csv_table(root: Path) -> ScanTable:
     """Read a CSV of scans or slices; paths start from its folder.
 
-    Columns are image (a volume, a folder of DICOM, or a picture or DICOM file of one slice), label (Stroke or 1, Normal
-    or 0), mask, scan, patient, split, modality and sequence. Slices with the same scan are one scan.
+    Columns are image (a volume, a folder of DICOM, or a picture or DICOM file of one slice), label (Stroke or 1,
+    Normal or 0), mask, scan, patient, split, modality and sequence. Slices with the same scan are one scan.
 
     Raises
     ------
@@ -50,20 +50,26 @@ def read_csv_table(root: Path) -> ScanTable:
     file, *others = _find_tables(root)
     if others:
         raise DatasetError(
-            f"{show_path(root)}: holds two tables of scans, {show_path(file.name)} and {show_path(others[0].name)}; give "
-            "the path of one."
+            f"{show_path(root)}: holds two tables of scans, {show_path(file.name)} and "
+            f"{show_path(others[0].name)}; give the path of one."
         )
     folder = file.parent
     rows = [{key.lower(): cell for key, cell in row.items()} for row in read_table(file)]
     problems: list[Problem] = []
     listed = Counter(row["image"] for row in rows)
     if twice := [name for name, count in listed.items() if count > 1]:
-        raise DatasetError(f"{show_path(twice[0])}: stands twice in {show_path(file.name)}; remove one of its rows.")
+        raise DatasetError(
+            f"{show_path(twice[0])}: stands twice in {show_path(file.name)}; remove one of its rows."
+        )
     there = [row for row in rows if row["image"] and _locate(folder, row["image"]).exists()]
     lost = {row["image"] for row in rows} - {row["image"] for row in there}
-    problems += describe_lost((name or "an empty cell" for name in lost), "image", f"of {file.name} {{are}} missing")
+    problems += describe_lost(
+        (name or "an empty cell" for name in lost), "image", f"of {file.name} {{are}} missing"
+    )
     lost = {row["mask"] for row in there if row.get("mask") and not _locate(folder, row["mask"]).is_file()}
-    problems += [Problem(one.sentence, True) for one in describe_lost(lost, "mask", f"of {file.name} {{are}} missing")]
+    problems += [
+        Problem(one.sentence, True) for one in describe_lost(lost, "mask", f"of {file.name} {{are}} missing")
+    ]
     whole: list[ScanRecord] = []
     single: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in track(there, "reading the table"):
@@ -100,7 +106,9 @@ def _read_scan(folder: Path, row: dict[str, str], image: Path) -> ScanRecord:
     modality, sequence = _read_kind(row)
     found: Path | tuple[Path, ...] = image
     if image.is_dir():
-        found = tuple(origin.path for origin in load_scan(image, modality=modality).origins if origin.path is not None)
+        found = tuple(
+            origin.path for origin in load_scan(image, modality=modality).origins if origin.path is not None
+        )
         if row.get("mask"):
             raise UnreadableImage("a mask beside a folder of DICOM cannot be laid over it; convert both to NIfTI.")
     return ScanRecord(

@@ -1,4 +1,4 @@
-"""CT-ICH of PhysioNet: volumes with masks (1.3.x), or pictures with masks in Patients_CT (1.0.0), and a CSV by slice."""
+"""CT-ICH of PhysioNet: volumes and masks (1.3.x), or pictures and masks in Patients_CT (1.0.0); a CSV by slice."""
 
 from pathlib import Path
 
@@ -14,8 +14,8 @@ VOLUMES_CSV, PICTURES_CSV = "hemorrhage_diagnosis_raw_ct.csv", "hemorrhage_diagn
 PICTURES = "Patients_CT"
 PATIENT, SLICE, NORMAL = "PatientNumber", "SliceNumber", "No_Hemorrhage"
 NOTE = (
-    "A slice is Stroke where the radiologists saw a haemorrhage in it. These are bleedings after trauma, which stand in "
-    "for stroke."
+    "A slice is Stroke where the radiologists saw a haemorrhage in it. These are bleedings after trauma, which "
+    "stand in for stroke."
 )
 
 

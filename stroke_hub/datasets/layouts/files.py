@@ -108,7 +108,7 @@ def describe_repeated(names: Iterable[str], file: Path) -> Iterator[Problem]:
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         yield Problem(
-            f"{show_path(file.name)} lists {show_path(repeated[0])} more than once, so two patients may have one id; "
-            "correct the table.",
+            f"{show_path(file.name)} lists {show_path(repeated[0])} more than once, so two patients may have "
+            "one id; correct the table.",
             stops=True,
         )

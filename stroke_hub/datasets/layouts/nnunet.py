@@ -29,7 +29,9 @@ def read_nnunet(root: Path) -> ScanTable:
     """
     about = read_json(root / "dataset.json")
     named = about.get("channel_names") or about.get("modality") or {}
-    channels: dict[str, str] = {str(key): str(word) for key, word in named.items()} if isinstance(named, dict) else {}
+    channels: dict[str, str] = (
+        {str(key): str(word) for key, word in named.items()} if isinstance(named, dict) else {}
+    )
     problems: list[Problem] = []
     records: list[ScanRecord] = []
     seen: dict[str, Split] = {}
@@ -47,8 +49,8 @@ def read_nnunet(root: Path) -> ScanTable:
             if seen.setdefault(case, split) != split:
                 problems.append(
                     Problem(
-                        f"{show_path(case)} stands in imagesTr and in imagesTs, so two patients may have one id; rename "
-                        "one of them.",
+                        f"{show_path(case)} stands in imagesTr and in imagesTs, so two patients may have one id; "
+                        "rename one of them.",
                         stops=True,
                     )
                 )
@@ -85,4 +87,8 @@ def _describe_labels(labels: Any) -> list[str]:
         return []
     names = [str(name if not str(name).isdigit() else value) for name, value in labels.items()]
     others = [name for name in names if name.lower() != "background"]
-    return [f"All classes of the masks count as lesion: {', '.join(map(show_path, others))}."] if len(others) > 1 else []
+    return (
+        [f"All classes of the masks count as lesion: {', '.join(map(show_path, others))}."]
+        if len(others) > 1
+        else []
+    )

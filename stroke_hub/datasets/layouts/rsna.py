@@ -17,8 +17,8 @@ __all__ = ["read_rsna", "recognises_rsna"]
 ANY = "_any"
 TAGS = ("PatientID", "SeriesInstanceUID", "ImagePositionPatient", "InstanceNumber")
 NOTE = (
-    "A slice is Stroke where the readers saw a haemorrhage of any kind in it (the rows ID_..._any); ischaemic strokes are "
-    "not labelled and count as Normal."
+    "A slice is Stroke where the readers saw a haemorrhage of any kind in it (the rows ID_..._any). Ischaemic "
+    "strokes are not labelled and count as Normal."
 )
 
 
@@ -29,7 +29,7 @@ class _Slice(NamedTuple):
 
 
 def recognises_rsna(root: Path) -> bool:
-    """Whether a folder holds a CSV with the columns ID and Label whose ids end in the name of a kind of bleeding."""
+    """Whether a folder holds a CSV with the columns ID and Label whose ids end in a kind of bleeding."""
     return _find_table(root) is not None
 
 
@@ -39,7 +39,11 @@ def _find_table(root: Path) -> Path | None:
             continue
         with open(file, "rb") as stream:
             start = stream.read(4096).decode("utf-8-sig", "replace").splitlines()
-        if start and start[0].replace('"', "").strip() == "ID,Label" and any(ANY + "," in line for line in start[1:]):
+        if (
+            start
+            and start[0].replace('"', "").strip() == "ID,Label"
+            and any(ANY + "," in line for line in start[1:])
+        ):
             return file
     return None
 
@@ -56,10 +60,14 @@ def read_rsna(root: Path) -> ScanTable:
             continue
         label = int(row["Label"] == "1")
         if labels.setdefault(name, label) != label:
-            problems.append(Problem(f"{show_path(name)} has two labels in {table.name}; correct the table.", stops=True))
+            problems.append(
+                Problem(f"{show_path(name)} has two labels in {table.name}; correct the table.", stops=True)
+            )
     files = {path.stem: path for path in sorted(root.rglob("ID_*.dcm")) if "test" not in path.parent.name}
     problems += describe_lost(set(labels) - set(files), "id", f"of {table.name} {{have}} no file")
-    problems += describe_lost(set(files) - set(labels), "file", f"{{have}} no row in {table.name} and {{are}} left out")
+    problems += describe_lost(
+        set(files) - set(labels), "file", f"{{have}} no row in {table.name} and {{are}} left out"
+    )
     series: dict[tuple[str, str], list[_Slice]] = defaultdict(list)
     unreadable = []
     for name in track(sorted(set(labels) & set(files)), "reading headers"):
