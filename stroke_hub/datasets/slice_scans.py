@@ -158,8 +158,8 @@ def _divide(rows: list[Row]) -> Iterator[str]:
     for row in rows:
         row["split"] = "test" if row["group"] in test else row["split"] or "train"
     yield (
-        f"The dataset has no test part of its own: {len(test):,} of {len(strokes):,} patients were drawn for it by a "
-        "hash of their names. They are always the same."
+        f"The dataset has no test part of its own: {len(test):,} of {len(strokes):,} patients were drawn for it by "
+        "a hash of their names. They are always the same."
     )
 
 
