@@ -11,6 +11,7 @@ from stroke_hub.datasets.layouts.bids import read_bids, recognises_bids
 from stroke_hub.datasets.layouts.cq500 import read_cq500, recognises_cq500
 from stroke_hub.datasets.layouts.csv_table import read_csv_table, recognises_csv_table
 from stroke_hub.datasets.layouts.ct_ich import read_ct_ich, recognises_ct_ich
+from stroke_hub.datasets.layouts.files import describe_lost
 from stroke_hub.datasets.layouts.nnunet import read_nnunet, recognises_nnunet
 from stroke_hub.datasets.layouts.rsna import read_rsna, recognises_rsna
 from stroke_hub.datasets.scan_table import Problem, ScanRecord, ScanTable
@@ -80,6 +81,9 @@ def read_dataset(folder: str | Path) -> ScanTable:
         )
     table = found[1](found[0])
     records, problems = _check_masks(table.records)
+    unknown = [record.scan for record in records if record.mask is None and record.label is None]
+    problems += describe_lost(unknown, "scan", "{have} neither a mask nor a label and {are} left out")
+    records = [record for record in records if record.mask is not None or record.label is not None]
     problems += _check_splits(records)
     if not records and not any(problem.stops for problem in (*table.problems, *problems)):
         problems.append(Problem("There is no scan with a mask or a label here.", stops=True))

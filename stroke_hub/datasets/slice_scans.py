@@ -174,7 +174,7 @@ def _describe(table: ScanTable, rules: SliceRules, left_out: Counter[str]) -> It
         yield BY_SCAN
     if any(isinstance(record.label, tuple) for record in table.records):
         yield "The dataset labels single slices; these labels are kept, also where there is a mask."
-    if by_mask:
+    if any(isinstance(record.mask, Path) for record in by_mask):
         yield f"A slice is Stroke where its lesion mask covers at least {rules.min_lesion_mm2:g} mm²."
     if any(isinstance(record.mask, tuple) for record in by_mask):
         yield "Masks of pictures know no millimetres: there any lesion makes a slice Stroke."

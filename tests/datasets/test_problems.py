@@ -47,6 +47,11 @@ def lose_mask(folder: Path) -> None:
     (make.write_csv(folder) / "masks" / "s0.nii.gz").unlink()
 
 
+def say_nothing(folder: Path) -> None:
+    """Leave the cell of a mask empty, and give no label."""
+    edit(make.write_csv(folder) / "table.csv", lambda rows: rows[0].update(mask=""))
+
+
 def repeat_patient(folder: Path) -> None:
     """Give a training scan the patient of a test scan."""
     edit(make.write_csv(folder) / "table.csv", lambda rows: rows[0].update(patient="p7"))
@@ -74,6 +79,7 @@ def repeat_case(folder: Path) -> None:
         (lose_files, "1 id of stage_2_train.csv has no file", False),
         (lose_study, "1 study of reads.csv is missing here, for example CQ500-CT-3", False),
         (lose_mask, "1 mask of table.csv is missing, for example masks/s0.nii.gz", True),
+        (say_nothing, "1 scan has neither a mask nor a label and is left out, for example s0", False),
         (repeat_patient, "p7: stands in two splits; is it two patients of one id", True),
         (repeat_participant, "lists sub-strokecase0001 more than once, so two patients may have one id", True),
         (repeat_case, "stroke_000 stands in imagesTr and in imagesTs", True),
