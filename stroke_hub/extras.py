@@ -28,6 +28,7 @@ EXTRAS = {
     "mcp": "mcp",
     "onnx": "export",
     "onnxscript": "export",
+    "datasets": "hub-datasets",
     "pyarrow": "parquet",
     "ray": "ray",
     "transformers": "transformers",

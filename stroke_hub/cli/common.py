@@ -6,14 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import tyro
 
 from stroke_hub.data.records import Records, read_records
+from stroke_hub.datasets.hub_dataset import fetch_hub_dataset, is_hub_address
 from stroke_hub.datasets.open_dataset import open_dataset
 from stroke_hub.datasets.slice_rules import SliceRules
-from stroke_hub.errors import StrokeHubError
+from stroke_hub.errors import DatasetError, StrokeHubError, printable
 from stroke_hub.progress import say
 
 if TYPE_CHECKING:
@@ -72,10 +73,13 @@ def program(function: Callable[..., None]) -> Command:
     return run
 
 
-def find_data(
-    data: Literal["sample", "kaggle"] | None, data_dir: Path | None, note: str, rules: SliceRules
-) -> tuple[Records, str, str]:
+def find_data(data: str | None, data_dir: Path | None, note: str, rules: SliceRules) -> tuple[Records, str, str]:
     """The records, a short name for the dataset and the words that its figures carry."""
+    if data is not None and is_hub_address(data):
+        records = open_dataset(fetch_hub_dataset(data), rules)
+        return records, data.rpartition("/")[2].replace(":", "-"), note
+    if data not in (None, "sample", "kaggle"):
+        raise DatasetError(f"--data {printable(data)}: is unknown; give sample, kaggle or hf://owner/name.")
     if data == "sample":
         from stroke_hub.data.simulated import write_sample
 

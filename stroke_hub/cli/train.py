@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -46,7 +46,7 @@ class RunOptions:
 @program
 def train_and_push(
     *,
-    data: Literal["sample", "kaggle"] | None = None,
+    data: Annotated[str | None, tyro.conf.arg(metavar="sample|kaggle|hf://OWNER/NAME")] = None,
     data_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     run_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     push_to: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None,
@@ -63,7 +63,7 @@ def train_and_push(
 
     Args:
         data: sample: simulated slices, made on the spot; kaggle: the Multimodal Stroke Image Dataset, downloaded
-            where no --data-dir is given. Without both, kaggle is meant.
+            where no --data-dir is given; or a dataset on the Hub. Without both, kaggle is meant.
         data_dir: a dataset folder in the Kaggle layout, a dataset of scans (BIDS, nnU-Net, RSNA 2019, CT-ICH,
             CQ500), a CSV of images with labels or masks, or where the sample dataset goes.
         run_dir: the run folder; by default runs/<dataset>-<preset>-<recipe>-seed<seed> and what sets it apart.

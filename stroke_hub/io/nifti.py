@@ -194,13 +194,15 @@ class Volume:
         sample = sample[np.isfinite(sample)]
         if not sample.size:
             raise UnreadableImage("holds no finite voxel; convert the volume again.")
+        self._darkest = float(sample.min())
+        self._units = find_hounsfield(sample)
+        self._is_windowed = modality != "MR" and self._darkest <= AIR
+        if self._is_windowed and math.isfinite(float(sample.max()) - self._darkest):
+            return  # nothing is stretched; percentiles take a third of the time of a volume
         low, high = (float(edge) for edge in np.percentile(sample, PERCENTILES))
         if not math.isfinite(high - low):
             raise UnreadableImage("spans more than a float can hold; rescale the volume and try again.")
-        self._darkest = float(sample.min())
         self._scale = (low, high) if high != low else (self._darkest, float(sample.max()))
-        self._units = find_hounsfield(sample)
-        self._is_windowed = modality != "MR" and self._darkest <= AIR
 
 
 def _read_start(stream: BinaryIO, limits: Limits) -> tuple[Any, VolumeHeader]:

@@ -5,7 +5,14 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from stroke_hub.data.layout import find_split, read_label, read_modality, show_path
-from stroke_hub.datasets.layouts.files import VOLUME, cut_suffix, describe_lost, name_sequence, read_table
+from stroke_hub.datasets.layouts.files import (
+    VOLUME,
+    cut_suffix,
+    describe_lost,
+    name_sequence,
+    read_json,
+    read_table,
+)
 from stroke_hub.datasets.scan_table import Problem, ScanRecord, ScanTable, Split
 from stroke_hub.errors import DatasetError, UnreadableImage
 from stroke_hub.io.windowing import Modality
@@ -41,7 +48,8 @@ def read_csv_table(root: Path) -> ScanTable:
     """Read a CSV of scans or slices; paths start from its folder.
 
     Columns are image (a volume, a folder of DICOM, or a picture or DICOM file of one slice), label (Stroke or 1,
-    Normal or 0), mask, scan, patient, split, modality and sequence. Slices with the same scan are one scan.
+    Normal or 0), mask, scan, patient, split, modality and sequence. Slices with the same scan are one scan. A JSON file
+    of the same name may give name, release and licence of the dataset.
 
     Raises
     ------
@@ -82,6 +90,7 @@ def read_csv_table(root: Path) -> ScanTable:
         else:
             single[row.get("scan") or row["image"]].append(row)
     records = [*whole, *(_join_slices(folder, scan, slices) for scan, slices in single.items())]
+    about = read_json(file.with_suffix(".json"))
     names = Counter(record.scan for record in records)
     if repeated := [name for name, count in names.items() if count > 1]:
         raise DatasetError(
@@ -92,7 +101,9 @@ def read_csv_table(root: Path) -> ScanTable:
         "CSV table",
         sorted(records, key=lambda record: record.scan),
         tuple(problems),
-        name=folder.name if root.is_dir() else file.stem,
+        name=str(about.get("name") or (folder.name if root.is_dir() else file.stem)),
+        release=str(about.get("release", "")),
+        licence=str(about.get("licence", "")),
     )
 
 
