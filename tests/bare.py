@@ -21,6 +21,7 @@ from stroke_hub.extras import EXTRAS
 # modules that need an extra; every other one, and each that is yet to come, is of the core
 OPTIONAL = (
     "audit", "data.bleeding", "data.cache", "data.lesions", "data.loader", "data.masks", "data.simulated",
+    "datasets.contact_sheet",
     "deploy.export", "deploy.publish", "evaluation.baselines", "evaluation.comparison", "evaluation.evaluate",
     "evaluation.faithfulness", "evaluation.imputation", "evaluation.patients", "evaluation.report_json",
     "evaluation.samples", "inference.cams", "inference.relevance", "models.backbones", "models.branches",

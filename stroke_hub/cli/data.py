@@ -7,7 +7,6 @@ from typing import Annotated
 import tyro
 
 from stroke_hub.cli.common import name_dataset, program
-from stroke_hub.datasets.contact_sheet import draw_contact_sheet
 from stroke_hub.datasets.open_dataset import holds_scans, open_dataset
 from stroke_hub.datasets.overview import describe_records, describe_scans
 from stroke_hub.datasets.read_dataset import read_dataset
@@ -57,6 +56,8 @@ def show_dataset(
         if sentence not in told:
             say(f"note: {sentence}")
     if out is not None:
+        from stroke_hub.datasets.contact_sheet import draw_contact_sheet
+
         if out.suffix.lower() != ".png":
             raise DatasetError(f"{out}: is no name of a PNG file; let it end in .png.")
         title = f"{name_dataset(records)}: slices as training sees them"

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stroke_hub.data.cache import find_cache
 from stroke_hub.datasets.grids import read_grid
 from stroke_hub.datasets.layouts.files import VOLUME, name_sequence
 from stroke_hub.errors import HubError, UnreadableImage, printable
@@ -75,6 +74,8 @@ def fetch_hub_dataset(address: str) -> Path:
     name, configuration = found[1], found[2]
     with name_extras("--data hf://", "hub-datasets"):
         import datasets
+
+        from stroke_hub.data.cache import find_cache
     try:
         parts = datasets.load_dataset(name, configuration)
     except Exception as error:  # of the network, the Hub, or any builder

@@ -1,4 +1,4 @@
-"""Claims of datasets.hub_dataset: rows with images, masks and labels become files with the same bytes, and a table."""
+"""Claims of datasets.hub_dataset: rows with images, masks and labels become files of the same bytes and a table."""
 
 import os
 from pathlib import Path

@@ -48,8 +48,8 @@ def read_csv_table(root: Path) -> ScanTable:
     """Read a CSV of scans or slices; paths start from its folder.
 
     Columns are image (a volume, a folder of DICOM, or a picture or DICOM file of one slice), label (Stroke or 1,
-    Normal or 0), mask, scan, patient, split, modality and sequence. Slices with the same scan are one scan. A JSON file
-    of the same name may give name, release and licence of the dataset.
+    Normal or 0), mask, scan, patient, split, modality and sequence. Slices with the same scan are one scan. A JSON
+    file of the same name may give name, release and licence of the dataset.
 
     Raises
     ------
