@@ -70,9 +70,16 @@ def test_a_figure_that_is_not_listed_is_found() -> None:
     )
     assert find_figures(re.sub(r"\]\([^)]*\)", "]", line)) == ["0.842 [0.804, 0.877]", "75 % [70, 80]", "7 of 234"]
     page = ROOT / "README.md"
-    assert is_listed(page, "How well it works", "| AUROC, simulated CT, sample model | 1.000 [0.852, 1.000] |", "1.000 [0.852, 1.000]")
+    assert is_listed(
+        page,
+        "How well it works",
+        "| AUROC, simulated CT, sample model | 1.000 [0.852, 1.000] |",
+        "1.000 [0.852, 1.000]",
+    )
     assert not is_listed(page, "How well it works", "| AUROC, simulated CT, sample model | 0.997 |", "0.997")
-    assert not is_listed(page, "How well it works", "| AUROC, real CT | 1.000 [0.852, 1.000] |", "1.000 [0.852, 1.000]")
+    assert not is_listed(
+        page, "How well it works", "| AUROC, real CT | 1.000 [0.852, 1.000] |", "1.000 [0.852, 1.000]"
+    )
 
 
 @pytest.mark.parametrize("claim", LISTED["claim"], ids=lambda claim: f"{claim['page']}-{claim['says'][:40]}")

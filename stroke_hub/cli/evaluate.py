@@ -67,6 +67,7 @@ def evaluate_model(
         return
     note = data_note or note_simulated(records)
     data = {"name": name_dataset(records), "note": note, "split": split, "notes": list(records.notes)}
+    data["options"] = advanced_slices.to_options()
     about = {
         "data": data | {"sha256": hash_records(records)},
         "model": {

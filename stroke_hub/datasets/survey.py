@@ -82,14 +82,14 @@ def measure_lesions(record: ScanRecord) -> NDArray[np.float64] | None:
 
 
 def _count_voxels(mask: Path, axis: int) -> NDArray[np.int64]:
-    """Count what is not 0 in each slice of a mask, in the order of its file."""
+    """Count the voxels of the lesion in each slice of a mask, in the order of its file."""
     import_pydicom()  # nibabel would, from another end than a thread that reads DICOM
     import nibabel
 
     with silence():
         try:
             image: Any = nibabel.load(mask, mmap=False)
-            lesion = np.asanyarray(image.dataobj) != 0
+            lesion = np.asanyarray(image.dataobj) > 0.5  # not what is no number
             lesion = lesion.reshape(lesion.shape[:3])
         except Exception:
             raise UnreadableImage(f"{mask.name}: is a damaged mask; copy or convert it again.") from None

@@ -33,6 +33,7 @@ def build_command(report: Report, *, installed: bool = False) -> list[str]:
         words += ["--data-dir", "FOLDER", "--out", "OUT"]
         if data.split != "test":
             words += ["--split", data.split]
+        words += data.options or []
     else:
         known = data.name in ("sample", "kaggle")
         words = ["stroke-hub", "train"] if installed else ["python", "scripts/train_and_push.py"]

@@ -182,7 +182,7 @@ class Data(_Record):
     sha256 : of every row and byte that was trained and measured on.
     split : which part of the dataset was measured.
     notes : sentences on the dataset.
-    options : of a run, `--drop-leaks` and `--split-file` as they were given.
+    options : as they were given: of a run `--drop-leaks` and `--split-file`, and those that make slices of scans.
     slices : of a run, the slices of each part (`train`, `val`, `test`).
     groups : of a run, how many groups each part has.
     measured_sha256 : of the slices measured alone: path, label, modality, bytes.

@@ -75,7 +75,7 @@ def load_mask(file: Path, number: int | None) -> NDArray[np.bool_]:
 
     Parameters
     ----------
-    file : a volume whose lesion is all that is not 0, or a picture whose lesion is brighter than 127.
+    file : a volume whose lesion is all above 0.5, or a picture whose lesion is brighter than 127.
     number : of the slice in the volume; None for a picture.
 
     Raises
@@ -105,7 +105,7 @@ def _make_binary(file: Path) -> bytes:
     with silence():
         try:
             image: Any = nibabel.load(file, mmap=False)
-            lesion = np.asanyarray(image.dataobj) != 0
+            lesion = np.asanyarray(image.dataobj) > 0.5  # not what is no number
         except Exception:
             raise UnreadableImage(f"{file.name}: is a damaged mask; copy or convert it again.") from None
         lesion = lesion.reshape(lesion.shape[:3])
