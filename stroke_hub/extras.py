@@ -24,6 +24,7 @@ EXTRAS = {
     "sklearn": "train",
     "torchmetrics": "train",
     "imagecodecs": "dicom",
+    "highdicom": "dicom",
     "gradio": "demo",
     "mcp": "mcp",
     "onnx": "export",

@@ -74,6 +74,11 @@ class ScanPrediction:
         z = np.diff(self.slices.logits.astype(np.float64), axis=1)[:, 0]
         return [int(index) for index in np.argsort(-z, kind="stable")]
 
+    @property
+    def counted(self) -> list[int]:
+        """List the slices that count in the scan's log-odds, the highest first."""
+        return [index for index in self.ranked if self.weights[index] > 0]
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ScanExplanation:
@@ -171,7 +176,7 @@ class ScanExplanation:
 
         The map is `Explanation.overlay`, scaled by its own strongest pixel.
         """
-        shown = [index for index in self.ranked if self.prediction.weights[index] > 0][:SHOWN_SLICES]
+        shown = self.prediction.counted[:SHOWN_SLICES]
         across = min(2, len(shown))
         down = -(-len(shown) // across)
         width = across * (2 * TILE + GAP) + GAP

@@ -19,6 +19,7 @@ LOGGERS = (
     "nibabel.global",
     "PIL.TiffImagePlugin",
     "PIL.Image",
+    "highdicom.base",
 )
 
 _here = threading.local()

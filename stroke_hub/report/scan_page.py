@@ -84,7 +84,7 @@ def list_slices(scan: Scan, explained: ScanExplanation) -> pd.DataFrame:
 
 def _lay_out(scan: Scan, explained: ScanExplanation, told: dict[str, Any]) -> str:
     answer = explained.prediction
-    shown = [index for index in answer.ranked if answer.weights[index] > 0]
+    shown = answer.counted
     rows = []
     for index in shown:
         one = explained.explain_slice(index)

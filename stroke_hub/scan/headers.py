@@ -31,7 +31,7 @@ from stroke_hub.io.sources import SourceFile
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["Frame", "Header", "read_header"]
+__all__ = ["Frame", "Header", "read_file_elements", "read_header"]
 
 TAGS = (
     *LAYOUT_TAGS,
@@ -133,7 +133,7 @@ def read_header(file: SourceFile, number: int) -> Header | None:
     """
     with silence():
         try:
-            elements = _read_elements(file)
+            elements = read_file_elements(file, TAGS)
             if elements.ds.get("Rows") is None or elements.start is None or not elements.length:
                 return None
             return _describe(elements, file, number)
@@ -144,13 +144,14 @@ def read_header(file: SourceFile, number: int) -> Header | None:
     raise UnreadableImage("is a damaged DICOM file; copy or export it again.")
 
 
-def _read_elements(file: SourceFile) -> Elements:
+def read_file_elements(file: SourceFile, tags: tuple[int, ...]) -> Elements:
+    """Read the named elements of a file that may lie in an archive, of which no more is unpacked than needed."""
     with file.open() as stream:
         if file.path is not None and _is_plain(stream):
-            return read_elements(stream, TAGS)
+            return read_elements(stream, tags)
     for size in (*STARTS, file.size):  # going back in what is packed would unpack it again
         with file.open() as stream:
-            elements = read_elements(io.BytesIO(stream.read(min(size, file.size))), TAGS)
+            elements = read_elements(io.BytesIO(stream.read(min(size, file.size))), tags)
         if elements.start is not None or size >= file.size:
             break
     return elements

@@ -96,7 +96,7 @@ def load_scan(
     slices = _LazySlices(files, _list_pages(taken), modality=modality, window=window, volume=volume[0])
     scan = _describe_volume(taken.volume) if taken.volume else _describe_stack(taken)
     origins = [
-        Origin(files[file].name, uid, page + 1, files[file].path)
+        Origin(files[file].name, uid, page + 1, files[file].path, files[file])
         for (file, page), uid in zip(slices.pages, _list_uids(taken), strict=True)
     ]
     slices.open(0)  # a volume is unpacked now, and what cannot be read at all says so

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stroke_hub.io.geometry import undo_square
 from stroke_hub.io.slices import Slice
+from stroke_hub.io.sources import SourceFile
 from stroke_hub.io.windowing import Modality
 
 __all__ = ["Axes", "Origin", "Scan"]
@@ -22,12 +23,14 @@ class Origin(NamedTuple):
 
     file : its file's name, fit to print. uid : of the DICOM instance, "" elsewhere. frame : its number in the file,
     from 1 as DICOM counts. path : the file on disk, or the archive that holds it; None where bytes were given.
+    source : the file itself, to be read again.
     """
 
     file: str
     uid: str
     frame: int
     path: Path | None
+    source: SourceFile
 
 
 @dataclass(frozen=True, eq=False, repr=False)
