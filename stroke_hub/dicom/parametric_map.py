@@ -56,12 +56,13 @@ def make_parametric_map(explained: ScanExplanation, sources: list[Source], equip
     )
     made.BodyPartExamined, made.ContentCreatorName = "HEAD", ""
     made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_name_brain()]
+    _order(made)
     _refer(made, {str(plane.SOPInstanceUID): source for plane, source in zip(planes, sources, strict=True)})
     return made
 
 
 def _describe_plane(ds: "Dataset", first: "Dataset") -> "Dataset":
-    """A slice as an image of one frame with a UID of its own: highdicom takes one file of frames, or many of one."""
+    """A slice as an image of one frame with its own UID: highdicom takes one file of frames, or many of one."""
     from copy import deepcopy
 
     from highdicom import UID
@@ -70,6 +71,24 @@ def _describe_plane(ds: "Dataset", first: "Dataset") -> "Dataset":
     plane.SOPClassUID, plane.SOPInstanceUID = PLANE, UID()
     plane.ImageOrientationPatient = first.ImageOrientationPatient  # equal but for their last digits
     return plane
+
+
+def _order(made: "ParametricMap") -> None:
+    """Let the frames follow the normal of the slices. highdicom turns them the other way, and dcmqi, by which
+    3D Slicer reads maps, takes them as they come: it would show the evidence of the foot at the head.
+    """
+    frames = list(made.PerFrameFunctionalGroupsSequence)
+    directions = np.reshape(
+        made.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0][0x00200037].value, (2, 3)
+    )
+    ends = [frames[place].PlanePositionSequence[0].ImagePositionPatient for place in (0, -1)]
+    if np.cross(*directions) @ np.subtract(ends[1], ends[0]) >= 0:
+        return
+    for number, frame in enumerate(reversed(frames), start=1):
+        frame.FrameContentSequence[0].DimensionIndexValues = [number]
+    made.PerFrameFunctionalGroupsSequence = frames[::-1]
+    pixels = np.frombuffer(made.FloatPixelData, "<f4").reshape(len(frames), -1)
+    made.FloatPixelData = np.ascontiguousarray(pixels[::-1]).tobytes()
 
 
 def _name_brain() -> "Dataset":

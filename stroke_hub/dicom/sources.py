@@ -35,8 +35,10 @@ KEPT_TAGS = (
     *(0x00180050, 0x00181164, 0x00182010, 0x00200032, 0x00200037, 0x00280030),  # thickness, place, spacing
     *(0x52009229, 0x52009230),  # the same of the frames of enhanced files
 )
-EMPTY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID")
-EMPTY += ("AccessionNumber", "ReferringPhysicianName")  # must be there, and may be empty
+EMPTY = (  # must be there, and may be empty
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
 ALIKE = 1e-3  # of the cosines of two directions: 0.15 mm at the edge of a head
 NOT_DICOM = "is no DICOM study, so there is nothing that DICOM objects could refer to; leave dicom out."
 NO_UIDS = "does not say to which study, series and instance each slice belongs; leave dicom out."
@@ -130,13 +132,13 @@ def _describe(ds: "Dataset", frame: int, patient: bool) -> "Dataset":
     from pydicom.valuerep import format_number_as_ds
 
     one = Dataset()
-    if patient and ds.get("SpecificCharacterSet"):
-        one.SpecificCharacterSet = ds.SpecificCharacterSet
+    if patient:
+        one.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: highdicom does not take all that files have
     for name in EMPTY:
         setattr(one, name, "")
     for tag in PATIENT_TAGS if patient else ():
         if tag in ds and _is_sound(ds[tag].keyword, str(ds[tag].value)):
-            one.add(ds[tag])
+            setattr(one, ds[tag].keyword, str(ds[tag].value))
     for name in (*REQUIRED, *KEPT):
         if ds.get(name) is not None:
             setattr(one, name, ds.get(name))

@@ -15,9 +15,11 @@ from stroke_hub.extras import name_extras
 from stroke_hub.files import atomic_write
 from stroke_hub.inference.scan_answer import ScanExplanation
 from stroke_hub.io.quiet import silence
+from stroke_hub.progress import track
 from stroke_hub.scan.scan import Scan
 
 if TYPE_CHECKING:
+    from highdicom.base import SOPClass
     from pydicom.dataset import Dataset
 
 __all__ = ["FILES", "FOLDER", "Kind", "choose_kinds", "prepare_sources", "write_objects"]
@@ -101,7 +103,7 @@ def write_objects(
     answer = explained.prediction
     # what the scan's own remarks quote may be the words of its files
     remarks = [one for one in answer.remarks if patient or one not in scan.remarks]
-    makers = {
+    makers: dict[Kind, Callable[[], SOPClass]] = {
         "sc": lambda: make_secondary_capture(explained, sources, equipment),
         "sr": lambda: make_structured_report(answer, sources, equipment, remarks=remarks),
         "pm": lambda: make_parametric_map(explained, sources, equipment),
@@ -109,8 +111,8 @@ def write_objects(
     }
     written = []
     study = None
-    for kind in kinds:
-        made = _make(scan, kind, makers[kind])
+    for kind in track(kinds, "writing DICOM objects"):
+        made = _make(scan, kind, makers[kind], sources[0])
         if not patient:
             study = _detach(made, study)
         with atomic_write(folder / FILES[kind]) as partial:
@@ -119,11 +121,13 @@ def write_objects(
     return written
 
 
-def _make(scan: Scan, kind: Kind, make: Callable[[], "Dataset"]) -> "Dataset":
+def _make(scan: Scan, kind: Kind, make: Callable[[], "SOPClass"], source: Source) -> "Dataset":
     """Make an object while libraries say nothing: they complain of a patient's fields by repeating them."""
     with silence():
         try:
-            return make()
+            made = make()
+            made.copy_patient_and_study_information(source.dataset)  # not all classes of highdicom copy all of it
+            return made
         except StrokeHubError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError):

@@ -8,10 +8,11 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from pydicom.dataset import Dataset
 
 from stroke_hub import Predictor, load_scan, predict
 from stroke_hub.cli.main import main
-from tests.scan.studies import as_nifti
+from tests.scan.studies import as_dicom, as_nifti, write
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +68,35 @@ def test_many_scans_are_rows_and_go_on_where_they_stopped(
     capsys.readouterr()
 
 
+def test_dicom_objects_are_written_beside_the_answer_or_refused(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write(tmp_path / "study", [_place(one) for one in as_dicom()])
+    command = ["scan", str(scan), str(study), "--model", "sample", "--out", str(tmp_path / "out")]
+    main([*command, "--dicom", "sr,ko"])
+    rows = pd.read_csv(tmp_path / "out" / "scans.csv")
+    assert rows["error"].isna().tolist() == [False, True]
+    assert "is no DICOM study" in rows["error"][0]
+    assert not (tmp_path / "out" / "head").exists()
+    written = sorted(path.name for path in (tmp_path / "out" / "study" / "dicom").iterdir())
+    assert written == ["key-objects.dcm", "structured-report.dcm"]
+    with pytest.raises(SystemExit, match="holds an answer without the DICOM objects asked for"):
+        main([*command, "--dicom", "sr,pm"])
+    capsys.readouterr()
+
+
+def _place(ds: Dataset) -> Dataset:
+    ds.FrameOfReferenceUID, ds.PatientName = "1.2.9", "Muster^Erika"
+    return ds
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["{scan}", "{scan}"], "two scans have this name"),
         (["{folder}/none.nii"], "does not exist"),
+        (["{scan}", "--dicom", "sr"], "is no DICOM study"),
+        (["{scan}", "--dicom", "pdf"], "give some of sc, sr, pm, ko"),
     ],
 )
 def test_a_mistake_gets_a_sentence(words: list[str], sentence: str, scan: Path, tmp_path: Path) -> None:
