@@ -3,11 +3,11 @@
 Slices are decoded, judged and let go batch by batch, so that a scan of any length takes the memory of one batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 
     from stroke_hub.inference.predictor import Predictor
 
-__all__ = ["ScanExplanation", "ScanPrediction", "explain_scan", "predict_scan"]
+__all__ = ["ScanExplanation", "ScanLayer", "ScanPrediction", "explain_scan", "predict_scan"]
 
+ScanLayer = Literal["evidence", "display"]
+DESCRIPTIONS: dict[ScanLayer, bytes] = {
+    "evidence": b"stroke evidence in log-odds",
+    "display": b"stroke fused map as drawn, -1 to 1 in each slice",
+}
 MOST = 0.5  # share of a scan's slices from which something is said of the scan
 SHOWN_SLICES = 6
 TILE = 240  # pixels a side of one picture of the contact sheet
@@ -89,6 +94,8 @@ class ScanExplanation:
 
     prediction : the answer that is explained.
     evidence : float32 of the scan's `shape`, columns first: the share of each voxel, 0 in slices without weight.
+    shown : the fused map of each slice that counts, as it is drawn: float32 (H, W), -1 to 1, scaled by its own
+        largest absolute value, 0 beside the head.
     outside : the share of the black margins round the slices, where the scan has no voxel.
     contributions : (N, 3) float64, the shares of CNN, ViT and baseline in each slice.
     shift : what the rule's calibration adds to every scan.
@@ -97,6 +104,7 @@ class ScanExplanation:
 
     prediction: ScanPrediction
     evidence: FloatMap
+    shown: Mapping[int, FloatMap]
     outside: float
     contributions: NDArray[np.float64]
     shift: float
@@ -139,8 +147,17 @@ class ScanExplanation:
             raise IndexError(f"slice {index} is asked for, but the scan has slices 0 to {count - 1}.")
         return self._predictor.explain(self._scan.slices[index])
 
-    def save(self, path: str | Path) -> None:
-        """Write the evidence as a NIfTI file that lies over the scan, in the scan's own voxel order and affine.
+    def give_display(self) -> FloatMap:
+        """Give `shown` in the scan's own voxels, float32 of its `shape`, columns first; 0 where no slice counts."""
+        blank = np.zeros(self._scan.slices[0].pixels.shape, np.float32)
+        return self._scan.restore((self.shown.get(index, blank) for index in range(len(self._scan))), mean=True)
+
+    def save(self, path: str | Path, *, layer: ScanLayer = "evidence") -> None:
+        """Write a map as a NIfTI file that lies over the scan, in the scan's own voxel order and affine.
+
+        Parameters
+        ----------
+        layer : "evidence" in log-odds, or "display", the fused map as it is drawn, from -1 to 1.
 
         Raises
         ------
@@ -156,11 +173,11 @@ class ScanExplanation:
         import nibabel
 
         make_image: Any = nibabel.Nifti1Image  # has no types
-        image = make_image(self.evidence, affine)
+        image = make_image(self.evidence if layer == "evidence" else self.give_display(), affine)
         image.set_qform(affine, code="scanner")
         image.set_sform(affine, code="scanner")
         image.header.set_xyzt_units("mm")
-        image.header["descrip"] = b"stroke evidence in log-odds"
+        image.header["descrip"] = DESCRIPTIONS[layer]
         is_packed = path.name.lower().endswith(".gz")
         with atomic_write(path) as partial:
             # nibabel chooses by the suffix, and that of a partial file is another
@@ -249,6 +266,7 @@ def explain_scan(predictor: "Predictor", scan: Scan, *, batch_size: int) -> Scan
     contributions = np.zeros((len(scan), len(CONTRIBUTIONS)))
     outside, names = 0.0, set()
     blank = np.zeros(scan.slices[0].pixels.shape, np.float32)
+    shown: dict[int, FloatMap] = {}
 
     def give_maps() -> Iterator[FloatMap]:
         nonlocal outside
@@ -260,6 +278,8 @@ def explain_scan(predictor: "Predictor", scan: Scan, *, batch_size: int) -> Scan
                 yield from repeat(blank, index - given)
                 contributions[index] = [factors[index] * one.contributions[name] for name in CONTRIBUTIONS]
                 names.add(one.baseline)
+                drawn = one.framed.lift(one.get_shown("fused"))
+                shown[index] = drawn / (np.abs(drawn).max() or np.float32(1))
                 fused = one.fused_map.astype(np.float64)
                 shares = one.framed.give_back(one.fused_map)
                 outside += factors[index] * float(fused.sum() - shares.sum(dtype=np.float64))
@@ -271,6 +291,7 @@ def explain_scan(predictor: "Predictor", scan: Scan, *, batch_size: int) -> Scan
     return ScanExplanation(
         prediction=prediction,
         evidence=evidence,
+        shown=shown,
         outside=outside,
         contributions=contributions,
         shift=rule.shift,

@@ -19,15 +19,15 @@ from stroke_hub.scan.scan import Scan
 
 __all__ = ["EVIDENCE_FILE", "SCAN_FILE", "describe_scan", "write_scan"]
 
-SCAN_FILE, EVIDENCE_FILE = "scan.json", "evidence.nii.gz"
+SCAN_FILE, EVIDENCE_FILE, DISPLAY_FILE = "scan.json", "evidence.nii.gz", "display.nii.gz"
 PANEL = 320  # pixels of the longer side of a picture in the page
 
 
 def write_scan(scan: Scan, explained: ScanExplanation, folder: Path, *, model: Mapping[str, Any]) -> None:
     """Write the answer for a scan into a folder that is there and empty.
 
-    Writes slices.csv (a row a slice), evidence.nii.gz where the scan is a regular grid, contact-sheet.png,
-    report.html (one file that fetches and runs nothing) and scan.json.
+    Writes slices.csv (a row a slice), evidence.nii.gz and display.nii.gz where the scan is a regular grid,
+    contact-sheet.png, report.html (one file that fetches and runs nothing) and scan.json.
 
     Parameters
     ----------
@@ -36,6 +36,7 @@ def write_scan(scan: Scan, explained: ScanExplanation, folder: Path, *, model: M
     write_text(folder / "slices.csv", list_slices(scan, explained).to_csv(index=False))
     if scan.affine is not None:
         explained.save(folder / EVIDENCE_FILE)
+        explained.save(folder / DISPLAY_FILE, layer="display")
     explained.contact_sheet().save(folder / "contact-sheet.png")
     told = describe_scan(scan, explained, model=model)
     write_text(folder / "report.html", _lay_out(scan, explained, told))
@@ -63,6 +64,7 @@ def describe_scan(scan: Scan, explained: ScanExplanation, *, model: Mapping[str,
         "shift": explained.shift,
         "baseline": explained.baseline,
         "evidence": EVIDENCE_FILE if scan.affine is not None else None,
+        "display": DISPLAY_FILE if scan.affine is not None else None,
         "evidence_sum": float(explained.evidence.sum(dtype=np.float64)),
         "evidence_outside": explained.outside,
         "remarks": [*answer.remarks, *([] if scan.affine is not None else [NO_GRID])],

@@ -71,12 +71,13 @@ class Scan:
     def __repr__(self) -> str:
         return f"Scan({len(self)} slices, modality={self.modality!r}, source={self.source!r})"
 
-    def restore(self, maps: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Put maps back into the scan's own voxels; each map's sum is kept.
+    def restore(self, maps: Iterable[NDArray[np.float32]], *, mean: bool = False) -> NDArray[np.float32]:
+        """Put maps back into the scan's own voxels; each map's sum is kept, or else its values.
 
         Parameters
         ----------
         maps : one for each slice, in their order, (H, W) as its `pixels`.
+        mean : whether a voxel gets the mean of the pixels that were made of it, and not the sum of its shares.
 
         Returns
         -------
@@ -96,7 +97,10 @@ class Scan:
         for number, one in enumerate(maps, start=1):
             if number > count or one.shape != size:
                 raise ValueError(f"map {number} is {one.shape}; pass {count} maps of {size}, one for each slice.")
-            turned[:, :, number - 1] = undo_square(np.asarray(one, np.float32), rows, columns).T
+            given = undo_square(np.asarray(one, np.float32), rows, columns)
+            if mean and size != (rows, columns):
+                given = given / undo_square(np.ones(size, np.float32), rows, columns)
+            turned[:, :, number - 1] = given.T
         if number != count:
             raise ValueError(f"there are {number} maps; pass {count}, one for each slice.")
         return voxels

@@ -38,6 +38,9 @@ def test_the_files_of_a_scan_agree(scan: Path, tmp_path: Path) -> None:
     assert evidence.shape == loaded.shape
     assert loaded.affine is not None
     np.testing.assert_allclose(evidence.affine, loaded.affine, atol=1e-5)
+    display: Any = nibabel.load(tmp_path / "out" / told["display"])  # type: ignore[attr-defined]  # untyped
+    assert display.shape == loaded.shape
+    assert np.abs(display.get_fdata()).max() == pytest.approx(1, abs=0.01)
     both = told["contributions"]["cnn"] + told["contributions"]["vit"]
     assert evidence.get_fdata().sum() + told["evidence_outside"] == pytest.approx(both, abs=2e-4)
     page = (tmp_path / "out" / "report.html").read_text()

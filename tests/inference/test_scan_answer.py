@@ -239,6 +239,20 @@ def test_evidence_is_saved_over_the_scan(model: ResNetViT, slices: list[Slice], 
     assert {path.name for path in tmp_path.iterdir()} == {"evidence.nii.gz", "evidence.nii"}
 
 
+def test_display_is_the_fused_map_as_it_is_drawn(ruled: ResNetViT, slices: list[Slice], tmp_path: Path) -> None:
+    found = explain(ruled, make_scan(slices))
+    found.save(tmp_path / "display.nii.gz", layer="display")
+    image = nibabel.load(tmp_path / "display.nii.gz")
+    values = np.asarray(image.dataobj)
+    assert image.affine == pytest.approx(AFFINE)
+    for index in range(len(slices)):
+        own = found.explain_slice(index)
+        drawn = own.framed.lift(own.get_shown("fused")) * (found.prediction.weights[index] > 0)
+        strongest = np.abs(drawn).max() or 1
+        np.testing.assert_allclose(values[:, :, index].T, drawn / strongest, atol=1e-3)
+    assert np.abs(values).max() == pytest.approx(1)
+
+
 def test_evidence_lies_over_the_scan_in_any_orientation(model: ResNetViT) -> None:
     volume = as_nifti()
     upright = explain(model, load_scan(volume.to_bytes(), modality="BT"))
@@ -259,6 +273,9 @@ def test_voxels_that_are_no_squares_keep_the_sum(model: ResNetViT) -> None:
     found = explain(model, scan)
     assert found.evidence.shape == values.shape
     assert add_up(found) == pytest.approx(found.prediction.log_odds, abs=2e-4)
+    shown = found.give_display()  # its values are kept, not its sum
+    assert shown.shape == values.shape
+    assert 0.5 < np.abs(shown).max() <= 1
 
 
 def test_refuses_to_save_without_a_grid(model: ResNetViT, slices: list[Slice], tmp_path: Path) -> None:
