@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, Union
 
@@ -55,6 +56,7 @@ __all__ = [
 Model: TypeAlias = Union["ResNetViT", Predictor]
 
 LIST_FILE = "inputs.jsonl"
+NO_IMAGE = "There is no image in what was given; name image files, or folders that hold some."
 
 Result = TypeVar("Result")
 
@@ -265,8 +267,14 @@ def _tabulate(batches: Sequence[_Batch], settings: PredictSettings) -> pd.DataFr
 # --- a whole archive ----------------------------------------------------------------------------------------
 
 
-def predict_paths(model: Model, sources: Sequence[str | Path], settings: PredictSettings) -> pd.DataFrame:
+def predict_paths(
+    model: Model, sources: Sequence[str | Path], settings: PredictSettings, *, most: int | None = None
+) -> pd.DataFrame:
     """Predict what `worklist.find_entries` takes, into memory; one bad file never ends the run.
+
+    Parameters
+    ----------
+    most : files or row groups that are taken; any number where it is None.
 
     Returns
     -------
@@ -274,11 +282,20 @@ def predict_paths(model: Model, sources: Sequence[str | Path], settings: Predict
     stroke_probability, where asked for contribution_cnn, _vit and _baseline (log-odds of Stroke), unusual (unlike
     the training slices), error (one sentence, "" where fine; then all between are missing), remarks (sentences on
     the picture, "" where there are none).
+
+    Raises
+    ------
+    RunError : there is nothing to predict, or more than `most`.
     """
-    chunks = list(form_chunks(find_entries(sources)))
+    entries = list(islice(find_entries(sources), None if most is None else most + 1))
+    if not entries:
+        raise RunError(NO_IMAGE)
+    if most is not None and len(entries) > most:
+        raise RunError(f"There are more than {most:,} files; give --out FILE.csv, a table on disk.")
+    chunks = list(form_chunks(entries))
     steps = predict_chunks(model, chunks, settings)
     tables = [table for _, table in _follow(steps, sum(len(chunk.entries) for chunk in chunks), Summary())]
-    return pd.concat(tables, ignore_index=True) if tables else _tabulate([], settings)
+    return pd.concat(tables, ignore_index=True)
 
 
 def predict_archive(
@@ -315,7 +332,7 @@ def predict_archive(
         list_file = table.folder / LIST_FILE
         count, inputs = write_chunks(form_chunks(find_entries(sources)), list_file)
         if not count:
-            raise RunError("There is no image in what was given; name image files, or folders that hold some.")
+            raise RunError(NO_IMAGE)
         run = {
             "version": __version__,
             "inputs": {"count": count, "sha256": inputs},

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import tyro
 
-from stroke_hub.data.records import Records, read_records
-from stroke_hub.datasets.hub_dataset import fetch_hub_dataset, is_hub_address
-from stroke_hub.datasets.open_dataset import open_dataset
 from stroke_hub.datasets.slice_rules import SliceRules
 from stroke_hub.errors import DatasetError, StrokeHubError, printable
 from stroke_hub.progress import say
 
 if TYPE_CHECKING:
     from stroke_hub.audit.leaks import Audit
+    from stroke_hub.data.records import Records
     from stroke_hub.runs.report import Report
 
 __all__ = [
@@ -73,8 +71,12 @@ def program(function: Callable[..., None]) -> Command:
     return run
 
 
-def find_data(data: str | None, data_dir: Path | None, note: str, rules: SliceRules) -> tuple[Records, str, str]:
+def find_data(data: str | None, data_dir: Path | None, note: str, rules: SliceRules) -> tuple["Records", str, str]:
     """The records, a short name for the dataset and the words that its figures carry."""
+    from stroke_hub.data.records import read_records  # brings pandas, which no help needs
+    from stroke_hub.datasets.hub_dataset import fetch_hub_dataset, is_hub_address
+    from stroke_hub.datasets.open_dataset import open_dataset
+
     if data is not None and is_hub_address(data):
         records = open_dataset(fetch_hub_dataset(data), rules)
         return records, data.rpartition("/")[2].replace(":", "-"), note
@@ -96,25 +98,27 @@ def find_data(data: str | None, data_dir: Path | None, note: str, rules: SliceRu
     return records, "kaggle", note or KAGGLE_NOTE
 
 
-def read_noted(data_dir: Path, rules: SliceRules = SliceRules()) -> Records:  # noqa: B008  frozen
+def read_noted(data_dir: Path, rules: SliceRules = SliceRules()) -> "Records":  # noqa: B008  frozen
     """Read a dataset and say its notes."""
+    from stroke_hub.datasets.open_dataset import open_dataset
+
     records = open_dataset(data_dir, rules)
     tell_notes(records)
     return records
 
 
-def note_simulated(records: Records) -> str:
+def note_simulated(records: "Records") -> str:
     """The words for simulated slices, which say in their names what they are."""
     simulated = all(path.rpartition("/")[2].endswith("_simulated.png") for path in records.table["path"])
     return SAMPLE_NOTE if simulated else ""
 
 
-def name_dataset(records: Records) -> str:
+def name_dataset(records: "Records") -> str:
     """The name of the folder that the dataset lies in."""
     return records.root.parent.name if records.root.name == "deep" else records.root.name
 
 
-def tell_notes(records: Records) -> None:
+def tell_notes(records: "Records") -> None:
     """Say what whoever uses the dataset should know."""
     for sentence in records.notes:
         say(f"note: {sentence}")

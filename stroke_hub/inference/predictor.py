@@ -14,6 +14,8 @@ from stroke_hub.inference.inputs import Given, One, Taken, find_squares, is_one,
 from stroke_hub.inference.onnx_model import ExportedModel, Precision, read_export
 from stroke_hub.inference.results import Explanation, Method, Prediction, Target, find_method, find_target
 from stroke_hub.inference.scan_answer import ScanExplanation, ScanPrediction, explain_scan, predict_scan
+from stroke_hub.models.download import check_name
+from stroke_hub.models.sample import locate_model
 from stroke_hub.scan.scan import Scan
 
 if TYPE_CHECKING:
@@ -119,6 +121,9 @@ class Predictor:
             if backend == "onnx" or precision == "int8":
                 raise RunError("The backend onnx computes on the CPU only; leave device out, or use torch.")
             backend = "torch"
+        located = locate_model(name)
+        if not Path(located).is_dir():
+            check_name(located, revision)  # a wrong path need not wait for torch
         options: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         if backend == "onnx" or (backend == "auto" and _prefers_export(name, revision, precision, options)):
             exported = ExportedModel.from_pretrained(

@@ -41,6 +41,7 @@ __all__ = [
     "join_predictions",
     "make_explanations",
     "make_prediction",
+    "tell_probability",
     "to_squares",
 ]
 
@@ -281,6 +282,13 @@ def to_squares(model: Sight, slices: Iterable[Slice | FramedSlice] | NDArray[np.
         return Squares(np.zeros((0, model.image_size, model.image_size), np.uint8), [], [])
     squares, remarks, modalities = zip(*seen, strict=True)
     return Squares(np.stack(squares), list(remarks), list(modalities))
+
+
+def tell_probability(probability: float) -> str:
+    """Tell a probability in percent; none is ever 0 or 100."""
+    if 0.01 <= probability <= 0.99:
+        return f"{probability:.0%}"
+    return "below 1%" if probability < 0.5 else "above 99%"
 
 
 def find_target(name: str) -> Target:

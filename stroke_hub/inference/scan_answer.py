@@ -15,7 +15,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stroke_hub.errors import RunError, pluralise
 from stroke_hub.files import atomic_write
-from stroke_hub.inference.results import CONTRIBUTIONS, Explanation, FloatMap, Prediction, join_predictions
+from stroke_hub.inference.results import (
+    CONTRIBUTIONS,
+    Explanation,
+    FloatMap,
+    Prediction,
+    join_predictions,
+    tell_probability,
+)
 from stroke_hub.metrics.highest_mean import HighestMean
 from stroke_hub.models.presets import CLASSES
 from stroke_hub.progress import track
@@ -198,7 +205,7 @@ class ScanExplanation:
         down = -(-len(shown) // across)
         width = across * (2 * TILE + GAP) + GAP
         heading = [
-            f"{self.prediction.label}, probability of stroke {_tell(self.prediction.probability)}",
+            f"{self.prediction.label}, probability of stroke {tell_probability(self.prediction.probability)}",
             f"Scan judged by {self.prediction.rule}",
             NOTICE,
         ]
@@ -212,7 +219,7 @@ class ScanExplanation:
             explained = self.explain_slice(index)
             x = GAP + place % across * (2 * TILE + GAP)
             y = top + place // across * (TILE + LINE + GAP)
-            words = f"Slice {index + 1} of {len(self.contributions)}: {_tell(explained.probability)}"
+            words = f"Slice {index + 1} of {len(self.contributions)}: {tell_probability(explained.probability)}"
             draw.text((x, y), words, fill="white", font=font)
             for column, picture in enumerate((Image.fromarray(explained.picture), explained.overlay())):
                 sheet.paste(_fit(picture), (x + column * TILE, y + LINE))
@@ -326,13 +333,6 @@ def _describe(slices: Prediction) -> list[str]:
 
 def _split(values: "range | list[int]", size: int) -> list["range | list[int]"]:
     return [values[start : start + size] for start in range(0, len(values), size)]
-
-
-def _tell(probability: float) -> str:
-    """Tell a probability in percent; none is ever 0 or 100."""
-    if 0.01 <= probability <= 0.99:
-        return f"{probability:.0%}"
-    return "below 1%" if probability < 0.5 else "above 99%"
 
 
 def _fit(picture: Image.Image) -> Image.Image:

@@ -47,7 +47,7 @@ def load_backbone(model: ResNetViT, branch: Literal["cnn", "vit"], source: str) 
         file = source
         if source.startswith(HUB):
             repo, _, revision = source.removeprefix(HUB).partition("@")
-            file = str(download(repo, WEIGHTS_FILE, revision or None, {}))
+            file = str(download(repo, WEIGHTS_FILE, revision or "main", {}))
         elif Path(source).suffix != ".safetensors" or not Path(source).is_file():
             raise ModelFormatError(
                 f"{source}: is not a safetensors file; give imagenet, random, {HUB}owner/name or such a file."

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError:
 
 from stroke_hub.errors import HubError, ModelFormatError
 
-__all__ = ["download"]
+__all__ = ["check_name", "download"]
 
 REPOSITORY = re.compile(
     r"[\w-][\w.-]*/[\w-][\w.-]*"
@@ -23,10 +23,32 @@ REPOSITORY = re.compile(
 FILE_SUFFIXES = (".safetensors", ".json", ".onnx", ".pth", ".png", ".dcm", ".csv")
 
 
-def download(repo: str, file: str, revision: str | None, options: dict[str, Any]) -> Path:
-    """Download one file of a Hub repository and give its path in the cache; `options` as in `hf_hub_download`."""
-    if not REPOSITORY.fullmatch(repo) or repo.endswith(FILE_SUFFIXES):  # no request is needed to tell
+def check_name(repo: str, revision: str | None) -> None:
+    """Check, without a request, that a name which is no folder here may be that of a Hub repository.
+
+    Raises
+    ------
+    HubError : it cannot be, or it leads into a folder that is here, and no revision says that the Hub is meant.
+    """
+    if not REPOSITORY.fullmatch(repo) or repo.endswith(FILE_SUFFIXES):
         raise HubError(f"{repo[:200]}: is neither a folder nor a Hub repository like owner/name.")
+    folder = repo.partition("/")[0]
+    if revision is None and Path(folder).is_dir():
+        raise HubError(
+            f"{repo}: is not in the folder {folder}; check the path. If it is a Hub repository, give its revision, "
+            "for example main."
+        )
+
+
+def download(repo: str, file: str, revision: str | None, options: dict[str, Any]) -> Path:
+    """Download one file of a Hub repository and give its path in the cache; `options` as in `hf_hub_download`.
+
+    Raises
+    ------
+    HubError : as `check_name`; or the repository cannot be reached or read.
+    ModelFormatError : it has no such file.
+    """
+    check_name(repo, revision)
     try:
         return Path(hf_hub_download(repo, file, revision=revision, **options))
     except HFValidationError:

@@ -1,5 +1,6 @@
 """The commands, run as a user types them: one sentence for a mistake, whole files or none."""
 
+import io
 import json
 import re
 import shutil
@@ -8,13 +9,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import stroke_hub
-from stroke_hub import Records, read_records
+from stroke_hub import Predictor, Records, explain, load_slices, read_records
 from stroke_hub.cli.main import COMMANDS
 from stroke_hub.data.records import hash_records
+from stroke_hub.extras import EXTRAS
+from stroke_hub.inference.results import tell_probability
 from stroke_hub.report.command import build_command
 from stroke_hub.runs.report import read_report
 from tests.conftest import Done
@@ -61,6 +66,20 @@ def test_the_list_and_the_module_load_nothing_heavy() -> None:
     assert "usage: stroke-hub COMMAND" in done.stdout
 
 
+def test_no_help_loads_what_computes() -> None:
+    code = (
+        "import sys, io, contextlib; from stroke_hub.cli.main import COMMANDS, main\n"
+        "for name in sorted(COMMANDS, key=lambda name: name not in ('predict', 'scan', 'explain')):\n"
+        "    heavy = set(sys.argv[1:]) | ({'pandas'} if name in ('predict', 'scan', 'explain') else set())\n"
+        "    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "        main([name, '--help'])\n"
+        "    if found := heavy & set(sys.modules): sys.exit(f'{name}: {found}')\n"
+    )
+    heavy = set(EXTRAS) - {"pyarrow"} | {"onnxruntime", "pydicom", "nibabel"}  # pandas brings pyarrow
+    done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_info_says_what_a_model_is(run_dir: Path, tmp_path: Path, run: Callable[..., Done]) -> None:
     done = run("info", run_dir)
     overall = read_report(run_dir).test["overall"]
@@ -77,6 +96,21 @@ def test_info_says_what_a_model_is(run_dir: Path, tmp_path: Path, run: Callable[
     for path in ("./nothing", "/nothing", "~/nothing", "a/b/c", "model.safetensors", "runs/model.safetensors"):
         words = f"error: {path}: is neither a folder nor a Hub repository like owner/name.\n"
         assert run("info", path).err == words
+
+
+@pytest.mark.parametrize(
+    "words", [("info",), ("predict", "a.png", "--model"), ("explain", "a.png", "--out", "b.png", "--model")]
+)
+def test_a_path_into_a_folder_that_is_here_is_not_looked_for_on_the_hub(
+    words: tuple[str, ...], tmp_path: Path, run: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stroke_hub.models.download.hf_hub_download", None)
+    done = run(*words, "runs/baseline")
+    assert done.status == 1
+    assert done.err.startswith("error: runs/baseline: is not in the folder runs; check the path.")
 
 
 def test_train_and_push_goes_the_whole_way_and_then_finds_its_work_done(
@@ -201,6 +235,91 @@ def test_predict_gives_a_row_a_slice_and_an_error_where_one_is(
     assert len(merged) == len(results)
     assert (merged["stroke_probability_x"] - merged["stroke_probability_y"]).abs().max() < 1e-5
     assert (merged["label"] == merged["predicted_class"]).all()
+
+
+def test_predict_shows_answers_where_no_file_is_asked_for(
+    run_dir: Path, sample: Records, tmp_path: Path, run: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    (tmp_path / "bad.png").write_text("text")
+    pictures = [sample.root / path for path in sample.table["path"][:3]]
+    asked = ("predict", *pictures, tmp_path / "bad.png", "--model", run_dir)
+    shown, printed = run(*asked), run(*asked, "--csv")
+    assert (shown.status, printed.status) == (0, 0)
+    assert not [path for path in tmp_path.iterdir() if path.name != "bad.png"]
+    table = pd.read_csv(io.StringIO(printed.out))
+    lines = shown.out.splitlines()
+    for picture, label, probability in zip(pictures, table["label"], table["stroke_probability"], strict=False):
+        (line,) = [line for line in lines if picture.name in line and "──" not in line]
+        assert line.split()[1:] == [label, *tell_probability(probability).split()]
+    assert any("bad.png" in line and "cannot be read" in line for line in lines)
+    assert any(line.startswith("bad.png: is not a PNG") for line in lines)
+    assert lines[-1] == "Research software, not a medical device."
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("absent.png",), "absent.png: does not exist"),
+        (("a.png", "--resume"), "give --out FILE.csv"),
+        (("a.png", "--csv", "--out", "a.csv"), "give one of them"),
+        ((".",), "There is no image in what was given"),
+    ],
+)
+def test_predict_says_what_it_cannot_show(
+    words: tuple[str, ...], sentence: str, tmp_path: Path, run: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("predict", *words, "--model", "sample")
+    assert done.status == 1
+    assert sentence in done.err
+    assert not done.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_files_than_a_screen_holds_go_to_a_table_on_disk(tmp_path: Path, run: Callable[..., Done]) -> None:
+    (tmp_path / "list.txt").write_text("a.png\n" * 1_001)
+    assert (
+        "more than 1,000 files; give --out FILE.csv"
+        in run("predict", f"@{tmp_path / 'list.txt'}", "--model", "sample").err
+    )
+
+
+def test_one_file_is_explained_by_a_picture_of_its_size(
+    run_dir: Path, sample: Records, tmp_path: Path, run: Callable[..., Done]
+) -> None:
+    picture, out = sample.root / sample.table["path"].iloc[0], tmp_path / "map.png"
+    done = run("explain", picture, "--model", run_dir, "--out", out, "--layer", "fused", "--modality", "BT")
+    assert done.status == 0, done.err
+    expected = explain(Predictor.from_pretrained(run_dir), load_slices(picture, modality="BT")[0])
+    with Image.open(out) as drawn, Image.open(picture) as slice_:
+        assert drawn.size == slice_.size
+        difference = np.abs(np.asarray(drawn, int) - np.asarray(expected.overlay("fused"), int))
+        assert difference.max() <= 1
+    assert f"{expected.label}, probability of stroke {tell_probability(expected.probability)}" in done.err
+
+
+def test_what_is_no_one_slice_is_not_explained(sample: Records, tmp_path: Path, run: Callable[..., Done]) -> None:
+    picture = shutil.copy(sample.root / sample.table["path"].iloc[0], tmp_path / "a.png")
+    pages = tmp_path / "pages.tif"
+    with Image.open(picture) as one:
+        one.save(pages, save_all=True, append_images=[one])
+    content = Path(picture).read_bytes()
+    for words, sentence in [
+        ((picture, "--out", picture), "is the slice itself"),
+        ((picture, "--out", tmp_path / "new"), "is no name of a PNG"),
+        ((picture, "--out", tmp_path / "o.png", "--data-dir", tmp_path), "not both"),
+        ((picture, "--out", tmp_path / "o.png", "--split", "train"), "are of a dataset"),
+        (("--data-dir", tmp_path, "--out", tmp_path / "new", "--page", "1"), "are of one file"),
+        ((pages, "--out", tmp_path / "o.png"), "holds 2 slices; give --page"),
+        ((pages, "--out", tmp_path / "o.png", "--page", "3"), "has no slice 3"),
+        ((tmp_path / "absent.png", "--out", tmp_path / "o.png"), "does not exist"),
+    ]:
+        done = run("explain", *words, "--model", "sample")
+        assert done.status == 1
+        assert sentence in done.err
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "pages.tif"}
+    assert Path(picture).read_bytes() == content
 
 
 def test_predict_refuses_a_window_that_the_model_does_not_see(
