@@ -125,7 +125,7 @@ def _list_requirements(*, exported: bool) -> list[str]:
     """
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *extras["demo"], *extras["dicom"]]
+    lines = [*project["dependencies"], *extras["demo"]]
     if not exported:
         lines = [f"--extra-index-url {CPU_WHEELS}", *lines, *extras["torch"]]
     return [line for line in lines if not line.startswith(("stroke-hub[", "tyro"))]
