@@ -4,11 +4,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
-__all__ = ["is_first", "say", "track"]
+__all__ = ["hush", "is_first", "say", "track"]
 
 Item = TypeVar("Item")
+
+_IS_HUSHED = ContextVar("_IS_HUSHED", default=False)
 
 PLAIN_INTERVAL = 10.0  # seconds between plain lines: readable in a log, and never a flood
 
@@ -25,6 +29,16 @@ def say(message: str) -> None:
     """
     if is_first():
         print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def hush() -> Iterator[None]:
+    """Let `track` show nothing meanwhile, in this thread: a server's log is no place for what visitors wait for."""
+    before = _IS_HUSHED.set(True)
+    try:
+        yield
+    finally:
+        _IS_HUSHED.reset(before)
 
 
 def track(
@@ -49,7 +63,7 @@ def track(
         total = len(items)
     if total == 1:  # one step is done or not; a bar of it inside another bar would only flicker
         return iter(items)
-    if not is_first():
+    if not is_first() or _IS_HUSHED.get():
         return iter(items)
     follow = _follow_live if sys.stderr.isatty() else _follow_plainly
     return follow(items, description, total, status)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from stroke_hub.inference.predictor import Predictor
 
-__all__ = ["ScanExplanation", "ScanLayer", "ScanPrediction", "explain_scan", "predict_scan"]
+__all__ = ["ScanExplanation", "ScanLayer", "ScanPrediction", "explain_scan", "judge_scan", "predict_scan"]
 
 ScanLayer = Literal["evidence", "display"]
 DESCRIPTIONS: dict[ScanLayer, bytes] = {
@@ -65,6 +65,7 @@ class ScanPrediction:
     slices : what it says of each slice, from foot to head.
     weights : (N,) float64, >= 0, adding up to 1, how much each slice counts in the scan's log-odds.
     rule : how the scan was judged, in words.
+    threshold : the probability from which a scan is called Stroke, in [0, 1].
     remarks : what the reader must know of scan and answer, one plain sentence each.
     """
 
@@ -74,6 +75,7 @@ class ScanPrediction:
     slices: Prediction
     weights: NDArray[np.float64]
     rule: str
+    threshold: float
     remarks: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -241,7 +243,11 @@ def predict_scan(
         predictor.predict([scan.slices[i] for i in part], batch_size=batch_size, contributions=contributions)
         for part in track(_split(range(len(scan)), batch_size), "predicting")
     ]
-    slices = join_predictions(parts)
+    return judge_scan(predictor, scan, join_predictions(parts))
+
+
+def judge_scan(predictor: "Predictor", scan: Scan, slices: Prediction) -> ScanPrediction:
+    """Judge a scan by what `predictor` said of its slices, at least one, in their order."""
     rule, told = _find_rule(predictor)
     judged = rule.judge(np.diff(slices.logits.astype(np.float64), axis=1)[:, 0] / predictor.temperature)
     probability = float(np.exp(-np.logaddexp(0, -judged.log_odds)))
@@ -252,6 +258,7 @@ def predict_scan(
         slices=slices,
         weights=judged.weights,
         rule=rule.words,
+        threshold=rule.threshold,
         remarks=(*scan.remarks, *_describe(slices), *told),
     )
 

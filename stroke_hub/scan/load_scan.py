@@ -20,7 +20,7 @@ from stroke_hub.errors import UnreadableImage, pluralise, printable
 from stroke_hub.io.dicom import MODALITIES, is_dicom
 from stroke_hub.io.geometry import View
 from stroke_hub.io.images import find_decoder, measure_picture
-from stroke_hub.io.limits import SCAN_LIMITS, check_pages
+from stroke_hub.io.limits import MAX_PIXELS, SCAN_LIMITS, check_pages
 from stroke_hub.io.nifti import GZIP, HEADER_SIZE, VolumeHeader, is_volume, read_volume_header
 from stroke_hub.io.quiet import silence
 from stroke_hub.io.slices import OpenedSlices, Slice, name_source, open_slices
@@ -53,6 +53,7 @@ def load_scan(
     series: int | str | None = None,
     modality: Modality | Literal["CT"] | None = None,
     window: Window | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Scan:
     """Load one scan from a folder, a zip archive, a volume or a list of files, to judge it as a whole.
 
@@ -64,7 +65,7 @@ def load_scan(
     series : which of several series: its number, its description or a part of it, or its UID; of a NIfTI file
         of several volumes the number of one, from 1. Where it is None, the one that suits is taken: axial, not
         derived, no localizer, without contrast, with a soft kernel, of 2.5 to 6 mm, with most slices.
-    modality, window : as `load_slices` takes them.
+    modality, window, max_pixels : as `load_slices` takes them; the scan may have 2^30 voxels.
 
     Returns
     -------
@@ -93,7 +94,8 @@ def load_scan(
     except UnreadableImage as refusal:
         raise UnreadableImage(f"{name}: {refusal}") from None
     remarks = [*why, *taken.remarks, *remarks, *volume[1]]
-    slices = _LazySlices(files, _list_pages(taken), modality=modality, window=window, volume=volume[0])
+    options = {"modality": modality, "window": window, "limits": SCAN_LIMITS._replace(pixels=max_pixels)}
+    slices = _LazySlices(files, _list_pages(taken), volume=volume[0], **options)
     scan = _describe_volume(taken.volume) if taken.volume else _describe_stack(taken)
     origins = [
         Origin(files[file].name, uid, page + 1, files[file].path, files[file])

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from stroke_hub.errors import pluralise
 from stroke_hub.io.geometry import undo_square
 from stroke_hub.io.slices import Slice
 from stroke_hub.io.sources import SourceFile
@@ -69,7 +70,7 @@ class Scan:
         return len(self.slices)
 
     def __repr__(self) -> str:
-        return f"Scan({len(self)} slices, modality={self.modality!r}, source={self.source!r})"
+        return f"Scan({pluralise(len(self), 'slice')}, modality={self.modality!r}, source={self.source!r})"
 
     def restore(self, maps: Iterable[NDArray[np.float32]], *, mean: bool = False) -> NDArray[np.float32]:
         """Put maps back into the scan's own voxels; each map's sum is kept, or else its values.
@@ -97,6 +98,8 @@ class Scan:
         for number, one in enumerate(maps, start=1):
             if number > count or one.shape != size:
                 raise ValueError(f"map {number} is {one.shape}; pass {count} maps of {size}, one for each slice.")
+            if not one.any():  # voxels that nobody writes take no memory
+                continue
             given = undo_square(np.asarray(one, np.float32), rows, columns)
             if mean and size != (rows, columns):
                 given = given / undo_square(np.ones(size, np.float32), rows, columns)
