@@ -1,4 +1,4 @@
-"""The endpoints for programs: predict, explain, batch and model_info, over HTTP, gradio_client and MCP."""
+"""The endpoints for programs: predict, explain, scan, batch and model_info, over HTTP, gradio_client and MCP."""
 
 import base64
 from typing import Any
@@ -10,10 +10,10 @@ from demo_model import METHODS, TARGETS, DemoModel, Method, Settings
 from downloads import draw_layer, encode_png
 from guards import answer_plainly
 from result import list_facts, make_result
-from study import MODALITY_CHOICES, WINDOW_CHOICES, ModalityChoice, Reading, WindowChoice, read_study
+from study import MODALITY_CHOICES, WINDOW_CHOICES, ModalityChoice, Reading, WindowChoice, open_scan, read_study
 from uploads import UploadSessions, build_upload
 
-from stroke_hub.inference.results import Target
+from stroke_hub.inference.results import Target, join_predictions
 
 __all__ = ["Endpoints", "add_endpoints"]
 
@@ -31,12 +31,14 @@ def add_endpoints(model: DemoModel, sessions: UploadSessions) -> None:
     target = gr.Radio(list(TARGETS), value="Stroke", label="class", visible=False)
     method = gr.Dropdown(list(METHODS), value="relevance", label="method", visible=False)
     depth = gr.Number(1, label="depth", precision=0, visible=False)
+    series = gr.Textbox("", label="series", visible=False)
     answer, trigger = gr.JSON(label="answer", visible=False), gr.Button(visible=False)
     one: dict[str, Any] = {"outputs": answer, "concurrency_id": "slice", "concurrency_limit": 2}
     many: dict[str, Any] = {"outputs": answer, "concurrency_id": "batch", "concurrency_limit": 1}
     settings, reading = [target, method, depth], [window, modality]
     trigger.click(answer_plainly(endpoints.predict), [file, *reading], api_name="predict", **one)
     trigger.click(answer_plainly(endpoints.explain), [file, page, *settings, *reading], api_name="explain", **one)
+    trigger.click(answer_plainly(endpoints.scan), [files, series, *reading], api_name="scan", **many)
     trigger.click(answer_plainly(endpoints.batch), [files, *reading], api_name="batch", **many)
     gr.api(answer_plainly(endpoints.model_info), api_name="model_info")  # type: ignore[attr-defined]
 
@@ -68,7 +70,7 @@ class Endpoints:
         """
         self.sessions.add(request, file)
         study = read_study(file, Reading(modality, window))
-        prediction = self.model.predict(study.slices)
+        prediction = join_predictions(list(self.model.predict_parts(study.slices)))
         rows = [
             {
                 "slice": i + 1,
@@ -129,6 +131,34 @@ class Endpoints:
         facts = list_facts(make_result(self.model, study, page, settings, explanation))
         maps = {layer: base64.b64encode(encode_png(draw_layer(explanation, layer))).decode() for layer in LAYERS}
         return facts | {"maps": {layer: f"data:image/png;base64,{data}" for layer, data in maps.items()}}
+
+    def scan(
+        self,
+        files: list[str],
+        series: str = "",
+        window: WindowChoice = "auto",
+        modality: ModalityChoice = "auto",
+        request: gr.Request | None = None,
+    ) -> dict[str, Any]:
+        """Answer for one whole scan, and say why in log-odds. Research use only, not a medical device.
+
+        Args:
+            files: one zip file, NIfTI volume or DICOM file of many frames; or all DICOM files of a scan.
+            series: which of several series: its number, its description or a part of it, or its UID. Without it
+                the one that suits is taken, and remarks say which and why.
+            window: in which CT in Hounsfield units is shown: auto (as the model sees it), brain (width 80, centre
+                40), stroke (40/40) or subdural (200/75). Models of config format 1 see this window too.
+            modality: CT or MR; auto where the file or the model says.
+
+        Returns:
+            what `stroke-hub scan` writes as scan.json. Slices are counted from 0, from foot to head. label,
+            probability, log_odds, threshold, rule, slices, slices_called_stroke, ranked (slices, the highest
+            first), contributions and shift (they sum to log_odds), remarks, model. evidence is null: no file.
+        """
+        if not files:
+            raise gr.Error("There are no files; give at least one.", print_exception=False)
+        self.sessions.add(request, *files)
+        return self.model.describe_scan(open_scan(files, Reading(modality, window), series=series or None))
 
     def batch(
         self,

@@ -8,17 +8,15 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from demo_model import BATCH, DemoModel
+from demo_model import BATCH, HELD_PIXELS, DemoModel
 from PIL import Image
-from study import MAX_PIXELS, Reading
+from study import MAX_PIXELS, MAX_SLICES, Reading
 
 import stroke_hub
 
 __all__ = ["SHOWN", "Row", "Thumbnail", "predict_files"]
 
 SHOWN = 48  # pictures of the gallery: nobody looks through more
-MAX_SLICES = 5_000  # of one request: others wait for a shared machine
-HELD_PIXELS = 32_000_000  # decoded at a time
 
 
 class Row(NamedTuple):

@@ -11,7 +11,6 @@ __all__ = ["Line", "draw_chart", "draw_profile"]
 
 # px; left, right, top and bottom are those of the plot, without the words beside it
 BOX = {"width": 360, "height": 300, "left": 66, "right": 348, "top": 10, "bottom": 256}
-PROFILE_WIDTH, PROFILE_HEIGHT = 280, 60  # px
 POINTS = 200  # of a curve at most: the eye cannot tell more apart
 TICKS = 5
 
@@ -72,25 +71,12 @@ def _find_limits(lines: Sequence[Line]) -> tuple[float, float, float, float]:
     return min(xs), max(xs), min(0.0, *ys), max(ys)
 
 
-def draw_profile(probability: ArrayLike, threshold: float, page: int) -> str:
-    """Draw the probability of stroke slice by slice as small bars; the bar of number `page` is marked."""
+def draw_profile(probability: ArrayLike, threshold: float, page: int, *, upwards: bool) -> str:
+    """Draw the probability of stroke slice by slice as bars; the one of number `page` is marked.
+
+    Parameters
+    ----------
+    upwards : whether the slices are known to go from foot to head.
+    """
     values = np.asarray(probability, dtype=float)
-    step = PROFILE_WIDTH / len(values)
-    bars = [
-        {
-            "x": round(i * step, 2),
-            "width": round(step * 0.8, 2),
-            "y": round(PROFILE_HEIGHT * (1 - float(value)), 2),
-            "height": round(PROFILE_HEIGHT * float(value), 2),
-        }
-        for i, value in enumerate(values)
-    ]
-    return render(
-        "profile.html",
-        width=PROFILE_WIDTH,
-        height=PROFILE_HEIGHT,
-        bars=bars,
-        page=page,
-        highest=float(values.max()),
-        threshold=round(PROFILE_HEIGHT * (1 - threshold), 1),
-    )
+    return render("profile.html", values=values.tolist(), threshold=threshold, page=page, upwards=upwards)

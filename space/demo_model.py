@@ -8,7 +8,8 @@ import platform
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,14 +20,18 @@ import numpy as np
 import stroke_hub
 from stroke_hub.inference.results import Target
 from stroke_hub.models.sample import EXAMPLES, SAMPLE, locate_model
+from stroke_hub.progress import hush
 
 if TYPE_CHECKING:
     from stroke_hub import Predictor
+    from stroke_hub.inference.scan_answer import ScanPrediction
     from stroke_hub.runs.report import Report
+    from stroke_hub.scan.scan import Scan
 
 __all__ = [
     "BATCH",
     "HAS_TORCH",
+    "HELD_PIXELS",
     "METHODS",
     "TARGETS",
     "DemoModel",
@@ -45,6 +50,7 @@ METHODS = tuple(name for name in get_args(Method) if find_spec(NEEDS.get(name, "
 HAS_TORCH = find_spec("torch") is not None
 TARGETS: tuple[Target, ...] = get_args(Target)
 BATCH = 16  # slices that go through the model at once
+HELD_PIXELS = 32_000_000  # of slices that are decoded at a time
 ASKED = 50  # test slices of a modality and class, of which one becomes the example
 RETRY_SECONDS = 30.0  # after which a model that could not be loaded is tried again
 CACHED = 64  # explanations of examples: every example with every method, for one class
@@ -193,8 +199,37 @@ class DemoModel:
         return self.predictor.distance_limit
 
     def predict(self, slices: Sequence[stroke_hub.Slice]) -> stroke_hub.Prediction:
-        """Predict a visitor's slices; no other place in the demo does."""
+        """Predict a visitor's slices, held in memory; no other place in the demo does."""
         return self.predictor.predict(slices, batch_size=BATCH)
+
+    def predict_parts(self, slices: Sequence[stroke_hub.Slice]) -> Iterator[stroke_hub.Prediction]:
+        """Predict slices that are decoded when they are asked for, a few at a time, and yield each part."""
+        side = max(slices[0].pixels.shape)
+        size = min(max(HELD_PIXELS // side**2, 1), BATCH)
+        for start in range(0, len(slices), size):
+            yield self.predict(slices[start : start + size])
+
+    def judge(self, scan: Scan, parts: Sequence[stroke_hub.Prediction]) -> ScanPrediction:
+        """Judge a scan by what `predict_parts` yielded of its slices."""
+        from stroke_hub.inference.results import join_predictions
+        from stroke_hub.inference.scan_answer import judge_scan
+
+        return judge_scan(self.predictor, scan, join_predictions(parts))
+
+    def describe_scan(self, scan: Scan) -> dict[str, Any]:
+        """Predict and explain a scan, and describe both as the command `scan` does; no other place does."""
+        from stroke_hub.report.scan_page import describe_scan
+
+        about = self.describe()
+        model = {"name": about["model"], "commit": about["commit"], "weights_sha256": self._weights_sha256}
+        with hush():
+            explained = self.predictor.explain(scan, batch_size=BATCH)
+        # there is no file of the evidence
+        return describe_scan(scan, explained, model=model) | {"evidence": None}
+
+    @cached_property
+    def _weights_sha256(self) -> str:
+        return self.predictor.hash_weights()
 
     def explain(self, chosen: stroke_hub.Slice, settings: Settings) -> stroke_hub.Explanation:
         """Explain one slice; no other place in the demo does."""

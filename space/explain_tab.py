@@ -1,11 +1,11 @@
-"""The tab that explains one slice: upload, maps, evidence, downloads."""
+"""The tab that answers for one slice or one scan: upload, answer, maps, evidence, downloads."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, TypeAlias
 
 import gradio as gr
 import numpy as np
-from charts import draw_profile
 from demo_model import HAS_TORCH, METHODS, TARGETS, DemoModel, Method, Settings
 from downloads import SAVE_FILE, link_png, make_download
 from gradio.blocks import Block
@@ -13,7 +13,8 @@ from guards import answer_plainly
 from PIL import Image
 from render import render
 from result import Result, find_point, make_result, render_result
-from study import MODALITY_CHOICES, WINDOW_CHOICES, ModalityChoice, Reading, Study, WindowChoice, read_study
+from scan_panel import build_scan_panel, render_answer, render_progress
+from study import GONE, MODALITY_CHOICES, WINDOW_CHOICES, ModalityChoice, Reading, Study, WindowChoice, read_study
 from uploads import KEPT_SECONDS, UploadSessions, build_upload
 from viewer import build_payload, build_viewer
 
@@ -23,9 +24,8 @@ __all__ = ["ExplainTab"]
 
 Changes: TypeAlias = dict[Block, Any]
 
-HINT = '<div class="page"><p class="hint">Upload a slice, or pick an example.</p></div>'
-FORMATS = "PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI, up to 100 MB."
-GONE = "The slice has been deleted; upload it again."
+HINT = '<div class="page"><p class="hint">Upload a slice or a scan, or pick an example.</p></div>'
+FORMATS = "PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI, up to 100 MB. A scan: several files, a zip file or a volume."
 PRIVACY = (
     "Only the picture of a DICOM file is read, never the data of the patient. Files and results are deleted soon "
     f"after you leave the page, after {KEPT_SECONDS // 60} minutes at the latest. Nothing about them is logged."
@@ -55,13 +55,11 @@ class ExplainTab:
         self._connect()
 
     def _build_inputs(self) -> None:
-        self.upload = build_upload(label="Brain slice or volume", height=170)
+        self.upload = build_upload(label="Brain slice or scan", file_count="multiple", height=170)
         gr.HTML(f'<div class="page"><p class="legend">{FORMATS}</p></div>')
         self.modality = gr.Radio(list(MODALITY_CHOICES), value="auto", label="Modality", visible=False)
         self.window = gr.Radio(list(WINDOW_CHOICES), value="auto", label="CT window shown", visible=False)
-        self.page = gr.Slider(1, 2, 1, step=1, label="Slice of this file", visible=False)
-        self.profile = gr.HTML(visible=False)
-        self.search = gr.Button("Most suspicious slice", size="sm", visible=False)
+        self.page = gr.Slider(1, 2, 1, step=1, label="Slice of this scan", visible=False)
         self.examples = gr.HTML("", js_on_load=PICK, apply_default_css=False)
         with gr.Accordion("Settings", open=False):
             self.target = gr.Radio(list(TARGETS), value="Stroke", label="Class to explain")
@@ -72,6 +70,8 @@ class ExplainTab:
         gr.HTML(f'<div class="page"><p class="legend">{PRIVACY}</p></div>')
 
     def _build_results(self) -> None:
+        self.scan = build_scan_panel()
+        self.cancel = gr.Button("Cancel", size="sm", visible=False)
         self.text = gr.HTML(HINT)
         with gr.Column(visible=False) as self.results:
             self.viewer = build_viewer()
@@ -86,30 +86,27 @@ class ExplainTab:
 
     def _connect(self) -> None:
         settings = [self.target, self.method, self.depth]
-        seen = [self.study, self.shown, self.text, self.results, self.viewer, self.page, self.window, self.search]
-        seen += [self.profile, self.modality]
+        seen = [self.study, self.shown, self.scan, self.cancel, self.text, self.results, self.viewer, self.page]
+        seen += [self.window, self.modality]
         slow: dict[str, Any] = {"api_visibility": "private", "show_progress_on": self.text, "outputs": seen}
         slow |= {"concurrency_id": "slice", "concurrency_limit": 2}
         chosen = [self.study, self.page, *settings]
         opened = [self.upload, self.modality, self.window, *settings]
-        events = [
+        opening = [
             self.upload.upload(answer_plainly(self.open_upload), opened, **slow),
             self.modality.input(answer_plainly(self.open_upload), opened, **slow),
             self.window.input(answer_plainly(self.open_upload), opened, **slow),
-            self.examples.click(answer_plainly(self.open_example), settings, **slow),
-            self.search.click(answer_plainly(self.search_slices), [self.study, *settings], **slow),
-            self.page.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow),
-            *(
-                component.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow)
-                for component in (self.target, self.method)
-            ),
-            self.depth.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow),
         ]
+        example = self.examples.click(answer_plainly(self.open_example), settings, **slow)
+        self.scan.click(answer_plainly(self.choose_slice), [self.study, *settings], **slow)
+        for component in (self.page, self.target, self.method, self.depth):
+            component.input(answer_plainly(self.explain_page), chosen, trigger_mode="always_last", **slow)
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        for event in events[:3]:  # no old result stays beside a new file
+        for event in opening:  # no old result stays beside a new file
             event.failure(self.forget, None, seen, queue=False, **quiet)
-        self.upload.clear(self.forget, None, seen, queue=False, **quiet)
-        events[3].success(lambda: None, None, self.upload, queue=False, **quiet)
+        self.upload.clear(self.forget, None, seen, queue=False, cancels=opening, **quiet)
+        self.cancel.click(self.stop, None, [*seen, self.upload], queue=False, cancels=opening, **quiet)
+        example.success(lambda: None, None, self.upload, queue=False, **quiet)
         for kind, button in self.downloads.items():
             made = button.click(answer_plainly(partial(_download, kind=kind)), self.shown, self.file, **quiet)
             made.success(None, self.file, None, js=SAVE_FILE, **quiet)
@@ -118,19 +115,32 @@ class ExplainTab:
 
     def open_upload(
         self,
-        path: str | None,
+        paths: list[str] | None,
         modality: ModalityChoice,
         window: WindowChoice,
         target: Target,
         method: Method,
         depth: int,
         request: gr.Request | None = None,
-    ) -> Changes:
-        """Read a file and explain its middle slice: the first ones of a volume show little."""
-        if path:
-            self.sessions.add(request, path)
-        study = read_study(path, Reading(modality, window))
-        return self._explain(study, (len(study.slices) + 1) // 2, Settings(target, method, int(depth)))
+    ) -> Iterator[Changes]:
+        """Read files and explain their slice, or answer for their scan and explain its highest slice."""
+        self.sessions.add(request, *(paths or []))
+        study = read_study(paths, Reading(modality, window))
+        settings = Settings(target, method, int(depth))
+        if study.scan is None:
+            yield self._explain(study, 1, settings)
+            return
+        hidden = gr.update(visible=False)
+        waiting = {self.cancel: gr.update(visible=True), self.text: "", self.results: hidden, self.page: hidden}
+        yield waiting | {self.scan: render_progress(study.scan, 0)}
+        parts = []
+        for part in self.model.predict_parts(study.slices):
+            parts.append(part)
+            yield {self.scan: render_progress(study.scan, sum(len(one.label) for one in parts))}
+        study = study._replace(answer=self.model.judge(study.scan, parts))
+        page = study.highest
+        yield {self.scan: self._render_scan(study, page), self.cancel: hidden}
+        yield self._explain(study, page, settings)
 
     def open_example(self, target: Target, method: Method, depth: int, event: gr.EventData) -> Changes:
         """Explain an example."""
@@ -148,15 +158,13 @@ class ExplainTab:
         page = min(max(int(page), 1), len(study.slices))
         return self._explain(study, page, Settings(target, method, int(depth)))
 
-    def search_slices(self, study: Study | None, target: Target, method: Method, depth: int) -> Changes:
-        """Predict every slice of the open file and explain the one with the highest probability of stroke."""
+    def choose_slice(
+        self, study: Study | None, target: Target, method: Method, depth: int, event: gr.EventData
+    ) -> Changes:
+        """Explain the slice of the open scan that was clicked on."""
         if study is None:
             raise gr.Error(GONE, print_exception=False)
-        probability = self.model.predict(study.slices).probability
-        page = int(np.argmax(probability)) + 1
-        profile = draw_profile(probability, self.model.threshold, page)
-        changes = self._explain(study, page, Settings(target, method, int(depth)))
-        return changes | {self.profile: gr.update(value=profile, visible=True)}
+        return self.explain_page(study, event.slice, target, method, depth)
 
     def _explain(self, study: Study, page: int, settings: Settings) -> Changes:
         if study.example:
@@ -165,18 +173,23 @@ class ExplainTab:
             explanation = self.model.explain(study.slices[page - 1], settings)
         result = make_result(self.model, study, page, settings, explanation)
         pages = len(study.slices)
-        changes: Changes = {
+        return {
             self.study: study,
             self.shown: result,
+            self.scan: self._render_scan(study, page),
+            self.cancel: gr.update(visible=False),
             self.text: render_result(result),
             self.results: gr.update(visible=True),
             self.viewer: build_payload(result),
             self.page: gr.update(visible=pages > 1, maximum=max(pages, 2), value=page),
             self.modality: gr.update(visible=not study.example),
             self.window: gr.update(visible=study.windowed),
-            self.search: gr.update(visible=pages > 1),
         }
-        return changes if pages > 1 else changes | {self.profile: gr.update(visible=False)}
+
+    def _render_scan(self, study: Study, page: int) -> str:
+        if study.scan is None or study.answer is None:
+            return ""
+        return render_answer(study.scan, study.answer, self.model.threshold, page)
 
     def forget(self) -> Changes:
         """Show the page as it was before the first file."""
@@ -184,15 +197,19 @@ class ExplainTab:
         return {
             self.study: None,
             self.shown: None,
+            self.scan: "",
+            self.cancel: hidden,
             self.text: HINT,
             self.results: hidden,
             self.viewer: None,
             self.page: gr.update(visible=False, value=1),
             self.modality: gr.update(visible=False, value="auto"),
             self.window: gr.update(visible=False, value="auto"),
-            self.search: hidden,
-            self.profile: hidden,
         }
+
+    def stop(self) -> Changes:
+        """Show the page so after a scan was cancelled, and let its files go."""
+        return self.forget() | {self.upload: None}
 
     def render_examples(self) -> str:
         """Render the examples to click on and how often the model is right as HTML; nothing without examples."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from demo_model import DemoModel, Settings
 from render import render
+from scan_panel import list_answer
 from study import Study
 
 import stroke_hub
@@ -160,6 +161,7 @@ def list_facts(result: Result) -> dict[str, Any]:
             "modality": result.study.slices[result.page - 1].modality,
             "example": result.study.example or None,
         },
+        "scan": list_answer(result.study.answer) if result.study.answer else None,
         "operating_point": result.point,
         "model": result.model,
         "made": result.made,

@@ -1,24 +1,42 @@
-"""A file that a visitor sent, decoded into slices."""
+"""What a visitor sent: one slice, or the slices of a scan."""
 
 from __future__ import annotations  # naming a type must not import torch before the page answers
 
 import hashlib
-import io
 import os
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import stroke_hub
+from stroke_hub.errors import pluralise
 from stroke_hub.io.slices import render_slice
 from stroke_hub.io.windowing import WINDOWS, Window
+from stroke_hub.progress import hush
 
-__all__ = ["MAX_PIXELS", "MODALITY_CHOICES", "WINDOW_CHOICES", "Reading", "Study", "read_study"]
+if TYPE_CHECKING:
+    from stroke_hub.inference.scan_answer import ScanPrediction
+    from stroke_hub.scan.scan import Scan
+
+__all__ = [
+    "GONE",
+    "MAX_PIXELS",
+    "MAX_SLICES",
+    "MODALITY_CHOICES",
+    "WINDOW_CHOICES",
+    "Reading",
+    "Study",
+    "open_scan",
+    "read_study",
+]
 
 ModalityChoice: TypeAlias = Literal["auto", "CT", "MR"]
 WindowChoice: TypeAlias = Literal["auto"] | Window
 
 MODALITY_CHOICES: tuple[ModalityChoice, ...] = get_args(ModalityChoice)
 WINDOW_CHOICES: tuple[WindowChoice, ...] = ("auto", *WINDOWS)
-MAX_PIXELS = 16_000_000  # of one slice; a volume may hold four times as many, and a session keeps one
+MAX_PIXELS = 16_000_000  # of one slice
+MAX_SLICES = 5_000  # of one request: others wait for a shared machine
+GONE = "The file has been deleted; upload it again."
 
 
 class Reading(NamedTuple):
@@ -34,38 +52,79 @@ class Reading(NamedTuple):
 
 
 class Study(NamedTuple):
-    """A file that was read.
+    """What was read of an upload.
 
-    name : the file's, fit to print. sha256 : of its bytes, "" of an example. example : its caption, or "".
+    name : the file's, or how many files there are, fit to print.
+    sha256 : of the file's bytes; of several files, of their sorted digests, a line each; "" of an example.
+    slices : from foot to head, decoded when they are asked for.
+    scan : where there are several slices, their scan; None of one slice, which is answered by itself.
+    answer : for the scan, once it was predicted.
+    windowed : whether another CT window would show other pixels.
+    example : the caption of an example, or "".
     """
 
     name: str
     sha256: str
-    slices: list[stroke_hub.Slice]
+    slices: Sequence[stroke_hub.Slice]
+    scan: Scan | None = None
+    answer: ScanPrediction | None = None
+    windowed: bool = False
     example: str = ""
 
     @property
-    def windowed(self) -> bool:
-        """Whether another CT window would show other pixels."""
-        first, second = (render_slice(self.slices[0], window=window).pixels for window in ("stroke", "subdural"))
-        return bool((first != second).any())
+    def highest(self) -> int:
+        """The number, from 1, of the slice of highest probability; 1 before it was predicted."""
+        return self.answer.ranked[0] + 1 if self.answer else 1
 
 
-def read_study(path: str | None, reading: Reading) -> Study:
-    """Decode an upload into slices.
+def open_scan(paths: str | list[str] | None, reading: Reading, *, series: str | None = None) -> Scan:
+    """Read the headers of an upload, a file or several, and open its slices; one slice is a scan of one.
 
     Raises
     ------
-    UnreadableImage : there is no file, or it cannot be decoded.
+    UnreadableImage : there is no file, or none holds a slice, or no series is `series`, or there are too many
+        slices.
     """
-    if path is None:
-        raise stroke_hub.UnreadableImage("There is no file; upload a slice first.")
-    try:
+    chosen = [paths] if isinstance(paths, str) else paths or []
+    if not chosen:
+        raise stroke_hub.UnreadableImage("There is no file; upload a slice or a scan first.")
+    if not all(map(os.path.exists, chosen)):
+        raise stroke_hub.UnreadableImage(GONE)
+    source = chosen[0] if len(chosen) == 1 else chosen
+    with hush():
+        scan = stroke_hub.load_scan(source, series=series, max_pixels=MAX_PIXELS, **reading.options)
+    if len(scan) > MAX_SLICES:
+        raise stroke_hub.UnreadableImage(
+            f"{scan.source}: has {pluralise(len(scan), 'slice')}, more than the {MAX_SLICES:,} allowed; "
+            "upload a part of them."
+        )
+    return scan
+
+
+def read_study(paths: str | list[str] | None, reading: Reading) -> Study:
+    """Open an upload as `open_scan` does, to show its slices one by one.
+
+    Raises
+    ------
+    UnreadableImage : as `open_scan`.
+    """
+    scan = open_scan(paths, reading)
+    middle = scan.slices[len(scan) // 2]  # the ends of a scan show little
+    looks = [render_slice(middle, window=window).pixels for window in ("stroke", "subdural")]
+    return Study(
+        name=scan.source,
+        sha256=_hash_files([paths] if isinstance(paths, str) else paths or []),
+        slices=scan.slices if len(scan) > 1 else [middle],
+        scan=scan if len(scan) > 1 else None,
+        windowed=bool((looks[0] != looks[1]).any()),
+    )
+
+
+def _hash_files(paths: list[str]) -> str:
+    digests = []
+    for path in paths:
         with open(path, "rb") as file:
-            content = file.read()
-    except OSError:
-        raise stroke_hub.UnreadableImage("The file has been deleted; upload it again.") from None
-    stream = io.BytesIO(content)
-    stream.name = os.path.basename(path)
-    slices = stroke_hub.load_slices(stream, max_pixels=MAX_PIXELS, **reading.options)
-    return Study(name=slices[0].source, sha256=hashlib.sha256(content).hexdigest(), slices=slices)
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(f"{digest}\n" for digest in sorted(digests)).encode()).hexdigest()

@@ -90,7 +90,7 @@ function take() {
     "not strengths.";
   draw();
   if (value.study !== study && innerWidth < 720) // on a phone the answer lies below what was touched
-    document.querySelector(".result")?.scrollIntoView({ behavior: "smooth" });
+    document.querySelector(".scan, .result")?.scrollIntoView({ behavior: "smooth" });
   study = value.study;
 }
 
