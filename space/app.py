@@ -1,4 +1,4 @@
-"""The demo: upload a slice, get a probability of stroke and the evidence. Runs locally and as a Hugging Face Space.
+"""The demo: upload a slice or a scan, get a probability of stroke and why. Runs here and as a Hugging Face Space.
 
 python space/app.py
 STROKE_HUB_MODEL=owner/name STROKE_HUB_REVISION=v1.0 python space/app.py
@@ -44,7 +44,9 @@ __all__ = ["build_app", "launch_from_environment"]
 
 HERE = Path(__file__).parent
 TITLE = "Stroke or normal?"
-INTRO = "Upload a slice of a brain CT (BT) or MR scan. You get a probability of stroke and the regions behind it."
+INTRO = (
+    "Upload a slice or a scan of a brain, CT (BT) or MR. You get a probability of stroke and the regions behind it."
+)
 MAX_FILE_SIZE, MAX_QUEUE, SESSIONS = "100mb", 64, 64
 
 # System fonts only: a font from elsewhere would tell others about the visitor.

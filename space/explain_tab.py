@@ -27,7 +27,8 @@ Changes: TypeAlias = dict[Block, Any]
 HINT = '<div class="page"><p class="hint">Upload a slice or a scan, or pick an example.</p></div>'
 FORMATS = "PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI, up to 100 MB. A scan: several files, a zip file or a volume."
 PRIVACY = (
-    "Only the picture of a DICOM file is read, never the data of the patient. Files and results are deleted soon "
+    "Of a DICOM file the picture and how it was taken are read; nothing of the patient is kept or shown. Files and "
+    "results are deleted soon "
     f"after you leave the page, after {KEPT_SECONDS // 60} minutes at the latest. Nothing about them is logged."
 )
 PICK = """element.addEventListener("click", (event) => {

@@ -54,9 +54,17 @@ def render_answer(scan: Scan, answer: ScanPrediction, threshold: float, page: in
         probability=probability.tolist(),
         threshold=threshold,
         ranked=[index + 1 for index in answer.ranked[:RANKED]],
+        shares=[_round_share(float(probability[index])) for index in answer.ranked[:RANKED]],
         page=page,
         profile=draw_profile(probability, threshold, page, upwards=upwards),
     )
+
+
+def _round_share(share: float) -> str:
+    """A probability in whole per cent; none is ever 0 or 100."""
+    if 0.005 <= share < 0.995:
+        return f"{share:.0%}"
+    return "< 1%" if share < 0.5 else "> 99%"
 
 
 def list_answer(answer: ScanPrediction) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def tell(name, *rest, **options):
     return plain(name, *rest, **options)
 builtins.__import__ = tell
 """
-ENDPOINTS = {"/predict", "/explain", "/batch", "/model_info"}
+ENDPOINTS = {"/predict", "/explain", "/scan", "/batch", "/model_info"}
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from stroke_hub import Explanation, Records, ResNetViT, explain, load_slices, predict
 from stroke_hub.runs.report import read_report
 from tests.fakes.demo_server import ROOT, serve, visit, write_gate
-from tests.hostile import dicom, nifti
+from tests.hostile import dicom
 from tests.inference.test_ood import KINDS
 
 MAPS = ("cnn", "vit", "fused")
@@ -217,43 +217,13 @@ def test_a_wrong_upload_is_answered_and_forgotten(
     wrong.write_text("these are words")
     upload(page, wrong)
     expect(page.get_by_text("words.png: is not a")).to_be_visible(timeout=20_000)
-    expect(page.get_by_text("Upload a slice, or pick an example.")).to_be_visible()  # not the old result
+    expect(page.get_by_text("Upload a slice or a scan, or pick an example.")).to_be_visible()  # not the old result
     page.get_by_role("button", name="Remove").or_(page.get_by_role("button", name="Clear")).first.click()
     upload(page, scan)
     await_probability(page, float(predict(trained, load_slices(scan)).probability[0]))
     log = (folder / "log").read_text()
     assert "Traceback" not in log
     assert "words" not in log
-
-
-def test_a_volume_has_slices_windows_and_a_most_suspicious_one(
-    page: Page, trained: ResNetViT, sample: Records, tmp_path: Path
-) -> None:
-    rows = sample.part("test").query("modality == 'BT'")["path"].iloc[:5]
-    slices = [load_slices(sample.root / path)[0].pixels.astype(np.int16) for path in rows]
-    hounsfield = np.stack(slices, axis=2) // 2 - 24
-    hounsfield[hounsfield == -24] = -1000  # the background is air
-    file = tmp_path / "head.nii"
-    file.write_bytes(nifti(hounsfield))
-    upload(page, file)
-    probabilities = predict(trained, load_slices(file)).probability
-    await_probability(page, float(probabilities[2]))  # the middle one
-    expect(page.get_by_text("Upload: head.nii, slice 3 of 5")).to_be_visible()
-    page.get_by_role("button", name="Most suspicious slice").click()
-    best = int(np.argmax(probabilities))
-    expect(page.get_by_text(f"Upload: head.nii, slice {best + 1} of 5")).to_be_visible(timeout=20_000)
-    expect(page.locator(".profile rect")).to_have_count(5)
-    slider = page.get_by_role("slider", name="Slice of this file")
-    slider.focus()
-    slider.press("End")
-    expect(page.get_by_text("Upload: head.nii, slice 5 of 5")).to_be_visible(timeout=20_000)
-    await_probability(page, float(probabilities[4]))
-    page.get_by_role("radio", name="subdural").check()
-    expect(page.get_by_text("the window subdural is for display only")).to_be_visible(timeout=20_000)
-    await_probability(page, float(probabilities[2]))
-    shown = explain(trained, load_slices(file, window="subdural")[2]).picture
-    np.testing.assert_array_equal(read_canvas(page.locator("[data-layer=original]"))[..., 0], shown)
-    assert (shown != explain(trained, load_slices(file)[2]).picture).any()
 
 
 def test_the_visitor_says_the_modality_of_a_picture(
