@@ -66,7 +66,8 @@ class Endpoints:
 
         Returns:
             threshold, most_suspicious (number of a slice), sha256 (of the file), model, and slices: a list of
-            slice (its number, from 1), label, probability_of_stroke, unusual, distance, remarks (on the picture).
+            slice (its number, from 1), label, probability_of_stroke, unusual, distance, remarks (on the picture);
+            remarks (on the file: what was chosen, what is odd).
         """
         self.sessions.add(request, file)
         study = read_study(file, Reading(modality, window))
@@ -86,6 +87,7 @@ class Endpoints:
             "threshold": self.model.threshold,
             "most_suspicious": int(np.argmax(prediction.probability)) + 1,
             "slices": rows,
+            "remarks": list(study.remarks),
             "sha256": study.sha256,
             "model": self.model.describe(),
         }

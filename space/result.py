@@ -73,7 +73,9 @@ class Result(NamedTuple):
     @property
     def notices(self) -> list[str]:
         """The library's remarks as sentences: of the picture, an unusual slice, maps without positive evidence."""
-        return [f"{remark[0].upper()}{remark[1:].removesuffix('.')}." for remark in self.explanation.remarks]
+        chosen = () if self.study.scan else self.study.remarks  # a scan's stand with its answer
+        remarks = [*chosen, *self.explanation.remarks]
+        return [f"{remark[0].upper()}{remark[1:].removesuffix('.')}." for remark in remarks]
 
     @property
     def bars(self) -> list[Bar]:
@@ -160,6 +162,7 @@ def list_facts(result: Result) -> dict[str, Any]:
             "slices": len(result.study.slices),
             "modality": result.study.slices[result.page - 1].modality,
             "example": result.study.example or None,
+            "remarks": list(result.study.remarks),
         },
         "scan": list_answer(result.study.answer) if result.study.answer else None,
         "operating_point": result.point,

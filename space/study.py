@@ -58,6 +58,7 @@ class Study(NamedTuple):
     sha256 : of the file's bytes; of several files, of their sorted digests, a line each; "" of an example.
     slices : from foot to head, decoded when they are asked for.
     scan : where there are several slices, their scan; None of one slice, which is answered by itself.
+    remarks : what was chosen and what is odd about the series, a plain sentence each.
     answer : for the scan, once it was predicted.
     windowed : whether another CT window would show other pixels.
     example : the caption of an example, or "".
@@ -67,6 +68,7 @@ class Study(NamedTuple):
     sha256: str
     slices: Sequence[stroke_hub.Slice]
     scan: Scan | None = None
+    remarks: tuple[str, ...] = ()
     answer: ScanPrediction | None = None
     windowed: bool = False
     example: str = ""
@@ -116,6 +118,7 @@ def read_study(paths: str | list[str] | None, reading: Reading) -> Study:
         sha256=_hash_files([paths] if isinstance(paths, str) else paths or []),
         slices=scan.slices if len(scan) > 1 else [middle],
         scan=scan if len(scan) > 1 else None,
+        remarks=scan.remarks,
         windowed=bool((looks[0] != looks[1]).any()),
     )
 

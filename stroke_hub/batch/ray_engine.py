@@ -1,9 +1,10 @@
-"""A work list on a Ray cluster: the same rows as on one machine, one worker a CPU."""
+"""Work on a Ray cluster: the same rows as on one machine, one worker a CPU."""
 
 import io
 import logging
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,24 +18,55 @@ from stroke_hub.extras import name_extras
 from stroke_hub.inference.onnx_model import count_cores
 from stroke_hub.inference.predictor import Predictor
 
-__all__ = ["import_ray", "predict_on_cluster"]
+__all__ = ["import_ray", "map_on_cluster", "predict_on_cluster"]
 
 
 def predict_on_cluster(
     load: Callable[[], Predictor], chunks: Iterable[Chunk], *, settings: PredictSettings
 ) -> Generator[Step, None, None]:
-    """Predict chunks on the Ray cluster that this process is connected to, or RAY_ADDRESS names, or a local one.
+    """Predict chunks as `map_on_cluster` does work.
 
     Parameters
     ----------
-    load : gives the model; every worker calls it, so a run folder, like the files of the chunks, must be where all
-        of them see it under the same path.
+    load : gives the model.
     chunks : named in the driver's memory, all at once: some 100 bytes a file.
 
     Yields
     ------
     Steps, each a finished chunk, in the order in which workers finish them; the rows are, bit by bit, those of
     `predict_chunks`.
+
+    Raises
+    ------
+    RunError, MissingExtra : as `map_on_cluster`.
+    """
+    known = list(chunks)
+    work = partial(_predict_entries, settings=settings)
+    for number, content in map_on_cluster(load, work, [write_entries(chunk.entries) for chunk in known]):
+        table = pd.read_feather(io.BytesIO(content))
+        yield Step(known[number], len(table), table)
+
+
+def _predict_entries(model: Predictor, entries: str, *, settings: PredictSettings) -> bytes:
+    buffer = io.BytesIO()
+    predict_chunk(model, Chunk(0, read_entries(entries)), settings).to_feather(buffer)
+    return buffer.getvalue()
+
+
+def map_on_cluster(
+    load: Callable[[], Predictor], work: Callable[[Predictor, str], bytes], items: Sequence[str]
+) -> Generator[tuple[int, bytes], None, None]:
+    """Do work on the Ray cluster that this process is connected to, or RAY_ADDRESS names, or a local one.
+
+    Parameters
+    ----------
+    load : gives the model; every worker calls it, so a run folder, like the files that are worked on, must be where
+        all of them see it under the same path.
+    work : what is done with each item, by one thread.
+
+    Yields
+    ------
+    The number of an item and what came of it, in the order in which workers finish.
 
     Raises
     ------
@@ -46,7 +78,7 @@ def predict_on_cluster(
     if mine:
         _connect(ray)
     try:
-        rows = [{"number": chunk.number, "items": write_entries(chunk.entries)} for chunk in chunks]
+        rows = [{"number": number, "item": item} for number, item in enumerate(items)]
         if not rows:
             return
         logging.getLogger("ray.data").setLevel("ERROR")  # it would tell, and warn, of bars that are ours to draw
@@ -54,15 +86,13 @@ def predict_on_cluster(
         workers = max(1, min(len(rows), int(ray.cluster_resources().get("CPU", 1))))
         dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * workers)).map_batches(
             _Worker,
-            fn_constructor_args=(load, settings),
+            fn_constructor_args=(load, work),
             batch_size=1,
             num_cpus=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
         )
         for row in dataset.iter_rows():
-            chunk = Chunk(int(row["number"]), read_entries(row["items"]))
-            table = pd.read_feather(io.BytesIO(row["table"]))
-            yield Step(chunk, len(table), table)
+            yield int(row["number"]), row["result"]
     finally:
         if mine:
             ray.shutdown()
@@ -103,13 +133,9 @@ def _connect(ray: Any) -> None:
 class _Worker:
     """One process of the cluster, with the model in it."""
 
-    def __init__(self, load: Callable[[], Predictor], settings: PredictSettings) -> None:
-        self.model, self.settings = load(), settings
+    def __init__(self, load: Callable[[], Predictor], work: Callable[[Predictor, str], bytes]) -> None:
+        self.model, self.work = load(), work
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        tables = []
-        for number, entries in zip(batch["number"], batch["items"], strict=True):
-            buffer = io.BytesIO()
-            predict_chunk(self.model, Chunk(int(number), read_entries(entries)), self.settings).to_feather(buffer)
-            tables.append(buffer.getvalue())
-        return batch | {"table": np.array(tables, object)}
+        results = [self.work(self.model, str(item)) for item in batch["item"]]
+        return {"number": batch["number"], "result": np.array(results, object)}

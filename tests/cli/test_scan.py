@@ -1,6 +1,10 @@
 """Claims of the command scan: files that agree with one another, many scans that go on where they stopped."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +59,13 @@ def test_many_scans_are_rows_and_go_on_where_they_stopped(
     other, broken = tmp_path / "other.nii.gz", tmp_path / "broken.nii"
     other.write_bytes(scan.read_bytes())
     broken.write_bytes(b"nothing")
-    command = ["scan", str(scan), str(other), str(broken), "--model", "sample", "--out", str(tmp_path / "out")]
+    command = ["scan", str(broken), str(scan), str(other), "--model", "sample", "--out", str(tmp_path / "out")]
     main(command)
     table = (tmp_path / "out" / "scans.csv").read_bytes()
     rows = pd.read_csv(tmp_path / "out" / "scans.csv")
-    assert rows["folder"].tolist() == ["head", "other", "broken"]
-    assert rows["probability"].notna().tolist() == [True, True, False]
-    assert "broken.nii" in rows["error"][2]
+    assert rows["folder"].tolist() == ["broken", "head", "other"]
+    assert rows["probability"].notna().tolist() == [False, True, True]
+    assert "broken.nii" in rows["error"][0]
     written = (tmp_path / "out" / "head" / "scan.json").stat().st_mtime_ns
     (tmp_path / "out" / "other" / "scan.json").rename(tmp_path / "scan.json")
     (tmp_path / "out" / "other").rename(tmp_path / "lost")
@@ -91,6 +95,29 @@ def test_dicom_objects_are_written_beside_the_answer_or_refused(
 def _place(ds: Dataset) -> Dataset:
     ds.FrameOfReferenceUID, ds.PatientName = "1.2.9", "Muster^Erika"
     return ds
+
+
+@pytest.mark.slow
+def test_two_ray_workers_give_the_same_table_and_go_on(scan: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    broken, other = tmp_path / "broken.nii", tmp_path / "other.nii.gz"
+    broken.write_bytes(b"nothing")
+    other.write_bytes(scan.read_bytes())
+    command = ["scan", str(broken), str(scan), str(other), "--model", "sample"]
+    main([*command, "--out", str(tmp_path / "here")])
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "RAY_worker_niceness": "0"}
+    arguments = [*command, "--out", str(tmp_path / "ray"), "--engine", "ray"]
+    subprocess.run([sys.executable, "-m", "stroke_hub", *arguments], env=environment, check=True, timeout=300)
+    table = (tmp_path / "here" / "scans.csv").read_bytes()
+    assert (tmp_path / "ray" / "scans.csv").read_bytes() == table
+    for name in ("head", "other"):
+        files = {file.name for file in (tmp_path / "ray" / name).iterdir()}
+        assert files == {file.name for file in (tmp_path / "here" / name).iterdir()}
+    shutil.rmtree(tmp_path / "ray" / "other")
+    written = (tmp_path / "ray" / "head" / "scan.json").stat().st_mtime_ns
+    main([*command, "--out", str(tmp_path / "ray")])
+    assert (tmp_path / "ray" / "scans.csv").read_bytes() == table
+    assert (tmp_path / "ray" / "head" / "scan.json").stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize(
