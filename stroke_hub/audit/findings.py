@@ -23,13 +23,18 @@ UNEVEN = 1.5  # ratio of two modalities' shares of stroke from which the modalit
 
 
 def summarise(
-    records: Records, pairs: pd.DataFrame, closest: pd.DataFrame, calibration: ThresholdCalibration, compared: int
+    records: Records,
+    pairs: pd.DataFrame,
+    closest: pd.DataFrame,
+    scans: pd.DataFrame,
+    calibration: ThresholdCalibration,
+    compared: int,
 ) -> dict[str, Any]:
     """Return what audit.json holds, as `audit.write_audit` describes it.
 
     Parameters
     ----------
-    pairs, closest : as in `audit.Audit`.
+    pairs, closest, scans : as in `audit.Audit`.
     compared : how many pairs of pictures were compared.
     """
     table = records.table
@@ -64,8 +69,15 @@ def summarise(
             "their_train_slices": int((both["split"] != "test").sum()),
             "their_test_slices": int((both["split"] == "test").sum()),
         },
+        "scans": _count_scans(scans) if len(scans) else None,
     }
-    found = [*_find_leaks(summary, leaks), *_find_repeats(summary), *_find_limits(summary), *_find_imbalance(table)]
+    found = [
+        *_find_leaks(summary, leaks),
+        *_find_repeats(summary),
+        *_find_scans(summary),
+        *_find_limits(summary),
+        *_find_imbalance(table),
+    ]
     found.sort(key=lambda finding: LEVELS.index(finding["level"]))
     return summary | {"findings": found}
 
@@ -86,6 +98,24 @@ def _count_pairs(pairs: pd.DataFrame) -> dict[str, dict[str, int]]:
         name: {kind: int((members["kind"] == kind).sum()) for kind in KINDS}
         | {"contradicting_labels": int(contradicting[members.index].sum())}
         for name, members in pairs.groupby(splits)
+    }
+
+
+def _count_scans(scans: pd.DataFrame) -> dict[str, int]:
+    """Count scans by what is wrong with them; a pair of scans that are one counts once."""
+    other = scans.set_index("scan")["split"].reindex(scans["same_as"]).to_numpy()
+    twice = (scans["same_as"] != "").to_numpy()
+    sides = twice & ((scans["split"] == "test").to_numpy() != (other == "test"))
+    pairs = {tuple(sorted(pair)) for pair in scans.loc[twice, ["scan", "same_as"]].itertuples(index=False)}
+    across = {tuple(sorted(pair)) for pair in scans.loc[sides, ["scan", "same_as"]].itertuples(index=False)}
+    return {
+        "scans": len(scans),
+        "with_missing_slices": int((scans["missing"] > 0).sum()),
+        "missing_slices": int(scans["missing"].sum()),
+        "with_doubled_slices": int((scans["doubled"] > 0).sum()),
+        "doubled_slices": int(scans["doubled"].sum()),
+        "twice": len(pairs),
+        "twice_on_both_sides": len(across),
     }
 
 
@@ -124,6 +154,35 @@ def _find_repeats(summary: dict[str, Any]) -> list[Finding]:
     if n := sum(counts["contradicting_labels"] for counts in pairs.values()):
         words = f"Both labels stand on one picture in {pluralise(n, 'pair')} of images: one of the two is wrong."
         found.append(_state("error", words, pairs=n))
+    return found
+
+
+def _find_scans(summary: dict[str, Any]) -> list[Finding]:
+    """What is wrong with whole scans."""
+    found: list[Finding] = []
+    here = summary["scans"]
+    if here is None:
+        return found
+    if across := here["twice_on_both_sides"]:
+        words = f"{pluralise(across, 'scan')} of train {'stand' if across > 1 else 'stands'} in test too, under "
+        words += "another name: figures on these say nothing about new scans."
+        found.append(_state("error", words, scans=across))
+    if within := here["twice"] - across:
+        words = f"{pluralise(within, 'scan')} {'stand' if within > 1 else 'stands'} twice under two names on one "
+        words += "side: they weigh double, and intervals are narrower than they should be."
+        found.append(_state("warning", words, scans=within))
+    if scans := here["with_missing_slices"]:
+        words = f"{pluralise(here['missing_slices'], 'slice')} inside {pluralise(scans, 'scan')} "
+        words += (
+            f"{'are' if here['missing_slices'] > 1 else 'is'} missing: a scan is judged by its highest slices, "
+        )
+        words += "which may be among them."
+        found.append(_state("warning", words, scans=scans, slices=here["missing_slices"]))
+    if scans := here["with_doubled_slices"]:
+        words = f"{pluralise(here['doubled_slices'], 'slice')} of {pluralise(scans, 'scan')} "
+        words += f"{'stand' if here['doubled_slices'] > 1 else 'stands'} there twice, by number or picture: a mean "
+        words += "over a scan's highest slices counts them double."
+        found.append(_state("warning", words, scans=scans, slices=here["doubled_slices"]))
     return found
 
 

@@ -21,6 +21,7 @@ from stroke_hub.audit.duplicates import (
     sketch,
 )
 from stroke_hub.audit.findings import NAMES, select_leaks, summarise
+from stroke_hub.audit.scans import SCAN_COLUMNS, list_scans
 from stroke_hub.data.contents import load_first
 from stroke_hub.data.records import LeftOut, Records, hash_records
 from stroke_hub.errors import DatasetError, pluralise
@@ -34,6 +35,7 @@ from stroke_hub.runs.run_folder import AUDIT_FILE, PAIRS_FILE
 __all__ = ["Audit", "assign_groups", "audit", "drop_leaks", "read_audit", "write_audit"]
 
 COLUMNS = ("path", "split", "label", "modality", "group")
+SCANS_FILE = "audit_scans.csv"
 DRAWN = 8  # pairs in a picture
 TITLES = {
     "duplicates": "Pairs taken for one picture, worst first",
@@ -55,6 +57,7 @@ class Audit:
         the endings _a and _b; of a pair that holds a test file, that is b. Of many equal files, each is paired
         with one: a test file if there is one.
     closest : the most alike pairs that were *not* taken for one picture, in the same columns, to judge by eye.
+    scans : one row per scan, as `scans.list_scans` has them; none where the dataset does not name its scans.
     summary : what audit.json holds, see `write_audit`.
     paths : the files that were looked at.
     pictures : by path, of the files in pairs to be drawn: the picture stretched to (128, 128) uint8, and its height
@@ -63,6 +66,7 @@ class Audit:
 
     pairs: pd.DataFrame
     closest: pd.DataFrame
+    scans: pd.DataFrame
     summary: dict[str, Any]
     paths: frozenset[str]
     pictures: dict[str, tuple[NDArray[np.uint8], float]] = field(default_factory=dict)
@@ -103,10 +107,11 @@ def audit(records: Records) -> Audit:
     )
     below = np.argsort(-similarity[~near], kind="stable")[:DRAWN]
     others = _tabulate(table, candidates[~near][below], ["apart"] * len(below), similarity[~near][below])
-    summary = summarise(records, pairs, others, calibration, len(candidates))
+    scans = list_scans(table, pairs)
+    summary = summarise(records, pairs, others, scans, calibration, len(candidates))
     drawn = {path for rows in _list_drawn(pairs, others).values() for path in (*rows["path_a"], *rows["path_b"])}
     shown = {path: (squares[row], shapes[row]) for row, path in enumerate(table["path"]) if path in drawn}
-    return Audit(pairs, others, summary, frozenset(table["path"]), shown)
+    return Audit(pairs, others, scans, summary, frozenset(table["path"]), shown)
 
 
 def drop_leaks(records: Records, found: Audit) -> Records:
@@ -174,11 +179,11 @@ def assign_groups(records: Records, found: Audit) -> Records:
 
 
 def write_audit(found: Audit, records: Records, out: Path) -> None:
-    """Write audit.json, audit.csv and, where there are pairs to show, pictures of them into a folder.
+    """Write audit.json, audit.csv and, where there are scans or pairs to show, lists and pictures of them.
 
     figures/duplicates shows the worst pairs, figures/doubtful_pairs the least alike of them where there are more,
-    figures/closest_pairs the most alike that were not taken for one picture. audit.json holds, and is the same
-    byte for byte when the same dataset is audited again:
+    figures/closest_pairs the most alike that were not taken for one picture. audit_scans.csv is `Audit.scans`.
+    audit.json holds, and is the same byte for byte when the same dataset is audited again:
 
     - version: 1. dataset: sha256 (see `hash_records`), slices, groups, without_patient.
     - counts: by split; slices, groups, and by modality ("BT", "MR", "unknown") normal and stroke slices.
@@ -189,10 +194,14 @@ def write_audit(found: Audit, records: Records, out: Path) -> None:
       these pairs, contradicting_labels.
     - leaks: train_slices that stand in test too, test_slices that they show, groups_on_both_sides, and slices
       of these in train and in test.
+    - scans: scans, those with missing_slices and with doubled_slices, and these slices; twice, how many stand there
+      under two names, and twice_on_both_sides; null where the dataset does not name its scans.
     - findings: worst first; level ("error", "warning", "note"), sentence, counts.
     """
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / PAIRS_FILE, found.pairs.to_csv(index=False))
+    if len(found.scans):
+        write_text(out / SCANS_FILE, found.scans.to_csv(index=False))
     for name, pairs in _list_drawn(found.pairs, found.closest).items():
         if len(pairs):
             from stroke_hub.report.plots import save_figure
@@ -202,8 +211,8 @@ def write_audit(found: Audit, records: Records, out: Path) -> None:
 
 
 def read_audit(folder: Path, records: Records) -> Audit | None:
-    """The audit that `write_audit` put into a folder, without its closest pairs; None where there is none of this
-    dataset, whose every byte counts.
+    """The audit that `write_audit` put into a folder, without its closest pairs and its scans; None where there is
+    none of this dataset, whose every byte counts.
     """
     try:
         summary = json.loads((folder / AUDIT_FILE).read_text())
@@ -212,7 +221,8 @@ def read_audit(folder: Path, records: Records) -> Audit | None:
             return None
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    return Audit(pairs, pairs[:0], summary, frozenset(records.table["path"]))
+    scans = pd.DataFrame(columns=list(SCAN_COLUMNS))
+    return Audit(pairs, pairs[:0], scans, summary, frozenset(records.table["path"]))
 
 
 # --- what stands where --------------------------------------------------------------------------------------
