@@ -1,5 +1,6 @@
 """From the slices of a scan to one answer: the mean of the highest smoothed log-odds, calibrated. numpy alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,6 +60,19 @@ class HighestMean:
             and 0 <= self.threshold <= 1
         ):
             raise ValueError(f"{self!r} is no rule for scans; train the model again.")
+
+    @classmethod
+    def from_numbers(cls, numbers: Sequence[float]) -> "HighestMean":
+        """Make a rule of its five numbers in their order, as weights store them.
+
+        Raises
+        ------
+        ValueError : they are no rule.
+        """
+        highest, width, *rest = numbers
+        if not (highest.is_integer() and width.is_integer()):
+            raise ValueError("scan_rule counts slices in fractions; the file is not usable.")
+        return cls(int(highest), int(width), *rest)
 
     @property
     def words(self) -> str:

@@ -251,10 +251,7 @@ class ResNetViT(
         """
         if self.scan_rule is None:
             return None
-        highest, width, *rest = self.scan_rule.tolist()
-        if not (highest.is_integer() and width.is_integer()):
-            raise ValueError("scan_rule counts slices in fractions; the file is not usable.")
-        return HighestMean(int(highest), int(width), *rest)
+        return HighestMean.from_numbers(self.scan_rule.tolist())
 
     def map_stages(self, x: Tensor) -> list[Tensor]:
         """Compute the CNN's maps that give features, (N, C, H, W) each, of float pixels (N, 3, S, S) in [0, 1]."""

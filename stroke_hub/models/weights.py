@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import constants
 
 from stroke_hub.errors import ModelFormatError
+from stroke_hub.metrics.highest_mean import HighestMean
 
 if TYPE_CHECKING:  # torch is imported where it is used: reports and exports are read without it
     import torch
@@ -21,6 +22,7 @@ __all__ = [
     "halve_weights",
     "is_stored_halved",
     "read_config",
+    "read_scan_rule",
     "read_weights",
 ]
 
@@ -110,6 +112,17 @@ def is_stored_halved(path: Path) -> bool:
     with open(path, "rb") as file:
         header = file.read(min(int.from_bytes(file.read(8), "little"), HEADER_LIMIT))
     return b'"F16"' in header
+
+
+def read_scan_rule(path: Path) -> HighestMean | None:
+    """Read how the model of a safetensors file judges scans; None where it stores no rule, or a damaged one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return HighestMean.from_numbers(file.get_tensor("scan_rule").tolist())
+    except (SafetensorError, OSError, ValueError):
+        return None
 
 
 def check_weights(model: "nn.Module", weights: "dict[str, Tensor]", name: str) -> None:

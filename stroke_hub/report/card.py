@@ -17,6 +17,8 @@ from markupsafe import Markup
 from stroke_hub.data.kaggle import HANDLE
 from stroke_hub.errors import HubError, RunError
 from stroke_hub.inference.onnx_model import read_export
+from stroke_hub.metrics.highest_mean import HighestMean
+from stroke_hub.models.weights import WEIGHTS_FILE, read_scan_rule
 from stroke_hub.report.command import build_command
 from stroke_hub.report.formatting import (
     BASELINES,
@@ -81,7 +83,8 @@ def render_card(
     ----------
     report : every number comes from there, but for those of how true the maps are.
     repo_id : "owner/name" of the repository on the Hub.
-    run : the run's folder; figures/*.png are shown from there, and faithfulness.json where it has one.
+    run : the run's folder; figures/*.png are shown from there, and faithfulness.json where it has one. Its weights
+        say how scans are judged.
     half : the weights are published as float16: other bytes than those of the report's SHA-256.
     with_onnx : the run's export is published too; its sizes and changes come from onnx/export.json.
     datasets : "owner/name" of those on the Hub that the model learned from.
@@ -98,6 +101,7 @@ def render_card(
     files = {
         "faithfulness": _read_faithfulness(Path(run)),
         "exported": _read_export(Path(run)) if with_onnx else None,
+        "scans": _tell_scan_rule(Path(run)),
         "figures": {file.stem for file in (Path(run) / "figures").glob("*.png")},
     }
     text = _load_template().render(
@@ -281,6 +285,20 @@ def _hide_folders(training: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     files = {key for key in ("cnn_weights", "vit_weights", "init_from") if isinstance(training.get(key), str)}
     return dict(training) | {key: re.split(r"[\\/]", training[key].rstrip("\\/"))[-1] for key in files}
+
+
+def _tell_scan_rule(run: Path) -> str:
+    """Tell how the model judges scans; "" where there are no weights to ask."""
+    weights = run / WEIGHTS_FILE
+    if not weights.is_file():
+        return ""
+    rule = read_scan_rule(weights)
+    if rule is None:
+        return f"It stores no rule for scans; the default is {HighestMean().words}, not calibrated for scans."
+    return (
+        f"A scan is judged by {rule.words}, as chosen on validation scans, and called Stroke from a probability of "
+        f"{show_digits(rule.threshold)} on."
+    )
 
 
 def _read_faithfulness(run: Path) -> dict[str, Any] | None:

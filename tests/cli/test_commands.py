@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 import stroke_hub
 from stroke_hub import Predictor, Records, explain, load_slices, read_records
@@ -87,11 +88,18 @@ def test_info_says_what_a_model_is(run_dir: Path, tmp_path: Path, run: Callable[
     for words in ("test_resnet beside test_vit", "squares of 128 pixels", "simulated slices, not patients",
                   f"{overall.n} of", f"{overall.auroc:.3f} [", "`stroke-hub export` writes one"):  # fmt: skip
         assert words in done.out
+    assert "scan rule      none stored; the default is the mean of the 3 highest slices" in done.out
     damaged = Path(shutil.copytree(run_dir, tmp_path / "damaged"))
     (damaged / "report.json").write_text("{")
+    weights = load_file(damaged / "model.safetensors") | {"scan_rule": np.array([2, 3, 1.5, -1, 0.25], np.float32)}
+    save_file(weights, damaged / "model.safetensors")
     done = run("info", damaged)
     assert done.status == 0, done.err
     assert f"{damaged}/report.json: is not JSON; evaluate the run again." in done.out
+    rule = (
+        "the mean of the 2 highest slices, each averaged with its neighbours; Stroke from a probability of 0.25 on"
+    )
+    assert f"scan rule      {rule}" in done.out
     assert "test_resnet beside test_vit" in done.out
     for path in ("./nothing", "/nothing", "~/nothing", "a/b/c", "model.safetensors", "runs/model.safetensors"):
         words = f"error: {path}: is neither a folder nor a Hub repository like owner/name.\n"

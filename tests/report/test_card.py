@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tyro
 import yaml
@@ -19,6 +20,7 @@ from huggingface_hub import ModelCard
 from jinja2 import UndefinedError
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from safetensors.numpy import load_file, save_file
 
 from stroke_hub import Records, ResNetViT, load_slices
 from stroke_hub.errors import HubError, RunError
@@ -414,6 +416,16 @@ def test_the_command_leaves_out_the_words_that_the_training_adds(tmp_path: Path)
     text = render(report, tmp_path)
     assert f"--branches cnn --shuffle-labels --data-note '{NOTE}'\n" in text
     assert f"**Every figure below is of: {report['data']['note']}.**" in text
+
+
+def test_the_card_says_how_scans_are_judged(
+    card: str, report: dict[str, Any], run_dir: Path, tmp_path: Path
+) -> None:
+    assert "\n- It stores no rule for scans; the default is the mean of the 3 highest slices" in card
+    weights = load_file(run_dir / "model.safetensors") | {"scan_rule": np.array([1, 1, 1, 0, 0.25], np.float32)}
+    save_file(weights, tmp_path / "model.safetensors")
+    words = "\n- A scan is judged by the highest slice, as chosen on validation scans, and called Stroke from a"
+    assert f"{words} probability of 0.25 on.\n" in render(report, tmp_path)
 
 
 def test_weights_that_were_rounded_are_called_that(card: str, report: dict[str, Any], run_dir: Path) -> None:
