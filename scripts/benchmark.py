@@ -8,6 +8,7 @@
     python scripts/benchmark.py runtime    # the ONNX export, against eager PyTorch
     python scripts/benchmark.py report     # intervals by 10,000 resamples, against scikit-learn one at a time
     python scripts/benchmark.py scale      # an archive of slices, against a plain loop, and on Ray
+    python scripts/benchmark.py scan       # a whole scan, against its slices; and in the demo, against the library
     python scripts/benchmark.py scans      # the probe in cross-validation over patients; rules by scan
     python scripts/benchmark.py space      # the demo: an upload, against a bare forward; a cold start
     python scripts/benchmark.py train      # training, against a plain notebook of the same model
@@ -32,6 +33,7 @@ from benchmarks.recipe import benchmark_recipe
 from benchmarks.report import benchmark_report
 from benchmarks.runtime import benchmark_runtime
 from benchmarks.scale import benchmark_scale
+from benchmarks.scan import benchmark_scan
 from benchmarks.scans import benchmark_scans
 from benchmarks.space import benchmark_space
 from benchmarks.train import benchmark_train
@@ -49,6 +51,7 @@ BENCHMARKS = {
     "report": benchmark_report,
     "runtime": benchmark_runtime,
     "scale": benchmark_scale,
+    "scan": benchmark_scan,
     "scans": benchmark_scans,
     "space": benchmark_space,
     "train": benchmark_train,

@@ -18,7 +18,7 @@ from stroke_hub.progress import say
 PROGRAM = Path(__file__).parent.parent / "benchmark.py"
 TABLE_FILE, NUMBERS_FILE = "benchmarks.md", "benchmarks.json"
 
-Name = Literal["explain", "load", "report", "runtime", "scale", "space", "train"]
+Name = Literal["explain", "load", "report", "runtime", "scale", "scan", "space", "train"]
 # what docs/benchmarks.md measured is measured again: where it gives options, with those
 OPTIONS: dict[str, tuple[str, ...]] = {
     "machine": (),
@@ -28,6 +28,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "runtime": ("--threads", "1"),
     "train": (),
     "space": (),
+    "scan": (),
     "scale": (),
 }
 PREFACE = """# Benchmarks

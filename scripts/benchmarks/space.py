@@ -70,7 +70,7 @@ def measure_upload(folder: Path) -> list[Row]:
     x = torch.rand(1, 3, model.image_size, model.image_size).to(DEVICE)
 
     def answer() -> bytes:
-        changes = tab.open_upload(str(file), "brain", "Stroke", "relevance", 1)
+        *_, changes = tab.open_upload([str(file)], "auto", "brain", "Stroke", "relevance", 1)
         return orjson.dumps([changes[tab.text], changes[tab.viewer]])
 
     @torch.inference_mode()
@@ -124,7 +124,7 @@ def start_demo(folder: Path) -> tuple[float, float]:
         head = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="slice.png"\r\n\r\n'
         body = head.encode() + draw_upload() + f"\r\n--{boundary}--\r\n".encode()
         path = post(f"{url}gradio_api/upload", body, f"multipart/form-data; boundary={boundary}")[0]
-        data = [{"path": path, "orig_name": "slice.png", "meta": {"_type": "gradio.FileData"}}, "brain"]
+        data = [{"path": path, "orig_name": "slice.png", "meta": {"_type": "gradio.FileData"}}, "brain", "auto"]
         event = post(f"{url}gradio_api/call/predict", json.dumps({"data": data}).encode(), "application/json")
         answer = urllib.request.urlopen(f"{url}gradio_api/call/predict/{event['event_id']}").read()  # noqa: S310
         if b"event: complete" not in answer:

@@ -89,7 +89,7 @@ class Scan:
         ------
         ValueError : there are more or fewer maps than slices, or one has another size than its slice.
         """
-        voxels = np.zeros(self.shape, np.float32)
+        voxels = np.zeros(self.shape, np.float32, order="F")  # a slice in one piece, as NIfTI stores it
         turned = voxels.transpose([axis for axis, _ in self.axes])
         turned = turned[tuple(np.s_[::direction] for _, direction in self.axes)]  # to the right, down, upwards
         columns, rows, count = turned.shape
