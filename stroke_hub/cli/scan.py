@@ -60,7 +60,6 @@ def answer_scans(
             report (sr), parametric map (pm), key object selection (ko). They repeat the patient of the scan.
     """
     from stroke_hub.dicom.write_objects import choose_kinds
-    from stroke_hub.batch.pipeline import load_model
     from stroke_hub.inference.predictor import Predictor
 
     if not studies:
@@ -90,6 +89,8 @@ def answer_scans(
     }
     left = [number for number in range(len(studies)) if number not in rows]
     if engine == "ray":
+        from stroke_hub.batch.pipeline import load_model
+
         answered = _answer_on_cluster(
             partial(load_model, model, predictor.commit or revision, backend=predictor.backend),
             work,

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from huggingface_hub import constants
 
 from stroke_hub.errors import ModelFormatError
@@ -42,6 +43,7 @@ POSITIVE = {
     "feature_distance_limit",
 }
 HEADER_LIMIT = 100_000_000  # bytes, as safetensors has it
+DTYPES = {"F32": "<f4", "F64": "<f8"}  # what safetensors calls them
 HALVED_FROM = 4  # elements; below stand thresholds and the statistics of pixels
 WHOLE = {"scan_rule"}  # holds a threshold, too
 
@@ -115,13 +117,19 @@ def is_stored_halved(path: Path) -> bool:
 
 
 def read_scan_rule(path: Path) -> HighestMean | None:
-    """Read how the model of a safetensors file judges scans; None where it stores no rule, or a damaged one."""
-    from safetensors import SafetensorError, safe_open
+    """Read how the model of a safetensors file judges scans; None where it stores no rule, or a damaged one.
 
+    The format is read here: safetensors itself is of an extra, and `info` does without.
+    """
     try:
-        with safe_open(path, framework="numpy") as file:
-            return HighestMean.from_numbers(file.get_tensor("scan_rule").tolist())
-    except (SafetensorError, OSError, ValueError):
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            stored = json.loads(file.read(min(size, HEADER_LIMIT)))["scan_rule"]
+            start, end = stored["data_offsets"]
+            file.seek(8 + size + start)
+            numbers = np.frombuffer(file.read(min(end - start, HEADER_LIMIT)), DTYPES[stored["dtype"]])
+        return HighestMean.from_numbers(numbers.tolist())
+    except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
