@@ -185,11 +185,11 @@ def test_wrong_scans_are_sentences(
     client: Client, page: Page, hounsfield: np.ndarray, files: list[Path], folder: Path, tmp_path: Path
 ) -> None:
     before = (folder / "log").read_text()
-    empty, words, mixed = tmp_path / "empty.zip", tmp_path / "words.zip", tmp_path / "mixed.zip"
+    empty, words, mixed = tmp_path / "nothing.zip", tmp_path / "notes.zip", tmp_path / "mixed.zip"
     empty.write_bytes(pack({}))
     words.write_bytes(pack({"read.txt": b"SENTINEL"}))
     mixed.write_bytes(pack({"notes.png": b"SENTINEL", **{file.name: file.read_bytes() for file in files}}))
-    for file, told in ((empty, r"^empty\.zip: [^\n]*\.$"), (words, r"^words\.zip: [^\n]*\.$")):
+    for file, told in ((empty, r"^nothing\.zip: [^\n]*\.$"), (words, r"^notes\.zip: [^\n]*\.$")):
         with pytest.raises(AppError, match=told):
             client.predict([handle_file(file)], api_name="/scan")
     with pytest.raises(AppError, match="There are no files"):
@@ -209,6 +209,6 @@ def test_wrong_scans_are_sentences(
     page.get_by_role("button", name="Remove").or_(page.get_by_role("button", name="Clear")).first.click()
     expect(page.locator(".scan")).to_have_count(0, timeout=20_000)
     upload(page, empty)
-    expect(page.get_by_text("empty.zip: ")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("nothing.zip: ")).to_be_visible(timeout=20_000)
     expect(page.locator(".scan")).to_have_count(0, timeout=20_000)
     assert (folder / "log").read_text() == before
