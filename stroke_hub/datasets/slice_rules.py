@@ -23,7 +23,7 @@ class SliceRules:
     every: Annotated[int, tyro.conf.arg(metavar="INT")] = 1
     """Take every n-th slice of a scan only."""
     any_slice: bool = False
-    """Take slices below and above the head too; else these are left out, unless they have a label of their own."""
+    """Take slices below and above the head too; else these are left out, unless they are labelled Stroke."""
     sequence: Annotated[str, tyro.conf.arg(metavar="WORD")] = ""
     """Take the scans of one sequence only, such as dwi."""
 

@@ -93,7 +93,7 @@ def _slice_scan(root: Path, record: ScanRecord, rules: SliceRules, left_out: Cou
             left_out[found] += 1
         else:
             taken.append(source)
-    if not rules.any_slice and not isinstance(record.label, tuple):
+    if not rules.any_slice:
         trimmed = trim_ends(record, taken)
         left_out["slices below or above the head"] += len(taken) - len(trimmed)
         taken = trimmed
