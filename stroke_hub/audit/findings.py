@@ -10,7 +10,7 @@ from stroke_hub.audit.duplicates import ThresholdCalibration
 from stroke_hub.data.records import Records, hash_records
 from stroke_hub.errors import pluralise
 
-__all__ = ["NAMES", "select_leaks", "summarise"]
+__all__ = ["NAMES", "Finding", "add_findings", "select_leaks", "state", "summarise"]
 
 Finding: TypeAlias = dict[str, Any]
 
@@ -78,8 +78,13 @@ def summarise(
         *_find_limits(summary),
         *_find_imbalance(table),
     ]
-    found.sort(key=lambda finding: LEVELS.index(finding["level"]))
-    return summary | {"findings": found}
+    return add_findings(summary | {"findings": []}, found)
+
+
+def add_findings(summary: dict[str, Any], found: list[Finding]) -> dict[str, Any]:
+    """Return a summary with further findings, the worst first; of equals, those that were there."""
+    both = sorted([*summary["findings"], *found], key=lambda finding: LEVELS.index(finding["level"]))
+    return summary | {"findings": both}
 
 
 def _count_part(part: pd.DataFrame) -> dict[str, Any]:
@@ -119,7 +124,8 @@ def _count_scans(scans: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def _state(level: str, sentence: str, **counts: int | float) -> Finding:
+def state(level: str, sentence: str, **counts: int | float) -> Finding:
+    """Make a finding of its level ("error", "warning", "note"), its sentence and its counts."""
     return {"level": level, "sentence": sentence, "counts": counts}
 
 
@@ -130,14 +136,14 @@ def _find_leaks(summary: dict[str, Any], leaks: pd.DataFrame) -> list[Finding]:
         equal = kinds["file"] + kinds["pixels"]
         words = f"Test shows {pluralise(slices, 'training image')} again, {equal:,} exactly and {kinds['near']:,} "
         words += "re-encoded, resized, mirrored, cropped or changed in brightness: leave these out (--drop-leaks)."
-        found.append(_state("error", words, train_slices=slices, exact=equal, near=kinds["near"]))
+        found.append(state("error", words, train_slices=slices, exact=equal, near=kinds["near"]))
     if groups := here["groups_on_both_sides"]:
         train, test = here["their_train_slices"], here["their_test_slices"]
         words = (
             f"Train and test share {pluralise(groups, 'patient')}, with {pluralise(train, 'training slice')} and "
         )
         words += f"{pluralise(test, 'test slice')}: figures on these say nothing about new patients."
-        found.append(_state("error", words, groups=groups, train_slices=train, test_slices=test))
+        found.append(state("error", words, groups=groups, train_slices=train, test_slices=test))
     return found
 
 
@@ -150,10 +156,10 @@ def _find_repeats(summary: dict[str, Any]) -> list[Finding]:
     for splits, consequence in within.items():
         if n := sum(pairs.get(splits, {}).get(kind, 0) for kind in KINDS):
             words = f"Among {splits.partition('-')[0]} images, {pluralise(n, 'pair')} of one picture: {consequence}"
-            found.append(_state("warning", words, pairs=n))
+            found.append(state("warning", words, pairs=n))
     if n := sum(counts["contradicting_labels"] for counts in pairs.values()):
         words = f"Both labels stand on one picture in {pluralise(n, 'pair')} of images: one of the two is wrong."
-        found.append(_state("error", words, pairs=n))
+        found.append(state("error", words, pairs=n))
     return found
 
 
@@ -166,23 +172,23 @@ def _find_scans(summary: dict[str, Any]) -> list[Finding]:
     if across := here["twice_on_both_sides"]:
         words = f"{pluralise(across, 'scan')} of train {'stand' if across > 1 else 'stands'} in test too, under "
         words += "another name: figures on these say nothing about new scans."
-        found.append(_state("error", words, scans=across))
+        found.append(state("error", words, scans=across))
     if within := here["twice"] - across:
         words = f"{pluralise(within, 'scan')} {'stand' if within > 1 else 'stands'} twice under two names on one "
         words += "side: they weigh double, and intervals are narrower than they should be."
-        found.append(_state("warning", words, scans=within))
+        found.append(state("warning", words, scans=within))
     if scans := here["with_missing_slices"]:
         words = f"{pluralise(here['missing_slices'], 'slice')} inside {pluralise(scans, 'scan')} "
         words += (
             f"{'are' if here['missing_slices'] > 1 else 'is'} missing: a scan is judged by its highest slices, "
         )
         words += "which may be among them."
-        found.append(_state("warning", words, scans=scans, slices=here["missing_slices"]))
+        found.append(state("warning", words, scans=scans, slices=here["missing_slices"]))
     if scans := here["with_doubled_slices"]:
         words = f"{pluralise(here['doubled_slices'], 'slice')} of {pluralise(scans, 'scan')} "
         words += f"{'stand' if here['doubled_slices'] > 1 else 'stands'} there twice, by number or picture: a mean "
         words += "over a scan's highest slices counts them double."
-        found.append(_state("warning", words, scans=scans, slices=here["doubled_slices"]))
+        found.append(state("warning", words, scans=scans, slices=here["doubled_slices"]))
     return found
 
 
@@ -192,11 +198,11 @@ def _find_limits(summary: dict[str, Any]) -> list[Finding]:
     if alone := dataset["without_patient"]:
         words = f"{alone:,} of {pluralise(dataset['slices'], 'image')} have no patient id: images of one picture "
         words += "stand in for patients in training, a proxy that misses slices of one patient that differ."
-        found.append(_state("warning", words, slices=alone))
+        found.append(state("warning", words, slices=alone))
     rate, threshold = here["false_alarm_rate"], here["threshold"]
     if rate is None:
         words = f"Too few slices resemble others to calibrate near-duplicates: {threshold:g} is taken as threshold."
-        return [*found, _state("note", words, slices=here["slices"], threshold=threshold)]
+        return [*found, state("note", words, slices=here["slices"], threshold=threshold)]
     basis = "slice of another patient" if here["patients_known"] else "other slice"
     words = f"Near-duplicates are pairs of similarity {threshold:g} or more; the most alike {basis} has "
     words += (
@@ -205,7 +211,7 @@ def _find_limits(summary: dict[str, Any]) -> list[Finding]:
     words += "be taken for a copy by mistake"
     words += "." if rate <= SUSPECT_RATE else ": slices resemble each other too much here, so look at the pictures."
     level = "note" if rate <= SUSPECT_RATE else "warning"
-    found.append(_state(level, words, slices=here["slices"], threshold=threshold, false_alarm_rate=rate))
+    found.append(state(level, words, slices=here["slices"], threshold=threshold, false_alarm_rate=rate))
     return found
 
 
@@ -216,13 +222,13 @@ def _find_imbalance(table: pd.DataFrame) -> list[Finding]:
         most = max(share, 1 - share)
         words = f"{share:.1%} of the {split} slices are stroke: whoever always says "
         words += f"{NAMES[int(share >= 0.5)]} is right in {most:.1%}."
-        found.append(_state("note", words, stroke_share=round(share, 4)))
+        found.append(state("note", words, stroke_share=round(share, 4)))
         shares = part.groupby(part["modality"].fillna("unknown"))["label"].mean()
         if len(shares) > 1 and float(shares.max()) > UNEVEN * float(shares.min()):
             words = f"Stroke is more common in {shares.idxmax()} ({shares.max():.1%}) than in {shares.idxmin()} "
             words += f"({shares.min():.1%}) {split} slices: telling the modalities apart pays, so judge each alone."
             counts = {f"stroke_share_{name}": round(float(value), 4) for name, value in shares.items()}
-            found.append(_state("warning", words, **counts))
+            found.append(state("warning", words, **counts))
     return found
 
 
