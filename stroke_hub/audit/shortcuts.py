@@ -36,7 +36,7 @@ __all__ = [
 
 SHORTCUTS_FILE = "shortcuts.csv"
 FOLDS = 5
-FEWEST = 10  # patients of each class below which a mark is not judged
+FEWEST = FOLDS  # patients of each class below which a mark is not judged: one for each fold
 USEFUL = 0.6  # AUROC from which a mark is worth a sentence
 LEAVES = 8  # of the tree: enough for a mark that is high or low in one class
 BRIGHT = 0.5  # of the brightest pixel: text is white
@@ -105,7 +105,7 @@ MARKS: Mapping[str, Mark] = {
 def measure_shortcuts(records: Records) -> list[Shortcut]:
     """Measure in a dataset how well each mark tells the class, by modality; nothing is written.
 
-    A modality is judged where at least ten patients have slices of each class. A mark that is the same in all
+    A modality is judged where at least five patients have slices of each class. A mark that is the same in all
     slices, or unknown, is left out.
 
     Raises

@@ -28,11 +28,11 @@ def audit_folder(
     draft: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     advanced_slices: SliceRules = SliceRules(),  # noqa: B008  frozen
 ) -> None:
-    """Look for leaks in a dataset: one picture twice, one patient on both sides, uneven classes, doubtful labels.
+    """Look for leaks in a dataset: one picture twice, one patient on both sides, uneven classes, and shortcuts.
 
     Args:
         data_dir: a dataset folder in the Kaggle layout, or a dataset of scans as `stroke-hub data` reads it.
-        out: a new folder for audit.json, audit.csv and pictures of the pairs.
+        out: a new folder for audit.json, audit.csv, shortcuts.csv and pictures of the pairs.
         predictions: out_of_fold.csv of `stroke-hub train --folds`, or another table of path and
             stroke_probability: labels that it contradicts are ranked by patient, into label_doubts.csv.
         draft: a new file for an index.csv with the labels that --predictions suggests, to be checked by a reader.
@@ -41,6 +41,12 @@ def audit_folder(
     from stroke_hub.audit.findings import add_findings
     from stroke_hub.audit.label_quality import check_draft, find_doubts, write_doubts, write_draft
     from stroke_hub.audit.leaks import audit, write_audit
+    from stroke_hub.audit.shortcuts import (
+        describe_shortcuts,
+        measure_shortcuts,
+        tabulate_shortcuts,
+        write_shortcuts,
+    )
 
     if draft and not predictions:
         raise DatasetError("--draft: needs --predictions, the table that it is drawn from.")
@@ -49,12 +55,14 @@ def audit_folder(
     records = read_noted(data_dir, advanced_slices)
     doubts = find_doubts(records, predictions) if predictions else None  # what is wrong with it shows at once
     with atomic_folder(out) as folder:
-        found = audit(records)
+        found, shortcuts = audit(records), measure_shortcuts(records)
+        summary = add_findings(found.summary, describe_shortcuts(shortcuts))
+        summary |= {"shortcuts": tabulate_shortcuts(shortcuts)}
+        write_shortcuts(shortcuts, folder)
         if doubts:
-            found = replace(
-                found, summary=add_findings(found.summary | {"labels": doubts.summary}, doubts.findings)
-            )
+            summary = add_findings(summary, doubts.findings) | {"labels": doubts.summary}
             write_doubts(doubts, folder)
+        found = replace(found, summary=summary)
         write_audit(found, records, folder)
     tell_findings(found)
     if doubts and draft:
