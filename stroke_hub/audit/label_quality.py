@@ -5,6 +5,7 @@ Intell. Res. 70, 1373-1411. Where labels are wrong by chance, a model that did n
 errs too: what is listed is to be looked at, not to be changed unseen.
 """
 
+import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,8 @@ def write_draft(records: Records, doubts: LabelDoubts, file: Path, data_dir: Pat
     """Write an index.csv with the suggested labels, to be looked through by a reader of pictures.
 
     Columns: path, patient, label (Stroke or Normal), modality, split, further columns of the dataset, and
-    "changed": what was changed in this row and why, "" where nothing was.
+    "changed": what was changed in this row and why, "" where nothing was. Paths start from the folder that an
+    index.csv of the dataset lies in.
 
     Raises
     ------
@@ -172,11 +174,23 @@ def write_draft(records: Records, doubts: LabelDoubts, file: Path, data_dir: Pat
         )
     ]
     patient = table["group"].where(table["group"] != table["path"], "")
-    first = {"path": table["path"], "patient": patient, "label": label, "modality": table["modality"].fillna("")}
+    prefix = _find_prefix(records.root, data_dir)
+    path = [posixpath.join(prefix, one) for one in table["path"]]
+    first = {"path": path, "patient": patient, "label": label, "modality": table["modality"].fillna("")}
     draft = pd.DataFrame(first | {"split": table["split"]})
     further = [name for name in table if name not in (*draft, "group", CHANGED)]
     draft = pd.concat([draft, table[further]], axis=1).assign(**{CHANGED: changed})
+    if "mask" in draft:
+        draft["mask"] = [one and posixpath.normpath(posixpath.join(prefix, one)) for one in table["mask"]]
     write_text(file, draft.to_csv(index=False))
+
+
+def _find_prefix(root: Path, data_dir: Path) -> str:
+    """What stands before the paths of the table in an index.csv: masks may lie beside the folder "deep"."""
+    given = data_dir.expanduser().resolve()
+    if root != given and root.is_relative_to(given):
+        return root.relative_to(given).as_posix()
+    return root.name if root.name.lower() == "deep" else ""
 
 
 # --- the table of predictions -------------------------------------------------------------------------------

@@ -1,15 +1,19 @@
 """Claims of audit.label_quality: the published formula, flipped labels first, nothing from what was learned."""
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from stroke_hub import Records
+from stroke_hub import Records, read_records
 from stroke_hub.audit.label_quality import check_draft, count_joint, find_doubts, write_draft
 from stroke_hub.data.layout import read_index
 from stroke_hub.errors import DatasetError
+from tests.conftest import Done
 
 
 def make_records(root: Path, label: np.ndarray, *, per_patient: int = 4) -> Records:
@@ -200,3 +204,66 @@ def test_a_draft_replaces_nothing_and_lies_outside_the_dataset(tmp_path: Path) -
         check_draft(data / "index.csv", data)
     with pytest.raises(DatasetError, match="folder does not exist"):
         check_draft(tmp_path / "none" / "index.csv", data)
+
+
+def test_the_folders_decide_until_a_picture_is_moved(sample: Records, tmp_path: Path) -> None:
+    """A draft put in place is refused where it contradicts the folders, and read when the picture lies right."""
+    root = tmp_path / "data"
+    shutil.copytree(sample.root.parent, root)
+    records = read_records(root)
+    table = records.table
+    row = table[(table["label"] == 1) & (table["split"] == "train")].iloc[0]
+    rows = table[["path"]].assign(fold=0, stroke_probability=np.where(table["label"] == 1, 0.9, 0.1))
+    rows.loc[row.name, "stroke_probability"] = 0.02
+    rows.to_csv(tmp_path / "out_of_fold.csv", index=False)
+    draft = tmp_path / "draft.csv"
+    doubts = find_doubts(records, tmp_path / "out_of_fold.csv")
+    assert doubts.slices["path"].tolist() == [row["path"]]
+    write_draft(records, doubts, draft, root)
+    shutil.copy(draft, root / "index.csv")
+    with pytest.raises(DatasetError, match="its folders another"):
+        read_records(root)
+    other = table[(table["label"] == 0) & (table["modality"] == row["modality"]) & (table["split"] == "train")]
+    moved = f"{Path(other['path'].iloc[0]).parent.as_posix()}/{Path(row['path']).name}"
+    shutil.move(records.root / row["path"], records.root / moved)
+    (root / "index.csv").write_text(draft.read_text().replace(row["path"], moved, 1))
+    corrected = read_records(root).table.set_index("path")
+    assert corrected.loc[moved, "label"] == 0
+    assert corrected.loc[moved, "group"] == row["group"]
+    assert len(corrected) == len(table)
+    kept = corrected.index.intersection(table["path"])
+    pd.testing.assert_frame_equal(
+        corrected.loc[kept, [*table.columns.drop("path")]], table.set_index("path").loc[kept]
+    )
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+
+def test_the_command_ranks_the_labels_of_a_run(
+    sample: Records, run_dir: Path, tmp_path: Path, run: Callable[..., Done]
+) -> None:
+    out, draft = tmp_path / "audit", tmp_path / "draft.csv"
+    table = run_dir / "stroke_classification_results.csv"
+    words = ("audit", "--data-dir", sample.root, "--predictions", table, "--draft", draft)
+    done = run(*words, "--out", out)
+    assert done.status == 0, done.err
+    found = json.loads((out / "audit.json").read_text())
+    assert found["labels"]["slices"] == len(sample.part("test"))
+    assert found["labels"]["trained_on"] == 0  # as split.csv beside it tells
+    assert found["labels"]["without_prediction"] == len(sample.table) - len(sample.part("test"))
+    assert all(finding["sentence"] in done.err for finding in found["findings"])
+    assert (out / "shortcuts.csv").is_file()
+    doubtful = pd.read_csv(out / "label_doubts.csv")
+    changed = pd.read_csv(draft, keep_default_na=False)["changed"]
+    assert len(doubtful) == (changed != "").sum()
+    again = run(*words, "--out", tmp_path / "second")
+    assert again.status == 1
+    assert "is there already, and a draft replaces nothing" in again.err
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_draft_without_predictions_is_refused(sample: Records, tmp_path: Path, run: Callable[..., Done]) -> None:
+    done = run("audit", "--data-dir", sample.root, "--draft", tmp_path / "a.csv", "--out", tmp_path / "audit")
+    assert done.status == 1
+    assert done.err == "error: --draft: needs --predictions, the table that it is drawn from.\n"

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from stroke_hub import Records, ResNetViT, RunError, TrainConfig, predict
+from stroke_hub.audit.label_quality import find_doubts
 from stroke_hub.data.splits import apply_split
 from stroke_hub.runs.run_folder import read_split
 from stroke_hub.training.cross_validation import cross_validate
@@ -31,6 +32,7 @@ def test_every_slice_is_held_out_once_by_a_run_that_never_saw_its_patient(sample
         assert held["stroke_probability"].tolist() == pytest.approx(predict(model, slices).probability, abs=1e-6)
         assert result["folds"][fold]["n"] == len(held)
     assert result["pooled"]["n"] == len(table)
+    assert find_doubts(sample, tmp_path / "out_of_fold.csv").summary["trained_on"] == 0
     assert json.loads((tmp_path / "cross_validation.json").read_text()) == result
     before = (tmp_path / "fold-1" / "model.safetensors").stat().st_mtime_ns
     assert cross_validate(CONFIG, sample, tmp_path, folds=2) == result
