@@ -1,1 +1,1 @@
-"""Leaks in a dataset, found before training."""
+"""Leaks, shortcuts and labels in doubt in a dataset, found before training."""
