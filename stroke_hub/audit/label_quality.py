@@ -18,6 +18,7 @@ from stroke_hub.audit.findings import NAMES, Finding, state
 from stroke_hub.data.records import Records
 from stroke_hub.errors import DatasetError, pluralise, printable
 from stroke_hub.files import write_text
+from stroke_hub.metrics.classification import auroc
 from stroke_hub.runs.run_folder import SPLIT_FILE, TRAIN_CONFIG_FILE
 
 __all__ = ["LabelDoubts", "check_draft", "count_joint", "find_doubts", "write_doubts", "write_draft"]
@@ -39,8 +40,9 @@ class LabelDoubts:
         stroke_probability and self_confidence, the probability of the given label. By patient, the patient with
         the least self-confidence first; within a patient, the least first.
     summary : what audit.json holds as "labels": predictions, slices (with a prediction), trained_on (left out, as
-        the model was trained on their patients), without_prediction, thresholds and confident_joint by class, and
-        patients: patient, slices_in_doubt, slices, strongest, its label and its stroke_probability.
+        the model was trained on their patients), without_prediction, auroc (by the given labels), thresholds and
+        confident_joint by class, and patients: patient, slices_in_doubt, slices, strongest, its label and its
+        stroke_probability.
     findings : sentences, as in audit.json.
     """
 
@@ -115,6 +117,7 @@ def find_doubts(records: Records, file: Path) -> LabelDoubts:
         "slices": len(kept),
         "trained_on": None if unknown else len(table) - len(kept),
         "without_prediction": len(records.table) - len(table),
+        "auroc": round(float(auroc(label, probability) or 0.0), 4),
         "thresholds": {NAMES[one]: round(float(thresholds[one]), 4) for one in (0, 1)},
         "confident_joint": {
             NAMES[given]: {NAMES[one]: int(joint[given, one]) for one in (0, 1)} for given in (0, 1)
@@ -310,7 +313,8 @@ def _describe(summary: dict[str, Any]) -> list[Finding]:
         words = f"No label of {pluralise(summary['slices'], 'slice')} is in doubt by the predictions of {name}."
         return [*found, state("note", words, slices=summary["slices"])]
     words = f"The model contradicts the label of {doubtful:,} of {pluralise(summary['slices'], 'slice')}, of "
-    words += f"{pluralise(len(patients), 'patient')}: look at these first, for the label or the model is wrong."
+    words += f"{pluralise(len(patients), 'patient')}: look at these first, for the label or the model is wrong "
+    words += f"(AUROC of the predictions {summary['auroc']:.2f}; the lower, the more often it is the model)."
     found.append(state("warning", words, slices=doubtful, patients=len(patients)))
     for rank, one in enumerate(patients[:NAMED], start=1):
         words = (

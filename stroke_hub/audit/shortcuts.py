@@ -6,13 +6,12 @@ alone, in five grouped folds, so that the direction is never chosen on the patie
 
 import warnings
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from stroke_hub.audit.findings import Finding, state
@@ -20,10 +19,11 @@ from stroke_hub.data.contents import load_first
 from stroke_hub.data.records import Records, name_scans, read_slice_numbers
 from stroke_hub.files import write_text
 from stroke_hub.io.framing import find_head_mask
-from stroke_hub.io.images import IMAGE_SUFFIXES
+from stroke_hub.io.images import find_decoder
 from stroke_hub.io.windowing import Grey
 from stroke_hub.metrics.intervals import bound_figure
 from stroke_hub.progress import track
+from stroke_hub.scan.addresses import split_address
 
 __all__ = [
     "Shortcut",
@@ -222,8 +222,8 @@ def write_shortcuts(shortcuts: list[Shortcut], out: Path) -> None:
 def _measure_picture(root: Path, path: str) -> dict[str, Any]:
     pixels = load_first(root / path)[0].pixels
     height, width = pixels.shape
-    suffix = PurePosixPath(path).suffix.lower()
     share, grey = _measure_margin(pixels)
+    extension, kind = _read_kind(root / path)
     return {
         "text": _measure_text(pixels),
         "margin_width": share,
@@ -231,8 +231,8 @@ def _measure_picture(root: Path, path: str) -> dict[str, Any]:
         "height": height,
         "width": width,
         "aspect": round(width / height, 3),
-        "extension": ".jpg" if suffix == ".jpeg" else suffix,
-        "pixel_kind": _read_pixel_kind(root / path),
+        "extension": extension,
+        "pixel_kind": kind,
     }
 
 
@@ -264,15 +264,17 @@ def _measure_margin(pixels: Grey) -> tuple[float, float]:
     return float(1 - inner / pixels.size), grey
 
 
-def _read_pixel_kind(file: Path) -> str:
-    """The pixels of a picture file, as Pillow names them: "L" (8 bits), "RGB", "I;16"; "" for other files."""
-    if file.suffix.lower() not in IMAGE_SUFFIXES:
-        return ""
-    try:
-        with Image.open(file) as image:
-            return image.mode
-    except OSError:  # DICOM, or an address in a volume
-        return ""
+def _read_kind(file: Path) -> tuple[str, str]:
+    """The extension, and the pixels of a picture as Pillow names them: "L" (8 bits), "RGB", "I;16"; else ""."""
+    volume, number = split_address(file)
+    suffix = volume.suffix.lower()
+    suffix = ".jpg" if suffix == ".jpeg" else suffix
+    if number is not None:
+        return suffix, ""
+    with open(file, "rb") as stream:
+        decoder = find_decoder(stream.read(16))
+        stream.seek(0)
+        return suffix, decoder(stream).mode if decoder else ""
 
 
 # --- figures ------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from stroke_hub import Records, read_records
 from stroke_hub.audit.label_quality import check_draft, count_joint, find_doubts, write_draft
 from stroke_hub.data.layout import read_index
 from stroke_hub.errors import DatasetError
+from stroke_hub.metrics.classification import auroc
 from tests.conftest import Done
 
 
@@ -89,6 +90,7 @@ def test_flipped_labels_come_first(tmp_path: Path, seed: int) -> None:
     first = {one["patient"] for one in found.summary["patients"][:10]}
     assert first <= {patients[path] for path in flipped}
     ranked = found.summary["patients"]
+    assert found.summary["auroc"] == pytest.approx(auroc(label, probability), abs=1e-4)
     own = [abs(one["stroke_probability"] - (one["label"] == "normal")) for one in ranked]
     assert own == sorted(own)
 

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ from stroke_hub.audit.shortcuts import (
     measure_shortcuts,
 )
 from stroke_hub.metrics.intervals import bootstrap_intervals
+from stroke_hub.scan.addresses import write_address
 
 
 def burn_in(image: Image.Image) -> Image.Image:
@@ -100,6 +102,17 @@ def test_what_is_measured_of_a_picture(tmp_path: Path) -> None:
     assert 80 / 20_000 < row["text"] < 80 / (around - 3_000)  # a rim around the head is left out
     assert row["slice_number"] == 1
     assert np.isnan(row["place_in_scan"])
+
+
+def test_the_kind_of_a_slice_in_a_volume_has_no_slice_number(tmp_path: Path) -> None:
+    """Else the name of each slice would be a kind of its own."""
+    volume = np.random.default_rng(0).integers(0, 100, (12, 12, 4)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "a.nii.gz")
+    paths = [write_address("a.nii.gz", number) for number in range(4)]
+    table = pd.DataFrame({"path": paths, "group": "p1", "label": 1, "modality": "BT", "split": "train"})
+    marks = measure_marks(Records(tmp_path, table, ()))
+    assert marks["extension"].tolist() == [".gz"] * 4
+    assert marks["pixel_kind"].tolist() == [""] * 4
 
 
 # --- the judgement ------------------------------------------------------------------------------------------
