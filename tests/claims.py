@@ -10,8 +10,10 @@ import pandas as pd
 
 from stroke_hub import Explanation, ResNetViT, explain, read_records, write_sample
 from stroke_hub.audit.duplicates import align, collect_sketches, sketch
+from stroke_hub.audit.label_quality import count_joint
 from stroke_hub.data.kaggle import EXPECTED
 from stroke_hub.inference.ood import TEXTURE_SIZE
+from stroke_hub.metrics.classification import auroc
 from stroke_hub.metrics.intervals import bootstrap_intervals
 from stroke_hub.models.sample import SAMPLE, SAMPLE_FOLDER
 from stroke_hub.report.formatting import CONTROLS, MEASURES, format_interval, say_interval
@@ -84,6 +86,37 @@ def _compare_neighbours(gap: int) -> list[str]:
     pairs = [collect_sketches([_draw_template(plane), _draw_template(plane + gap)]) for plane in PLANES]
     similarity = np.array([align(pair, 0, 1)[0] for pair in pairs])
     return [str(len(pairs)), f"{np.median(similarity):.2f}", str((similarity >= 0.8).sum())]
+
+
+def doubt_labels_of_a_good_model() -> list[str]:
+    return _doubt_flipped_labels(2.0)
+
+
+def doubt_labels_of_a_fair_model() -> list[str]:
+    return _doubt_flipped_labels(1.5)
+
+
+def doubt_labels_of_a_weak_model() -> list[str]:
+    return _doubt_flipped_labels(1.0)
+
+
+def _doubt_flipped_labels(distance: float) -> list[str]:
+    """Of 20 draws of 1,000 slices, 50 with a flipped label: AUROC, labels in doubt, and how many are flipped.
+
+    The model is calibrated, with normal log-odds of standard deviation 1 before that, `distance` from the middle.
+    """
+    found = []
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        true = np.arange(1_000) % 2
+        score = draw.normal(np.where(true, distance, -distance))
+        probability = 1 / (1 + np.exp(-2 * distance * score))
+        flipped = np.zeros(len(true), bool)
+        flipped[draw.choice(len(true), 50, replace=False)] = True
+        *_, doubtful = count_joint(np.where(flipped, 1 - true, true), probability)
+        found.append((auroc(true, probability), doubtful.sum(), (doubtful & flipped).sum()))
+    area, listed, right = np.mean(found, axis=0)
+    return [f"{area:.3f}", f"{listed:.0f}", f"{right:.0f}"]
 
 
 @cache
