@@ -69,8 +69,9 @@ def summarise(
             "their_train_slices": int((both["split"] != "test").sum()),
             "their_test_slices": int((both["split"] == "test").sum()),
         },
-        "scans": _count_scans(scans) if len(scans) else None,
     }
+    if len(scans):
+        summary["scans"] = _count_scans(scans)
     found = [
         *_find_leaks(summary, leaks),
         *_find_repeats(summary),
@@ -166,7 +167,7 @@ def _find_repeats(summary: dict[str, Any]) -> list[Finding]:
 def _find_scans(summary: dict[str, Any]) -> list[Finding]:
     """What is wrong with whole scans."""
     found: list[Finding] = []
-    here = summary["scans"]
+    here = summary.get("scans")
     if here is None:
         return found
     if across := here["twice_on_both_sides"]:

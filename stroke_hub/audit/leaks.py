@@ -195,7 +195,7 @@ def write_audit(found: Audit, records: Records, out: Path) -> None:
     - leaks: train_slices that stand in test too, test_slices that they show, groups_on_both_sides, and slices
       of these in train and in test.
     - scans: scans, those with missing_slices and with doubled_slices, and these slices; twice, how many stand there
-      under two names, and twice_on_both_sides; null where the dataset does not name its scans.
+      under two names, and twice_on_both_sides; missing where the dataset does not name its scans.
     - findings: worst first; level ("error", "warning", "note"), sentence, counts.
     """
     out.mkdir(parents=True, exist_ok=True)

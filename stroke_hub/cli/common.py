@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SAMPLE_FOLDER",
+    "check_data",
     "find_data",
     "name_dataset",
     "note_simulated",
@@ -71,17 +72,24 @@ def program(function: Callable[..., None]) -> Command:
     return run
 
 
+def check_data(data: str | None) -> None:
+    """Refuse a --data that is neither a dataset of ours nor one on the Hub, before anything is asked for."""
+    from stroke_hub.datasets.hub_dataset import is_hub_address
+
+    if data not in (None, "sample", "kaggle") and not is_hub_address(data):
+        raise DatasetError(f"--data {printable(data)}: is unknown; give sample, kaggle or hf://owner/name.")
+
+
 def find_data(data: str | None, data_dir: Path | None, note: str, rules: SliceRules) -> tuple["Records", str, str]:
     """The records, a short name for the dataset and the words that its figures carry."""
     from stroke_hub.data.records import read_records  # brings pandas, which no help needs
     from stroke_hub.datasets.hub_dataset import fetch_hub_dataset, is_hub_address
     from stroke_hub.datasets.open_dataset import open_dataset
 
+    check_data(data)
     if data is not None and is_hub_address(data):
         records = open_dataset(fetch_hub_dataset(data), rules)
         return records, data.rpartition("/")[2].replace(":", "-"), note
-    if data not in (None, "sample", "kaggle"):
-        raise DatasetError(f"--data {printable(data)}: is unknown; give sample, kaggle or hf://owner/name.")
     if data == "sample":
         from stroke_hub.data.simulated import write_sample
 

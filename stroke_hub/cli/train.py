@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from stroke_hub.cli.common import (
+    check_data,
     find_data,
     program,
     tell_figures,
@@ -86,6 +87,7 @@ def train_and_push(
         raise RunError(f"--seeds {wrong}.")
     if split_file and not split_file.is_file():
         raise RunError(f"{split_file}: is no file; give the split.csv of a run.")
+    check_data(data)
     from stroke_hub.audit.leaks import assign_groups, audit, read_audit, write_audit
     from stroke_hub.audit.leaks import drop_leaks as leave_out
     from stroke_hub.runs.run_folder import AUDIT_FILE, TRAIN_CONFIG_FILE

@@ -286,6 +286,7 @@ class Audit(_Record):
     calibration : how the threshold of near-duplicates was set.
     duplicates : pairs, by the parts that they lie in.
     leaks : what stands on both sides of the split.
+    scans : counts of whole scans by what is wrong with them; missing where the dataset names none.
     findings : the findings, worst first.
     """
 
@@ -295,7 +296,11 @@ class Audit(_Record):
     calibration: dict[str, Any]
     duplicates: dict[str, Any]
     leaks: dict[str, Any]
+    scans: dict[str, int] | None = None
     findings: list[Finding]
+
+    def _list_missing(self) -> set[str]:
+        return {key for key in ("scans",) if self.scans is None}
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -292,7 +292,7 @@ def test_json_holds_what_is_documented_and_no_place_on_this_machine(clean: Audit
     text = json.dumps(clean.summary, allow_nan=False)
     assert str(sample.root) not in text
     assert list(clean.summary) == [
-        "version", "dataset", "counts", "calibration", "duplicates", "leaks", "scans", "findings",
+        "version", "dataset", "counts", "calibration", "duplicates", "leaks", "findings",
     ]  # fmt: skip
     for finding in clean.summary["findings"]:
         assert set(finding) == {"level", "sentence", "counts"}

@@ -16,6 +16,7 @@ from stroke_hub import DatasetError, Records, RunError, load_slices
 from stroke_hub.cli.evaluate import _read_any
 from stroke_hub.data.folders import has_labels, has_splits, read_folder
 from stroke_hub.data.records import hash_records
+from stroke_hub.datasets.slice_rules import SliceRules
 from stroke_hub.io.images import IMAGE_SUFFIXES
 from tests.conftest import Done
 
@@ -346,9 +347,9 @@ def test_one_class_is_measured_as_far_as_it_goes(
 
 def test_there_is_no_train_split_to_ask_for(tmp_path: Path) -> None:
     put(tmp_path, "Stroke/a.png", "Normal/b.png")
-    assert len(_read_any(tmp_path, "test").table) == 2
+    assert len(_read_any(tmp_path, "test", SliceRules()).table) == 2
     with pytest.raises(RunError, match="has no train and test folders, so all of it is test; leave --split out"):
-        _read_any(tmp_path, "train")
+        _read_any(tmp_path, "train", SliceRules())
 
 
 def test_an_unreadable_slice_is_named_and_nothing_is_left(

@@ -76,6 +76,7 @@ def test_every_missing_key_is_named(report: dict[str, Any]) -> None:
         "headline",
         "participants",
         "software",
+        "scans",
     }  # "groups" of the data alone
     places = [("", report)] + [
         (f"{name}.", part)
