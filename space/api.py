@@ -155,12 +155,16 @@ class Endpoints:
         Returns:
             what `stroke-hub scan` writes as scan.json. Slices are counted from 0, from foot to head. label,
             probability, log_odds, threshold, rule, slices, slices_called_stroke, ranked (slices, the highest
-            first), contributions and shift (they sum to log_odds), remarks, model. evidence is null: no file.
+            first), contributions and shift (they sum to log_odds), remarks, asked, model. evidence and display are
+            null: there are no files.
         """
         if not files:
             raise gr.Error("There are no files; give at least one.", print_exception=False)
         self.sessions.add(request, *files)
-        return self.model.describe_scan(open_scan(files, Reading(modality, window), series=series or None))
+        reading, chosen = Reading(modality, window), series or None
+        return self.model.describe_scan(
+            open_scan(files, reading, series=chosen), reading.options | {"series": chosen}
+        )
 
     def batch(
         self,

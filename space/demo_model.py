@@ -8,7 +8,7 @@ import platform
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -216,7 +216,7 @@ class DemoModel:
 
         return judge_scan(self.predictor, scan, join_predictions(parts))
 
-    def describe_scan(self, scan: Scan) -> dict[str, Any]:
+    def describe_scan(self, scan: Scan, asked: Mapping[str, str | None]) -> dict[str, Any]:
         """Predict and explain a scan, and describe both as the command `scan` does; no other place does."""
         from stroke_hub.report.scan_page import describe_scan
 
@@ -224,8 +224,8 @@ class DemoModel:
         model = {"name": about["model"], "commit": about["commit"], "weights_sha256": self._weights_sha256}
         with hush():
             explained = self.predictor.explain(scan, batch_size=BATCH)
-        # there is no file of the evidence
-        return describe_scan(scan, explained, model=model) | {"evidence": None}
+        # there are no files
+        return describe_scan(scan, explained, model=model, asked=asked) | {"evidence": None, "display": None}
 
     @cached_property
     def _weights_sha256(self) -> str:

@@ -43,8 +43,8 @@ def answer_scans(
 ) -> None:
     """Answer for whole scans: a folder with scan.json, slices.csv, evidence, a contact sheet and a page for each.
 
-    Of several scans, those that OUT holds already, of the same model, are left as they are: the same command goes
-    on where it stopped. A scan that cannot be read is a row with its error.
+    Of several scans, those that OUT holds already, of the same model and options, are left as they are: the same
+    command goes on where it stopped. A scan that cannot be read is a row with its error.
 
     Args:
         studies: scans, each a DICOM folder, a zip archive, a NIfTI volume, a multi-frame DICOM file or pictures.
@@ -75,7 +75,8 @@ def answer_scans(
     predictor = Predictor.from_pretrained(model, revision=revision, backend=backend)
     told = Path(model).name if Path(model).is_dir() else model
     about = {"name": told, "commit": predictor.commit, "weights_sha256": predictor.hash_weights()}
-    work = partial(_answer, about=about, options={"series": series, "modality": modality}, kinds=kinds)
+    options = {"series": series, "modality": modality}
+    work = partial(_answer, about=about, options=options, kinds=kinds)
     if len(studies) == 1 and engine == "threads":
         answer = work(predictor, studies[0], out)
         say(f"{studies[0].name}: {answer['label']}, probability of stroke {answer['probability']:.3f}; {out}")
@@ -85,7 +86,7 @@ def answer_scans(
     rows = {
         number: _to_row(found)
         for number, folder in enumerate(folders)
-        if (found := _find_answer(folder, about, kinds))
+        if (found := _find_answer(folder, about, options, kinds))
     }
     left = [number for number in range(len(studies)) if number not in rows]
     if engine == "ray":
@@ -117,8 +118,10 @@ def _name(study: Path) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("._") or "scan"
 
 
-def _find_answer(folder: Path, about: dict[str, Any], kinds: "tuple[Kind, ...]") -> dict[str, Any] | None:
-    """The answer that is there already, of this model; None where there is none."""
+def _find_answer(
+    folder: Path, about: dict[str, Any], options: dict[str, Any], kinds: "tuple[Kind, ...]"
+) -> dict[str, Any] | None:
+    """The answer that is there already, of this model and these options; None where there is none."""
     from stroke_hub.dicom.write_objects import FILES, FOLDER
     from stroke_hub.report.scan_page import SCAN_FILE
 
@@ -128,6 +131,8 @@ def _find_answer(folder: Path, about: dict[str, Any], kinds: "tuple[Kind, ...]")
         return None
     if found.get("model") != about:
         raise RunError(f"{folder}: holds the answer of another model; give another --out.")
+    if found.get("asked") != options:
+        raise RunError(f"{folder}: holds an answer by another --series or --modality; give another --out.")
     if any(not (folder / FOLDER / FILES[kind]).is_file() for kind in kinds):
         raise RunError(f"{folder}: holds an answer without the DICOM objects asked for; give another --out.")
     return found
@@ -151,11 +156,11 @@ def _answer(
     sources = prepare_sources(scan, kinds, patient=True) if kinds else None  # refused before anything is computed
     with atomic_folder(folder) as unfinished:
         explained = predictor.explain(scan)
-        write_scan(scan, explained, unfinished, model=about)
+        write_scan(scan, explained, unfinished, model=about, asked=options)
         if sources:
             (objects := unfinished / FOLDER).mkdir()
             write_objects(scan, explained, objects, kinds=kinds, model=about, patient=True, sources=sources)
-    return describe_scan(scan, explained, model=about)
+    return describe_scan(scan, explained, model=about, asked=options)
 
 
 def _try(work: Work, predictor: "Predictor", study: Path, folder: Path) -> dict[str, Any]:

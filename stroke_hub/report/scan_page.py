@@ -23,7 +23,14 @@ SCAN_FILE, EVIDENCE_FILE, DISPLAY_FILE = "scan.json", "evidence.nii.gz", "displa
 PANEL = 320  # pixels of the longer side of a picture in the page
 
 
-def write_scan(scan: Scan, explained: ScanExplanation, folder: Path, *, model: Mapping[str, Any]) -> None:
+def write_scan(
+    scan: Scan,
+    explained: ScanExplanation,
+    folder: Path,
+    *,
+    model: Mapping[str, Any],
+    asked: Mapping[str, str | None],
+) -> None:
     """Write the answer for a scan into a folder that is there and empty.
 
     Writes slices.csv (a row a slice), evidence.nii.gz and display.nii.gz where the scan is a regular grid,
@@ -31,23 +38,30 @@ def write_scan(scan: Scan, explained: ScanExplanation, folder: Path, *, model: M
 
     Parameters
     ----------
-    model : what scan.json and the page say of the model: "name", "commit", "weights_sha256".
+    model, asked : as `describe_scan` takes them.
     """
     write_text(folder / "slices.csv", list_slices(scan, explained).to_csv(index=False))
     if scan.affine is not None:
         explained.save(folder / EVIDENCE_FILE)
         explained.save(folder / DISPLAY_FILE, layer="display")
     explained.contact_sheet().save(folder / "contact-sheet.png")
-    told = describe_scan(scan, explained, model=model)
+    told = describe_scan(scan, explained, model=model, asked=asked)
     write_text(folder / "report.html", _lay_out(scan, explained, told))
     write_text(folder / SCAN_FILE, json.dumps(told, indent=2) + "\n")
 
 
-def describe_scan(scan: Scan, explained: ScanExplanation, *, model: Mapping[str, Any]) -> dict[str, Any]:
+def describe_scan(
+    scan: Scan, explained: ScanExplanation, *, model: Mapping[str, Any], asked: Mapping[str, str | None]
+) -> dict[str, Any]:
     """Describe the answer for a scan in plain numbers and sentences, as scan.json has it.
 
     Slices are counted from 0, from foot to head. `contributions`, `shift` and `log_odds` are log-odds of Stroke.
     The first two add up to the last, and `evidence_sum` and `evidence_outside` to what CNN and ViT contribute.
+
+    Parameters
+    ----------
+    model : what is said of the model: "name", "commit", "weights_sha256".
+    asked : the options by which the scan was read, such as "series"; None where the file decided.
     """
     answer = explained.prediction
     return {
@@ -69,6 +83,7 @@ def describe_scan(scan: Scan, explained: ScanExplanation, *, model: Mapping[str,
         "evidence_sum": float(explained.evidence.sum(dtype=np.float64)),
         "evidence_outside": explained.outside,
         "remarks": [*answer.remarks, *([] if scan.affine is not None else [NO_GRID])],
+        "asked": dict(asked),
         "model": dict(model),
     }
 

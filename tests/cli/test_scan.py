@@ -72,6 +72,8 @@ def test_many_scans_are_rows_and_go_on_where_they_stopped(
     main(command)
     assert (tmp_path / "out" / "scans.csv").read_bytes() == table
     assert (tmp_path / "out" / "head" / "scan.json").stat().st_mtime_ns == written
+    with pytest.raises(SystemExit, match="holds an answer by another --series or --modality"):
+        main([*command, "--modality", "MR"])
     capsys.readouterr()
 
 

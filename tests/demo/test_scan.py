@@ -163,7 +163,9 @@ def test_the_endpoint_says_what_the_command_writes(
 
     scan = load_scan(archive)
     told = client.predict([handle_file(archive)], api_name="/scan")
-    wanted = describe_scan(scan, explain(trained, scan), model=told["model"]) | {"evidence": None}
+    asked = {"series": None, "modality": None, "window": None}
+    wanted = describe_scan(scan, explain(trained, scan), model=told["model"], asked=asked)
+    wanted |= {"evidence": None, "display": None}
     assert told.keys() == wanted.keys()
     for key, value in wanted.items():
         if key in ("contributions", "log_odds", "probability", "evidence_sum", "evidence_outside", "shift"):
