@@ -87,7 +87,13 @@ def find_data(data: str | None, data_dir: Path | None, note: str, rules: SliceRu
     from stroke_hub.datasets.open_dataset import open_dataset
 
     check_data(data)
+    if data in ("sample", "kaggle") and (options := rules.to_options()):
+        raise DatasetError(
+            f"--data {data}: is a dataset of pictures, so {' '.join(options)} means nothing; leave it out."
+        )
     if data is not None and is_hub_address(data):
+        if data_dir is not None:
+            raise DatasetError(f"--data {printable(data)}: has a folder of its own; leave --data-dir out.")
         records = open_dataset(fetch_hub_dataset(data), rules)
         return records, data.rpartition("/")[2].replace(":", "-"), note
     if data == "sample":

@@ -36,6 +36,8 @@ def show_dataset(
         out: a picture for a contact sheet of slices, each lesion outlined.
         advanced_slices: how slices are made of a dataset of scans.
     """
+    if out is not None and out.suffix.lower() != ".png":
+        raise DatasetError(f"{out}: is no name of a PNG file; let it end in .png.")
     if holds_scans(folder):
         table = read_dataset(folder)
         for line in describe_scans(table):
@@ -58,8 +60,6 @@ def show_dataset(
     if out is not None:
         from stroke_hub.datasets.contact_sheet import draw_contact_sheet
 
-        if out.suffix.lower() != ".png":
-            raise DatasetError(f"{out}: is no name of a PNG file; let it end in .png.")
         title = f"{name_dataset(records)}: slices as training sees them"
         with atomic_write(out) as partial:
             draw_contact_sheet(records, title).save(partial, format="PNG")

@@ -170,7 +170,7 @@ def _describe(table: ScanTable, rules: SliceRules, left_out: Counter[str]) -> It
     yield f"Dataset: {', '.join(map(show_path, facts))}; read as {table.layout}."
     yield from table.notes
     by_mask = [record for record in table.records if record.mask is not None and record.label in (None, 1)]
-    if any(record.label in (0, 1) and record.mask is None for record in table.records):
+    if any(record.label == 1 and record.mask is None for record in table.records):
         yield BY_SCAN
     if any(isinstance(record.label, tuple) for record in table.records):
         yield "The dataset labels single slices; these labels are kept, also where there is a mask."

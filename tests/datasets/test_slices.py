@@ -1,5 +1,6 @@
 """Claims of datasets.slice_scans: slices have prediction's pixels, labels the rules, and patients one side."""
 
+from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from stroke_hub import load_scan
+from stroke_hub.cli.common import find_data
 from stroke_hub.data.contents import hash_content, load_first, load_lesion
 from stroke_hub.data.loader import decode_squares
 from stroke_hub.data.masks import read_masks
@@ -163,6 +165,26 @@ def test_both_sides_have_both_classes_however_few_patients_there_are(strokes: in
 def test_all_of_a_dataset_is_test_where_that_is_asked_for(tmp_path: Path) -> None:
     table = slice_scans(read_dataset(make.write_csv(tmp_path)), SliceRules(), whole=True).table
     assert set(table["split"]) == {"test"}
+
+
+def test_normal_scans_without_a_mask_do_not_make_the_labels_those_of_scans(tmp_path: Path) -> None:
+    table = read_dataset(make.write_csv(tmp_path))
+    for label, said in ((0, False), (1, True)):
+        records = [
+            replace(record, mask=None, label=label) if number % 2 else record
+            for number, record in enumerate(table.records)
+        ]
+        notes = slice_scans(replace(table, records=records), SliceRules()).notes
+        assert any("the label of its whole scan" in note for note in notes) is said
+
+
+def test_what_would_be_passed_over_is_refused(tmp_path: Path) -> None:
+    for data, folder, rules, words in (
+        ("hf://owner/name", tmp_path, SliceRules(), "leave --data-dir out"),
+        ("sample", None, SliceRules(every=2), "--every 2 means nothing"),
+    ):
+        with pytest.raises(DatasetError, match=words):
+            find_data(data, folder, "", rules)
 
 
 def test_rules_for_scans_are_refused_for_pictures(sample: Records) -> None:
