@@ -100,13 +100,18 @@ def check_places(scan: Scan, sources: list[Source]) -> None:
 
     Raises
     ------
-    UnreadableImage : the files do not say where a slice lies, or the slices are not parallel.
+    UnreadableImage : the files do not say where a slice lies, or two lie in one place, or they are not parallel.
     """
     needed = ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
     if any(name not in source.dataset for source in sources for name in needed):
         raise UnreadableImage(
             f"{scan.source}: the files do not say where each slice lies (position, orientation, spacing, frame of "
             "reference), so no parametric map can lie over it; leave pm out."
+        )
+    places = {tuple(source.dataset.ImagePositionPatient) for source in sources}
+    if len(places) < len(sources):  # as of a mosaic, whose tiles have one position together
+        raise UnreadableImage(
+            f"{scan.source}: several slices have one position, so no parametric map can lie over it; leave pm out."
         )
     first = sources[0].dataset.ImageOrientationPatient
     if any(not np.allclose(one.dataset.ImageOrientationPatient, first, atol=ALIKE) for one in sources):

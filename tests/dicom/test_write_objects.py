@@ -29,6 +29,7 @@ KINDS: tuple[Kind, ...] = ("sc", "sr", "pm", "ko")
 MODEL = {"name": "sample", "commit": None, "weights_sha256": "0f" * 32}
 STEP = 6.0  # mm from slice to slice
 TILT = np.radians(18)
+MOSAIC = Path(__file__).parents[1] / "io" / "cases" / "01-mosaic" / "mosaic.dcm"
 SHAPES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # directions of rows and columns, way of a slice
     "axial": ((1, 0, 0, 0, 1, 0), (0, 0, 1)),
     "oblique": ((1, 0, 0, 0, np.cos(TILT), np.sin(TILT)), (0, -np.sin(TILT), np.cos(TILT))),
@@ -338,6 +339,13 @@ def name_alike() -> list[Dataset]:
     return slices
 
 
+def place_mosaic() -> bytes:
+    """A mosaic that says all a map needs, but one place for all of its tiles."""
+    ds = pydicom.dcmread(MOSAIC)
+    ds.FrameOfReferenceUID = "1.2.9"
+    return save(ds)
+
+
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
@@ -346,6 +354,7 @@ def name_alike() -> list[Dataset]:
         (lambda: [save(one) for one in name_alike()], "several files have one instance UID"),
         (lambda: [save(one) for one in drop("FrameOfReferenceUID")], "leave pm out"),
         (lambda: [save(one) for one in drop("ImagePositionPatient")], "leave pm out"),
+        (place_mosaic, "several slices have one position"),
     ],
 )
 def test_what_has_no_place_is_refused_in_a_sentence(
