@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stroke_hub.errors import UnreadableImage
+from stroke_hub.io.limits import Announced
 
 __all__ = ["SYNTAXES", "decode_jpeg"]
 
@@ -14,17 +15,9 @@ JPEG_LS = frozenset({"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"})
 SYNTAXES = JPEG_LS | {f"1.2.840.10008.1.2.4.{number}" for number in (51, 57, 70)}
 
 
-class Stored(Protocol):
+class Stored(Announced, Protocol):
     """What a DICOM header says of its values."""
 
-    @property
-    def rows(self) -> int: ...
-    @property
-    def columns(self) -> int: ...
-    @property
-    def samples(self) -> int: ...
-    @property
-    def bits_allocated(self) -> int: ...
     @property
     def signed(self) -> bool: ...
     @property
