@@ -28,15 +28,17 @@ from numpy.typing import NDArray
 from stroke_hub.errors import UnreadableImage
 from stroke_hub.io.framing import find_head_mask
 from stroke_hub.io.geometry import Plane, View, make_square, turn_upright
-from stroke_hub.io.windowing import PERCENTILES, WINDOWS, Grey, Modality, Window, apply_window, rescale, stretch
+from stroke_hub.io.windowing import PERCENTILES, WINDOWS, Grey, Modality, Window, apply_window, stretch
 
 __all__ = [
     "CT_SMALLEST",
     "NO_WINDOW",
     "SHIFTED",
+    "Display",
     "Hounsfield",
     "Measured",
     "Rendering",
+    "choose_display",
     "compact",
     "find_hounsfield",
     "find_step",
@@ -115,6 +117,20 @@ class Measured:
     is_picture: bool = False
     plane: Plane | None = None
     spacing: float | None = None
+    remarks: tuple[str, ...] = ()
+
+
+class Display(NamedTuple):
+    """How measured values are shown: `low` is black and `high` is white.
+
+    values : (H, W), int16, float32 or uint8. unit : "HU", or "" where the values have none.
+    remarks : what could not be done as asked or was guessed, one sentence each.
+    """
+
+    values: NDArray[Any]
+    low: float
+    high: float
+    unit: str = ""
     remarks: tuple[str, ...] = ()
 
 
@@ -256,48 +272,61 @@ def render(
     -------
     Grey levels (H, W) uint8, a copy; and what could not be done as asked or was guessed, one sentence each.
     """
-    how = measured.hounsfield
     if rendering == "legacy":
         if measured.own is not None:
             return measured.own.copy(), ()
-        return apply_window(to_hounsfield(measured.values, how or Hounsfield()), *WINDOWS[window or default]), ()
+        hu = to_hounsfield(measured.values, measured.hounsfield or Hounsfield())
+        return apply_window(hu, *WINDOWS[window or default]), ()
+    values, low, high, _, remarks = choose_display(measured, modality=modality, window=window, default=default)
+    if values.dtype == np.uint8 and (low, high) == (0, 255):
+        return values.copy(), remarks
+    return stretch(values, low, high), remarks
+
+
+def choose_display(
+    measured: Measured, *, modality: Modality | None = None, window: Window | None = None, default: Window = "brain"
+) -> Display:
+    """Choose the values and the range that the rendering "canonical" shows, with the parameters of `render`."""
+    how = measured.hounsfield
     if modality == "MR":
-        return _scale_head(measured.values), (MR_WINDOW,) if window else ()
+        low, high = _find_head_range(measured.values)
+        return Display(measured.values, low, high, remarks=(MR_WINDOW,) if window else ())
     evidence = how.evidence if how else None
     is_hu = evidence == "plain" or (evidence == "likely" and window) or (evidence and modality == "BT")
     if how is not None and is_hu:
         centre, width = WINDOWS[window or default]
-        grey = stretch(to_hounsfield(measured.values, how), centre - width / 2, centre + width / 2)
-        return grey, (SHIFTED,) if how.offset else ()
+        hu = to_hounsfield(measured.values, how)
+        return Display(hu, centre - width / 2, centre + width / 2, "HU", (SHIFTED,) if how.offset else ())
     if modality == "BT":
-        grey = _show_picture(measured.values)
-        return grey, (CT_PICTURE if measured.is_picture else CT_UNITS,)
+        remark = CT_PICTURE if measured.is_picture else CT_UNITS
+        return Display(*_find_picture_range(measured.values), remarks=(remark,))
     remarks = (NO_HU_WINDOW,) if window else ()
     if measured.is_picture:
-        return _show_picture(measured.values), (*remarks, UNKNOWN_PICTURE)
-    return _scale_head(measured.values), (*remarks, UNKNOWN_VALUES)
+        return Display(*_find_picture_range(measured.values), remarks=(*remarks, UNKNOWN_PICTURE))
+    low, high = _find_head_range(measured.values)
+    return Display(measured.values, low, high, remarks=(*remarks, UNKNOWN_VALUES))
 
 
 def _share(values: NDArray[Any], low: float, high: float) -> float:
     return float(((values >= low) & (values <= high)).mean())
 
 
-def _show_picture(values: NDArray[Any]) -> Grey:
-    """Grey levels of any depth as 8 bits: those that are 0..255, 0..1 or 257 times 0..255 exactly."""
+def _find_picture_range(values: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+    """Find the values of a picture of any depth, and their range: 0..255, 0..1, 257 times 0..255, or their own."""
     if values.dtype == np.uint8:
-        return values.copy()
+        return values, 0.0, 255.0
     low, high = float(values.min()), float(values.max())
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
-        return stretch(values, 0.0, 1.0)
+        return values, 0.0, 1.0
     if values.dtype.kind == "i" and low >= 0 and high <= 255:
-        return values.astype(np.uint8)
+        return values.astype(np.uint8), 0.0, 255.0
     if low >= 0 and high <= 65535 and not (values % 257).any():
-        return (values // 257).astype(np.uint8)
-    return rescale(values)
+        return (values // 257).astype(np.uint8), 0.0, 255.0
+    return values, low, high
 
 
-def _scale_head(values: NDArray[Any]) -> Grey:
-    """Stretch MR from its 1st to its 99th percentile inside the head; of the slice where there is no head."""
+def _find_head_range(values: NDArray[Any]) -> tuple[float, float]:
+    """Find the 1st and 99th percentile inside the head; of the slice where there is no head."""
     few = values.ravel()[:: max(1, values.size // FEW)]
     low, high = _find_percentiles(few, (0.5, 99.5))
     if high > low:
@@ -309,7 +338,7 @@ def _scale_head(values: NDArray[Any]) -> Grey:
             low, high = _find_percentiles(values[mask[np.ix_(rows, columns)]], PERCENTILES)
     if not high > low:
         low, high = float(values.min()), float(values.max())
-    return stretch(values, low, high)
+    return low, high
 
 
 def _find_percentiles(values: NDArray[Any], percentages: tuple[float, float]) -> tuple[float, float]:
