@@ -39,13 +39,16 @@ from guards import AddressGuard, refuse_addresses, refuse_plainly  # noqa: E402
 from model_tab import render_model  # noqa: E402
 from render import render  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
+from starlette.routing import Mount  # noqa: E402
+from starlette.staticfiles import StaticFiles  # noqa: E402
+from study import Study  # noqa: E402
 
 __all__ = ["build_app", "launch_from_environment"]
 
 HERE = Path(__file__).parent
 TITLE = "Stroke or normal?"
 INTRO = (
-    "Upload a slice or a scan of a brain, CT (BT) or MR. You get a probability of stroke and the regions behind it."
+    "Open a slice or a scan of a brain, CT or MR. You get a probability of stroke and see the regions behind it."
 )
 MAX_FILE_SIZE, MAX_QUEUE, SESSIONS = "100mb", 64, 64
 
@@ -70,9 +73,9 @@ THEME = gr.themes.Default(primary_hue="teal", neutral_hue="slate", **FONTS).set(
 def build_app(model: DemoModel) -> gr.Blocks:
     """Build the page; it updates by itself when the model is loaded, or says why it could not be."""
     sessions = UploadSessions()
-    app = gr.Blocks(title=TITLE, delete_cache=(60, KEPT_SECONDS), analytics_enabled=False)
+    app = gr.Blocks(title=TITLE, fill_width=True, delete_cache=(60, KEPT_SECONDS), analytics_enabled=False)
     with app:
-        gr.HTML(f'<div class="page"><h1>{TITLE}</h1><p>{INTRO}</p></div>')
+        gr.HTML(f'<div class="page head"><h1>{TITLE}</h1><p>{INTRO}</p></div>')
         state = gr.HTML(render_state(None), elem_classes="state")
         with gr.Tabs():
             with gr.Tab("Explain"):
@@ -84,11 +87,13 @@ def build_app(model: DemoModel) -> gr.Blocks:
         add_endpoints(model, sessions)
         clock = gr.Timer(1, active=False)
 
-        def show_model() -> dict[Block, Any]:
+        def show_model(study: Study | None) -> dict[Block, Any]:
             model.start()
             if not model.ready:
                 return {state: render_state(model), clock: gr.Timer(active=not model.failed)}
-            return {
+            # the page opens with an answer to look at, unless somebody was faster
+            opened = explain_tab.show_first() if study is None else {}
+            return opened | {
                 state: render_state(model),
                 explain_tab.examples: explain_tab.render_examples(),
                 model_tab: render_model(model),
@@ -100,9 +105,9 @@ def build_app(model: DemoModel) -> gr.Blocks:
             app.state_holder.delete_state(str(request.session_hash))  # Gradio would keep it for an hour
             app.state_holder.session_data.pop(str(request.session_hash), None)
 
-        seen = [state, explain_tab.examples, model_tab, clock]
+        seen = [state, explain_tab.examples, model_tab, clock, *explain_tab.seen]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-        gr.on([app.load, clock.tick], show_model, None, seen, **quiet)
+        gr.on([app.load, clock.tick], show_model, explain_tab.study, seen, **quiet)
         app.unload(end_visit)
     refuse_addresses(app)
     refuse_plainly(app)
@@ -130,10 +135,11 @@ def launch_from_environment(**options: Any) -> str:
         "state_session_capacity": SESSIONS,
         "run_history": False,
     }
-    limits["app_kwargs"] = {"middleware": [Middleware(AddressGuard)]}
+    viewer = Mount("/viewer", StaticFiles(directory=HERE / "static" / "viewer"))
+    limits["app_kwargs"] = {"middleware": [Middleware(AddressGuard)], "routes": [viewer]}
     looks = {
         "theme": THEME,
-        "css_paths": HERE / "static" / "style.css",
+        "css_paths": [HERE / "static" / "style.css", HERE / "static" / "viewer" / "reading_room.css"],
         "footer_links": ["api"],
         "ssr_mode": False,
         "share": False,

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from render import render
 
-__all__ = ["Line", "draw_chart", "draw_profile"]
+__all__ = ["Line", "draw_chart"]
 
 # px; left, right, top and bottom are those of the plot, without the words beside it
 BOX = {"width": 360, "height": 300, "left": 66, "right": 348, "top": 10, "bottom": 256}
@@ -69,14 +68,3 @@ def draw_chart(
 def _find_limits(lines: Sequence[Line]) -> tuple[float, float, float, float]:
     xs, ys = ([value for line in lines for value in getattr(line, axis)] for axis in ("x", "y"))
     return min(xs), max(xs), min(0.0, *ys), max(ys)
-
-
-def draw_profile(probability: ArrayLike, threshold: float, page: int, *, upwards: bool) -> str:
-    """Draw the probability of stroke slice by slice as bars; the one of number `page` is marked.
-
-    Parameters
-    ----------
-    upwards : whether the slices are known to go from foot to head.
-    """
-    values = np.asarray(probability, dtype=float)
-    return render("profile.html", values=values.tolist(), threshold=threshold, page=page, upwards=upwards)

@@ -24,7 +24,7 @@ from stroke_hub.progress import hush
 
 if TYPE_CHECKING:
     from stroke_hub import Predictor
-    from stroke_hub.inference.scan_answer import ScanPrediction
+    from stroke_hub.inference.scan_answer import ScanExplanation, ScanPrediction
     from stroke_hub.runs.report import Report
     from stroke_hub.scan.scan import Scan
 
@@ -107,8 +107,19 @@ def find_examples(folder: Path, predictor: Predictor) -> dict[str, stroke_hub.Sl
         asked = rows["path"].iloc[[(2 * i + 1) * len(rows) // (2 * count) for i in range(count)]]
         slices = [stroke_hub.load_slices(records.root / path, modality=cast(Any, modality))[0] for path in asked]
         ranked = np.argsort(predictor.predict(slices, batch_size=BATCH).probability, kind="stable")
-        examples[f"{modality}, {'stroke' if label else 'normal'}"] = slices[ranked[count // 2]]
+        one = slices[ranked[count // 2]]
+        examples[f"{modality}, {'stroke' if label else 'normal'}"] = Example(
+            one, "Stroke" if label else "Normal", "normal", None, one.source
+        )
     return examples
+
+
+class Example(NamedTuple):
+    slice: Any
+    truth: str
+    kind: str
+    outline: Any
+    source: str
 
 
 class DemoModel:
@@ -220,12 +231,19 @@ class DemoModel:
         """Predict and explain a scan, and describe both as the command `scan` does; no other place does."""
         from stroke_hub.report.scan_page import describe_scan
 
-        about = self.describe()
-        model = {"name": about["model"], "commit": about["commit"], "weights_sha256": self._weights_sha256}
-        with hush():
-            explained = self.predictor.explain(scan, batch_size=BATCH)
         # there are no files
-        return describe_scan(scan, explained, model=model, asked=asked) | {"evidence": None, "display": None}
+        told = describe_scan(scan, self.explain_scan(scan), model=self.identify(), asked=asked)
+        return told | {"evidence": None, "display": None}
+
+    def explain_scan(self, scan: Scan) -> ScanExplanation:
+        """Explain a scan as a whole; no other place in the demo does."""
+        with hush():
+            return self.predictor.explain(scan, batch_size=BATCH)
+
+    def identify(self) -> dict[str, Any]:
+        """Say which model this is, as results that leave the demo name it."""
+        about = self.describe()
+        return {"name": about["model"], "commit": about["commit"], "weights_sha256": self._weights_sha256}
 
     @cached_property
     def _weights_sha256(self) -> str:
@@ -251,7 +269,7 @@ class DemoModel:
         """Explain an example; the result is computed at the first click and kept."""
         key = (caption, settings)
         if key not in self._cache:
-            explanation = self.explain(self.examples[caption], settings)
+            explanation = self.explain(self.examples[caption].slice, settings)
             with self._lock:
                 self._cache[key] = explanation
                 while len(self._cache) > CACHED:

@@ -8,16 +8,31 @@ from __future__ import annotations  # naming a type must not import torch before
 import base64
 import io
 import json
+import re
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import get_args
 
+from demo_model import DemoModel
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from render import render
 from result import Result, list_facts
-from viewer import CELL
 
 import stroke_hub
+from stroke_hub.errors import StrokeHubError, UnreadableImage
+from stroke_hub.inference.scan_answer import ScanLayer
 
-__all__ = ["SAVE_FILE", "draw_layer", "encode_png", "link_png", "make_download", "pack_file"]
+__all__ = ["KINDS", "SAVE_FILE", "draw_layer", "encode_png", "link_png", "make_download", "pack_file"]
 
+KINDS = {
+    "png": "Picture (PNG)",
+    "html": "Report (HTML)",
+    "json": "Numbers (JSON)",
+    "nifti": "Maps of the scan (NIfTI)",
+    "dicom": "Results for a viewer (DICOM)",
+}
+CELL = 16  # px: side of the square that the scale of the fused map refers to; one pixel holds next to nothing
 PANELS = {"original": "Original", "cnn": "ResNet (CNN)", "vit": "ViT", "fused": "Fused, signed"}
 SIDE, GAP, TOP, FOOT = 448, 16, 120, 96  # px, of the PNG panel
 INK, QUIET = "#0f172a", "#475569"
@@ -76,10 +91,19 @@ def list_provenance(result: Result) -> dict[str, str]:
     }
 
 
+def name_file(result: Result, *, scan: bool = False) -> str:
+    """Name a download by its source and slice, without anything that a file system might refuse."""
+    source = result.study.example or result.study.name
+    stem = re.sub(r"(\.nii)?(\.[A-Za-z0-9]{1,5})?$", "", source)
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:60] or "slice"
+    number = "" if scan or len(result.study.slices) == 1 else f"_slice-{result.page}"
+    return f"{plain}{number}_explanation"
+
+
 def make_json(result: Result) -> dict[str, str]:
     """Make a JSON file of all numbers."""
     text = json.dumps(list_facts(result), indent=2, ensure_ascii=False)
-    return pack_file("explanation.json", "application/json", text.encode())
+    return pack_file(f"{name_file(result)}.json", "application/json", text.encode())
 
 
 def make_panel(result: Result) -> dict[str, str]:
@@ -91,13 +115,12 @@ def make_panel(result: Result) -> dict[str, str]:
     p, limit = result.probability_of_stroke, result.model["threshold"]
     answer = f"{e.label}: probability of stroke {p:.1%} (threshold {limit:.1%})"
     draw.text((GAP, 14), answer, INK, ImageFont.load_default(30))
-    parts = {e.baseline: "baseline", "ResNet": "cnn", "ViT": "vit"}
-    sums = " ".join(f"{name} {e.contributions[key]:+.2f}," for name, key in parts.items())
-    draw.text((GAP, 54), f"Log-odds of {e.target}: {sums} sum {e.log_odds:+.2f}", QUIET, ImageFont.load_default(20))
+    sums = ", ".join(f"{bar.name} {bar.value:+.2f}" for bar in result.bars)
+    draw.text((GAP, 54), f"Log-odds of Stroke: {sums}", QUIET, ImageFont.load_default(20))
     for i, (layer, title) in enumerate(PANELS.items()):
         x = GAP + i * (SIDE + GAP)
-        empty = layer != "original" and not (e.get_map(layer) > 0).any()  # type: ignore[arg-type]
-        words = f"{title}: no positive evidence" if empty else title
+        silent = layer != "original" and e.speaks_against(layer)  # type: ignore[arg-type]
+        words = f"{title}: speaks against {e.target}" if silent else title
         draw.text((x, 92), words, INK, ImageFont.load_default(20))
         panel.paste(ImageOps.pad(draw_layer(e, layer), (SIDE, SIDE)), (x, TOP))
     facts = list_provenance(result)
@@ -106,7 +129,7 @@ def make_panel(result: Result) -> dict[str, str]:
     lines.append(f"{RESEARCH} Trained on: {facts['Trained on']}. {facts['Made']}")
     for i, line in enumerate(lines):
         draw.text((GAP, TOP + SIDE + 8 + 21 * i), line, QUIET, ImageFont.load_default(16))
-    return pack_file("explanation.png", "image/png", encode_png(panel))
+    return pack_file(f"{name_file(result)}.png", "image/png", encode_png(panel))
 
 
 def make_page(result: Result) -> dict[str, str]:
@@ -119,18 +142,64 @@ def make_page(result: Result) -> dict[str, str]:
         scale=_say_scale(result),
         provenance=list_provenance(result),
     )
-    return pack_file("explanation.html", "text/html", page.encode())
+    return pack_file(f"{name_file(result)}.html", "text/html", page.encode())
 
 
 def _say_scale(result: Result) -> str:
     e = result.explanation
     strongest = float(abs(e.fused_map).max()) * CELL**2
     return (
-        f"Fused: red speaks for {e.target}, blue against it, at most {strongest:.2g} log-odds per {CELL} x {CELL} "
+        f"Red speaks for Stroke, blue against it; fused: at most {strongest:.2g} log-odds per {CELL} x {CELL} "
         "pixels. Each map is scaled to its own maximum."
     )
 
 
-def make_download(result: Result, kind: str) -> dict[str, str]:
-    """Make the file that `kind` names: "png", "json" or "html"."""
+def make_nifti(model: DemoModel, result: Result) -> dict[str, str]:
+    """Make a zip file of the evidence and of the map as drawn, in the voxels and the affine of the scan."""
+    if result.study.scan is None:
+        raise StrokeHubError("NIfTI files are made of a scan; open all slices of the series together.")
+    explained = model.explain_scan(result.study.scan)
+    with tempfile.TemporaryDirectory() as folder:
+        for layer in get_args(ScanLayer):
+            explained.save(Path(folder, f"{layer}.nii.gz"), layer=layer)
+        return _zip_folder(Path(folder), f"{name_file(result, scan=True)}_nifti.zip")
+
+
+def make_dicom(model: DemoModel, result: Result) -> dict[str, str]:
+    """Make a zip file of DICOM objects that hold no patient field: capture, report, map, key slices."""
+    from stroke_hub.dicom.write_objects import Kind, prepare_sources, write_objects
+
+    scan, kinds, left_out = result.study.scan, list(get_args(Kind)), ""
+    if scan is None:
+        raise StrokeHubError("DICOM objects are made of a scan; open all slices of the series together.")
+    try:
+        sources = prepare_sources(scan, kinds, patient=False)
+    except UnreadableImage as refusal:  # a map needs to know where the slices lie; the others do not
+        kinds.remove("pm")
+        left_out = f"There is no parametric map. {refusal}\n"
+        sources = prepare_sources(scan, kinds, patient=False)
+    explained = model.explain_scan(scan)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        about = model.identify()
+        write_objects(scan, explained, place, kinds=kinds, model=about, patient=False, sources=sources)
+        if left_out:
+            (place / "left-out.txt").write_text(left_out, encoding="utf-8")
+        return _zip_folder(place, f"{name_file(result, scan=True)}_dicom.zip")
+
+
+def _zip_folder(folder: Path, name: str) -> dict[str, str]:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, path.name)
+    return pack_file(name, "application/zip", buffer.getvalue())
+
+
+def make_download(model: DemoModel, result: Result, kind: str) -> dict[str, str]:
+    """Make the file that `kind` names, one of `KINDS`."""
+    if kind == "nifti":
+        return make_nifti(model, result)
+    if kind == "dicom":
+        return make_dicom(model, result)
     return {"png": make_panel, "json": make_json, "html": make_page}[kind](result)

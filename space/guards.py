@@ -6,7 +6,7 @@ import os
 import re
 import traceback
 from collections.abc import Callable
-from html import escape
+from html import escape, unescape
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import stroke_hub
 
-__all__ = ["AddressGuard", "answer_plainly", "refuse_addresses", "refuse_plainly"]
+__all__ = ["AddressGuard", "answer_plainly", "refuse_addresses", "refuse_plainly", "say_plainly"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,6 +45,11 @@ def answer_plainly(handler: Callable[P, T]) -> Callable[P, T]:
             raise put_plainly(error) from None
 
     return answer
+
+
+def say_plainly(error: Exception) -> str:
+    """Say a failure in one sentence, for the page itself; the log gets its place in the code, nothing else."""
+    return unescape(str(put_plainly(error).message))
 
 
 def put_plainly(error: Exception) -> gr.Error:

@@ -7,23 +7,34 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from demo_model import DemoModel, Settings
-from render import render
-from scan_panel import list_answer
 from study import Study
 
 import stroke_hub
+from stroke_hub.errors import pluralise
+from stroke_hub.inference.ood import describe_unusual
 
 if TYPE_CHECKING:
+    from stroke_hub.inference.scan_answer import ScanPrediction
     from stroke_hub.runs.report import Interval
 
-__all__ = ["Result", "describe_place", "find_point", "list_facts", "make_result", "render_result"]
+__all__ = [
+    "BRANCHES",
+    "MODALITIES",
+    "Result",
+    "find_point",
+    "list_answer",
+    "list_facts",
+    "make_result",
+    "say_baseline",
+    "say_threshold",
+]
 
 BRANCHES = {"cnn": "ResNet (CNN)", "vit": "ViT"}
-SIDES = (("upper", "middle", "lower"), ("left", "centre", "right"))
+MODALITIES = {"BT": "CT", "MR": "MR"}
 
 
 class Bar(NamedTuple):
-    """A contribution in log-odds; `left`, `width` and `zero` are shares of the width of the chart."""
+    """A contribution in log-odds of Stroke; `left`, `width` and `zero` are shares of the width of the chart."""
 
     name: str
     value: float
@@ -56,43 +67,49 @@ class Result(NamedTuple):
 
     @property
     def threshold_log_odds(self) -> float:
-        """The threshold as log-odds of the class explained."""
+        """The threshold as log-odds of Stroke."""
         threshold = min(max(self.model["threshold"], 1e-6), 1 - 1e-6)
-        log_odds = float(np.log(threshold / (1 - threshold)))
-        return (log_odds if self.explanation.target == "Stroke" else -log_odds) + 0.0  # no -0.00
+        return float(np.log(threshold / (1 - threshold)))
 
     @property
     def origin(self) -> str:
         """Where the slice came from, in words."""
         if self.study.example:
             made = "simulated " if "simulated" in self.study.name else ""
-            return f"Example: {made}{self.study.example} (its true class)"
-        pages = len(self.study.slices)
-        return f"Upload: {self.study.name}" + (f", slice {self.page} of {pages}" if pages > 1 else "")
+            return f"Example: {made}{self.study.example}"
+        parts = [self.study.name]
+        if self.study.scan is not None:
+            parts += [pluralise(len(self.study.slices), "slice")]
+        modality = self.study.slices[self.page - 1].modality
+        return ", ".join([*parts, *([MODALITIES[modality]] if modality else [])])
 
     @property
     def notices(self) -> list[str]:
         """The library's remarks as sentences: of the picture, an unusual slice, maps without positive evidence."""
         chosen = () if self.study.scan else self.study.remarks  # a scan's stand with its answer
-        remarks = [*chosen, *self.explanation.remarks]
-        return [f"{remark[0].upper()}{remark[1:].removesuffix('.')}." for remark in remarks]
+        return _write_sentences([*chosen, *self.explanation.remarks])
+
+    @property
+    def notices_of_picture(self) -> list[str]:
+        """Those that the viewer does not say itself: of the picture and of an unusual slice."""
+        e = self.explanation
+        chosen = () if self.study.scan else self.study.remarks
+        unusual = [describe_unusual(e.distance, e.distance_limit)] if e.unusual else []
+        return _write_sentences([*chosen, *e.framed.remarks, *unusual])
 
     @property
     def bars(self) -> list[Bar]:
         """A bar per contribution, each starting where the previous one ends, and their sum."""
         e = self.explanation
+        sign = 1 if e.target == "Stroke" else -1
         rows, start = [], 0.0
-        # "mean of the normal MR training slices", in the words of a label
-        compared = e.baseline.replace("mean of the normal", "Average normal").replace("mean of all", "Average")
-        compared = compared.replace("training slices", "slice").removesuffix(" of both modalities")
-        for name, key in ((compared, "baseline"), *((name, key) for key, name in BRANCHES.items())):
-            value = e.contributions[key]
+        for name, key in ((say_baseline(e.baseline), "baseline"), *((name, key) for key, name in BRANCHES.items())):
+            value = sign * e.contributions[key]
             rows.append((name, value, start, start + value))
             start += value
-        rows.append(("Sum, in log-odds", e.log_odds, 0.0, e.log_odds))
+        rows.append(("Sum", sign * e.log_odds, 0.0, sign * e.log_odds))
         edges = [0.0, *(edge for row in rows for edge in row[2:])]
         low, span = min(edges), (max(edges) - min(edges)) or 1.0
-        other = "Normal" if e.target == "Stroke" else "Stroke"
         return [
             Bar(
                 name=name,
@@ -100,10 +117,46 @@ class Result(NamedTuple):
                 left=(min(begin, end) - low) / span,
                 width=abs(end - begin) / span,
                 zero=-low / span,
-                favours=e.target if value > 0 else other,
+                favours="Stroke" if value > 0 else "Normal",
             )
             for name, value, begin, end in rows
         ]
+
+
+def _write_sentences(remarks: list[str]) -> list[str]:
+    return [f"{remark[0].upper()}{remark[1:].removesuffix('.')}." for remark in remarks]
+
+
+def say_baseline(name: str) -> str:
+    """Say what a slice is compared with in the words of a label: "Average normal MR slice"."""
+    words = name.replace("mean of the normal", "Average normal").replace("mean of all", "Average")
+    return words.replace("training slices", "slice").replace("BT", "CT").removesuffix(" of both modalities")
+
+
+def say_threshold(result: Result) -> tuple[str, list[str]]:
+    """Say in one sentence how good the threshold is, and in further ones where that comes from."""
+    threshold, sum_ = result.model["threshold"], result.threshold_log_odds
+    rule = f"A slice of {threshold:.1%} or more is called Stroke: a sum of {sum_:+.2f} log-odds."
+    point = result.point
+    if point is None:
+        return "The model's report has no results for this threshold.", [rule]
+    part = "" if point["part"] == "overall" else f"{MODALITIES[point['part']]} "
+    simulated = "simulated " if "simulated" in (point["note"] or "") else ""
+    found, cleared = point["sensitivity"], point["specificity"]
+    if found["value"] is None or cleared["value"] is None:
+        return "The model's report cannot say how good this threshold is.", [rule]
+    words = (
+        f"On {simulated}{part}test slices it found {found['value']:.0%} of the strokes and cleared "
+        f"{cleared['value']:.0%} of the normal slices."
+    )
+    slices, patients = pluralise(point["n"], f"{part}test slice"), point["groups"]
+    where = f"On {slices} of {patients:,} patients or groups" + (f" ({point['note']})" if point["note"] else "")
+    intervals = [
+        f"{name} {value['value']:.1%}"
+        + (f" (95% interval {value['low']:.0%} to {value['high']:.0%})" if value.get("low") is not None else "")
+        for name, value in (("sensitivity", found), ("specificity", cleared))
+    ]
+    return words, [rule, f"{where}: {intervals[0]}, {intervals[1]}."]
 
 
 def make_result(
@@ -175,15 +228,16 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def describe_place(values: np.ndarray[Any, Any]) -> str:
-    """Say where a map is strongest, for those who cannot see it."""
-    row, column = np.unravel_index(int(np.abs(values).argmax()), values.shape)
-    vertical, horizontal = (
-        words[min(int(3 * i / n), 2)] for words, i, n in zip(SIDES, (row, column), values.shape, strict=True)
-    )
-    return "in the centre" if (vertical, horizontal) == ("middle", "centre") else f"at the {vertical} {horizontal}"
-
-
-def render_result(result: Result) -> str:
-    """Render the answer, the warnings and the evidence as HTML."""
-    return render("result.html", result=result)
+def list_answer(answer: ScanPrediction) -> dict[str, Any]:
+    """List the answer for a scan as numbers; slices are counted from 1, as the page counts them."""
+    return {
+        "label": answer.label,
+        "probability_of_stroke": answer.probability,
+        "threshold": answer.threshold,
+        "log_odds": answer.log_odds,
+        "rule": answer.rule,
+        "slices_called_stroke": answer.slices.label.count("Stroke"),
+        "ranked": [index + 1 for index in answer.ranked],
+        "probability_of_stroke_by_slice": answer.slices.probability.tolist(),
+        "remarks": list(answer.remarks),
+    }

@@ -4,12 +4,15 @@ from __future__ import annotations  # naming a type must not import torch before
 
 import hashlib
 import os
+import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
 import stroke_hub
 from stroke_hub.errors import pluralise
-from stroke_hub.io.slices import render_slice
 from stroke_hub.io.windowing import WINDOWS, Window
 from stroke_hub.progress import hush
 
@@ -25,6 +28,7 @@ __all__ = [
     "WINDOW_CHOICES",
     "Reading",
     "Study",
+    "make_key",
     "open_scan",
     "read_study",
 ]
@@ -60,8 +64,9 @@ class Study(NamedTuple):
     scan : where there are several slices, their scan; None of one slice, which is answered by itself.
     remarks : what was chosen and what is odd about the series, a plain sentence each.
     answer : for the scan, once it was predicted.
-    windowed : whether another CT window would show other pixels.
-    example : the caption of an example, or "".
+    example : the caption of an example, or "". truth : "Stroke" or "Normal" of an example, else "".
+    outline : the lesion mask of an example, (H, W) uint8, or None.
+    key : of what the browser holds of it; another one when its maps are computed in another way.
     """
 
     name: str
@@ -70,8 +75,10 @@ class Study(NamedTuple):
     scan: Scan | None = None
     remarks: tuple[str, ...] = ()
     answer: ScanPrediction | None = None
-    windowed: bool = False
     example: str = ""
+    truth: str = ""
+    outline: NDArray[np.uint8] | None = None
+    key: str = ""
 
     @property
     def highest(self) -> int:
@@ -103,24 +110,27 @@ def open_scan(paths: str | list[str] | None, reading: Reading, *, series: str | 
     return scan
 
 
-def read_study(paths: str | list[str] | None, reading: Reading) -> Study:
+def read_study(paths: str | list[str] | None, reading: Reading, *, series: str | None = None) -> Study:
     """Open an upload as `open_scan` does, to show its slices one by one.
 
     Raises
     ------
     UnreadableImage : as `open_scan`.
     """
-    scan = open_scan(paths, reading)
-    middle = scan.slices[len(scan) // 2]  # the ends of a scan show little
-    looks = [render_slice(middle, window=window).pixels for window in ("stroke", "subdural")]
+    scan = open_scan(paths, reading, series=series)
     return Study(
         name=scan.source,
         sha256=_hash_files([paths] if isinstance(paths, str) else paths or []),
-        slices=scan.slices if len(scan) > 1 else [middle],
+        slices=scan.slices if len(scan) > 1 else [scan.slices[0]],
         scan=scan if len(scan) > 1 else None,
         remarks=scan.remarks,
-        windowed=bool((looks[0] != looks[1]).any()),
+        key=make_key(),
     )
+
+
+def make_key() -> str:
+    """Make a new key for what the browser holds of a study."""
+    return secrets.token_hex(8)
 
 
 def _hash_files(paths: list[str]) -> str:

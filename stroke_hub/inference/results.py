@@ -222,34 +222,42 @@ class Explanation:
         beside = [f"beside the head, and not drawn: {told}"] if told else []
         return [*self.framed.remarks, *warning, *empty, *beside]
 
+    def speaks_against(self, layer: Layer) -> bool:
+        """Tell whether a branch's sum speaks against `target`: then nothing of its display map is drawn."""
+        return layer in ("cnn", "vit") and self.contributions[layer] <= 0
+
     def overlay(self, layer: Layer = "cnn", *, opacity: float = 0.5, colormap: str | None = None) -> Image.Image:
         """Draw one map over the slice, an RGB picture (H, W) in the slice's own proportions.
 
-        Colour and opacity grow with strength, each map scaled by its own largest absolute value; a map without
-        evidence leaves the slice as it is. Nothing is drawn beside the head: `measure_outside` says how much lies
-        there.
+        Red speaks for Stroke and blue against it, in all three maps. Colour and opacity grow with strength, each
+        map scaled by its own largest absolute value. A map without evidence, or of a branch whose sum speaks
+        against `target`, leaves the slice as it is. Nothing is drawn beside the head: `measure_outside` says how
+        much lies there.
 
         Parameters
         ----------
         layer : "cnn", "vit" or "fused". The first is the default because it placed lesions best for an earlier
             model. No map is best for every model: `docs/how-far-to-trust-the-heatmaps.md` has the numbers.
         opacity : of the strongest pixel, 0 to 1.
-        colormap : a name of `colormaps.colour`; by default "inferno", and "RdBu_r" for the signed fused map.
+        colormap : a name of `colormaps.colour`; by default the diverging "RdBu_r". With another name the maps of
+            the branches are coloured by strength alone.
 
         Raises
         ------
         ValueError, MissingExtra : as of `colormaps.colour`.
         """
+        layer = layer.lower()  # type: ignore[assignment]
         values = self.framed.lift(self.get_shown(layer))
-        strength = np.abs(values).max()
+        strength = 0.0 if self.speaks_against(layer) else float(np.abs(values).max())
         grey = np.repeat(self.picture[..., None], 3, axis=2).astype(np.float32)
         if strength > 0:
-            scaled = values / strength
+            scaled = values / np.float32(strength)
+            towards = scaled if self.target == "Stroke" else -scaled
             # a diverging map is near white around zero: beginning half way out leaves no veil where nothing is
-            signed = 0.5 + np.sign(scaled) * (0.25 + 0.25 * np.abs(scaled))
-            is_signed = layer.lower() == "fused"
-            position = signed if is_signed else scaled
-            painted = colour(position, colormap or ("RdBu_r" if is_signed else "inferno"))
+            position = 0.5 + np.sign(towards) * (0.25 + 0.25 * np.abs(towards))
+            if colormap is not None and layer != "fused":
+                position = np.abs(scaled)
+            painted = colour(position, colormap or "RdBu_r")
             cover = opacity * np.abs(scaled)[..., None] ** 0.7  # below 1, so that weaker regions stay visible
             grey = grey * (1 - cover) + painted * cover
         return Image.fromarray(grey.round().astype(np.uint8))

@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 
     from stroke_hub.inference.predictor import Predictor
 
-__all__ = ["ScanExplanation", "ScanLayer", "ScanPrediction", "explain_scan", "judge_scan", "predict_scan"]
+__all__ = [
+    "NO_HEAD",
+    "ScanExplanation",
+    "ScanLayer",
+    "ScanPrediction",
+    "explain_scan",
+    "judge_scan",
+    "predict_scan",
+]
 
 ScanLayer = Literal["evidence", "display"]
 DESCRIPTIONS: dict[ScanLayer, bytes] = {

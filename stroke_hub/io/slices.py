@@ -28,7 +28,7 @@ from stroke_hub.io.limits import MAX_PIXELS, SCAN_LIMITS, Limits, check_pages, l
 from stroke_hub.io.nifti import HEADER_SIZE, Volume, is_volume
 from stroke_hub.io.pages import OnePage, Pages
 from stroke_hub.io.quiet import silence
-from stroke_hub.io.rendering import Measured, Rendering, render
+from stroke_hub.io.rendering import Display, Measured, Rendering, choose_display, render
 from stroke_hub.io.windowing import Grey, Modality, Window, find_modality
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Slice",
     "check_modality",
     "fill_square",
+    "find_display",
     "find_place",
     "fit_square",
     "is_image",
@@ -274,11 +275,25 @@ def render_slice(
     window : as in `load_slices`.
     default : the window of CT in HU where none is asked for.
     """
-    measured = one.measured or Measured(one.pixels, one.pixels, is_picture=True, remarks=one.remarks)
+    measured = _get_measured(one)
     modality = one.modality or modality
     pixels, remarks = render(measured, modality=modality, window=window, default=default, rendering=rendering)
     remarks = tuple(dict.fromkeys((*measured.remarks, *remarks)))
     return Slice(pixels, modality, one.source, one.index, remarks, measured, window)
+
+
+def find_display(one: Slice, *, modality: Modality | None = None, default: Window = "brain") -> Display:
+    """Find the measured values of a slice and the range in which the rendering "canonical" shows them.
+
+    Parameters
+    ----------
+    modality : used where the slice has none. default : the CT window.
+    """
+    return choose_display(_get_measured(one), modality=one.modality or modality, default=default)
+
+
+def _get_measured(one: Slice) -> Measured:
+    return one.measured or Measured(one.pixels, one.pixels, is_picture=True, remarks=one.remarks)
 
 
 def fit_square(

@@ -5,7 +5,7 @@ export function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) element[key] = value;
-    else if (value === true) element.setAttribute(key, "");
+    else if (value === true) element.setAttribute(key, key.startsWith("aria-") ? "true" : "");
     else if (value !== false && value != null) element.setAttribute(key, value);
   }
   element.append(...children.filter((child) => child != null));

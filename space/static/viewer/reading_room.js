@@ -15,7 +15,8 @@ import { make, percent, signed } from "./elements.js";
  * @property {string[]} details further sentences on the threshold
  * @property {string[]} remarks on the whole
  * @property {boolean} upwards whether the slices are known to go from foot to head
- * @property {?string[]} presets names of CT windows that may be chosen
+ * @property {number} most how many slices' maps are asked for by themselves; the rest when somebody goes to them
+ * @property {string[]} downloads kinds that can be had of it
  *
  * @typedef {object} Slice What `add` takes.
  * @property {number} index from 0
@@ -34,14 +35,17 @@ import { make, percent, signed } from "./elements.js";
 
 const NO_ANSWER = "No answer";
 const UNLIKE = "This does not look like the slices that the model knows.";
-const WINDOWS = { Brain: [0, 80], "Stroke window": [20, 60], Subdural: [-25, 175], Bone: [-700, 1300] };
+const WINDOWS = { Brain: [0, 80], Narrow: [20, 60], Subdural: [-25, 175], Bone: [-700, 1300] };
 const RANKED = 8;
+const NARROW = 880; // px of the room, below which the answer stands above the slice
+const PATIENCE = 30_000; // ms, after which an unanswered wish is asked again
 
 export class ReadingRoom {
   /**
    * @param {HTMLElement} root is filled
-   * @param {{need?: (indices: number[]) => void, shown?: (index: number) => void}} host `need` is asked for slices that
-   *   were not added yet, a few at a time; `shown` is told which slice is seen
+   * @param {{need?: (indices: number[]) => void, shown?: (index: number) => void, downloads?: Record<string, string>,
+   *   download?: (kind: string, index: number) => void}} host `need` is asked for slices that were not added yet, a few
+   *   at a time; `shown` is told which slice is seen; `download` is asked for a file of a kind, `downloads` has words
    */
   constructor(root, host = {}) {
     this.root = root;
@@ -89,6 +93,7 @@ export class ReadingRoom {
     this.stage = make("div", { class: "room-stage" }, this.picture, this.cover, this.pointed);
     this.stepping = make("div", { class: "room-stepping" }, this.strip,
       make("label", {}, this.slider), this.number);
+    this.downloads = make("div", { class: "room-downloads" });
     this.body = make("div", { class: "room-body" },
       this.verdict,
       make("div", { class: "room-view" }, this.stage, this.stepping,
@@ -101,7 +106,7 @@ export class ReadingRoom {
             button("−", "Zoom out", () => this.canvas.zoomBy(1 / 1.4)),
             button("+", "Zoom in", () => this.canvas.zoomBy(1.4)),
             button("Reset", "Reset window and zoom", () => this.reset())))),
-      this.answer);
+      make("div", { class: "room-side" }, this.answer, this.downloads));
     this.root.classList.add("room");
     this.root.replaceChildren(this.body);
     this.canvas = new SliceCanvas(this.picture, {
@@ -111,6 +116,7 @@ export class ReadingRoom {
     });
     this.picture.addEventListener("keydown", (event) => this.onKey(event));
     new ResizeObserver(() => this.drawStrip()).observe(this.strip);
+    new ResizeObserver(() => this.root.classList.toggle("narrow", this.root.clientWidth < NARROW)).observe(this.root);
   }
 
   /** Show a study: its answer, then its slices as they come. @param {Study} study */
@@ -126,8 +132,8 @@ export class ReadingRoom {
     this.canvas.setSlice(null);
     this.index = -1;
     this.writeVerdict();
+    this.writeDownloads();
     this.show(study.first);
-    this.ask();
   }
 
   /** Forget everything; nothing is shown. */
@@ -150,12 +156,14 @@ export class ReadingRoom {
 
   /** Ask for slices that are not here: the seen one first, then by probability. `limit` is of those by themselves. */
   ask(limit = 8) {
-    if (!this.host.need || !this.study || this.asked.size) return;
+    const isWaiting = this.asked.size && Date.now() - this.askedAt < PATIENCE;
+    if (!this.host.need || !this.study || isWaiting) return;
     const most = this.study.most ?? Infinity; // further ones come when somebody goes to them
     const wanted = [this.index, ...this.ranked().slice(0, most)];
     const missing = [...new Set(wanted)].filter((i) => !this.slices.has(i)).slice(0, limit);
     if (!missing.length) return;
     this.asked = new Set(missing);
+    this.askedAt = Date.now();
     this.host.need(missing);
   }
 
@@ -188,7 +196,7 @@ export class ReadingRoom {
     this.writeSlice();
     this.drawStrip();
     this.host.shown?.(next);
-    this.ask();
+    if (this.slices.size) this.ask(); // the first slice comes with the study
   }
 
   onKey(event) {
@@ -230,23 +238,18 @@ export class ReadingRoom {
       if (known.length < slices.length)
         parts.push(make("p", {}, `Not counted: ${slices.length - known.length} of ${slices.length} slices, unlike those that the model knows.`));
       if (scan) parts.push(make("p", {}, "The scan as a whole: ",
-        make("strong", {}, `${scan.label}, ${percent(scan.probability)}`), ". ", scan.judged ?? ""));
+        make("strong", {}, `${scan.label}, ${percent(scan.probability)}`), "."));
     }
     const isWrong = study.truth && this.calledLabel() !== study.truth;
     if (study.truth) parts.push(make("p", { class: isWrong ? "room-wrong" : "room-right" },
       isWrong ? `The model is wrong here: the truth is ${study.truth}.` : `The truth is ${study.truth}.`));
     if (!this.isUnknown || this.insists) {
       parts.push(make("p", { class: "room-point" }, `Threshold ${percent(threshold)}. ${study.point}`));
-      if (study.details.length) parts.push(make("details", {}, make("summary", {}, "Details of the threshold"),
-        ...study.details.map((words) => make("p", {}, words))));
+      const details = [...study.details, ...(scan?.judged ? [scan.judged] : [])];
+      if (details.length) parts.push(make("details", {}, make("summary", {}, "Details"),
+        ...details.map((words) => make("p", {}, words))));
     }
     parts.push(...study.remarks.map((words) => make("p", { class: "room-notice" }, words)));
-    if (slices.length > 1) {
-      const shown = this.ranked().slice(0, RANKED);
-      parts.push(make("div", { class: "room-ranked" }, make("span", {}, "Highest slices"),
-        ...shown.map((i) => make("button", { type: "button", "data-slice": i + 1, onclick: () => this.show(i) },
-          make("strong", {}, `${i + 1}`), slices[i].unusual && !this.insists ? "no answer" : percent(slices[i].probability)))));
-    }
     this.progress = make("p", { class: "room-progress", role: "status" });
     this.verdict.replaceChildren(...parts, this.progress);
     this.writeProgress();
@@ -282,6 +285,12 @@ export class ReadingRoom {
     this.root.dataset.maps = here < wanted ? "coming" : "complete";
   }
 
+  writeDownloads() {
+    const kinds = (this.study.downloads ?? []).filter((kind) => this.host.downloads?.[kind]);
+    this.downloads.replaceChildren(...(kinds.length ? [make("h3", {}, "Take it home")] : []), ...kinds.map((kind) =>
+      make("button", { type: "button", onclick: () => this.host.download(kind, this.index) }, this.host.downloads[kind])));
+  }
+
   // --- one slice ----------------------------------------------------------------------------------------------
 
   writeSlice() {
@@ -312,7 +321,22 @@ export class ReadingRoom {
     }
     if (slice && !isHidden) parts.push(this.makeEvidence(slice));
     parts.push(...(slice?.remarks ?? []).map((words) => make("p", { class: "room-notice" }, words)));
+    if (this.study.slices.length > 1) parts.push(this.makeRanked());
     this.answer.replaceChildren(...parts);
+  }
+
+  makeRanked() {
+    const { slices } = this.study;
+    const buttons = this.ranked().slice(0, RANKED).map((i) =>
+      make("button", { type: "button", "data-slice": i + 1, "aria-current": i === this.index, onclick: () => this.choose(i) },
+        make("strong", {}, `${i + 1}`), slices[i].unusual && !this.insists ? "no answer" : percent(slices[i].probability)));
+    return make("div", { class: "room-ranked" }, make("span", {}, "Highest slices"), ...buttons);
+  }
+
+  /** Show a slice that a button named, and keep the focus on its button. */
+  choose(index) {
+    this.show(index);
+    this.answer.querySelector(`[data-slice="${index + 1}"]`)?.focus({ preventScroll: true });
   }
 
   makeEvidence({ evidence }) {
