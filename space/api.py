@@ -66,7 +66,7 @@ class Endpoints:
 
         Returns:
             threshold, most_suspicious (number of a slice), sha256 (of the file), model, and slices: a list of
-            slice (its number, from 1), label, probability_of_stroke, unusual, distance, remarks (on the picture);
+            slice (its number, from 1), label, stroke_probability, unusual, distance, remarks (on the picture);
             remarks (on the file: what was chosen, what is odd).
         """
         self.sessions.add(request, file)
@@ -76,7 +76,7 @@ class Endpoints:
             {
                 "slice": i + 1,
                 "label": prediction.label[i],
-                "probability_of_stroke": float(prediction.probability[i]),
+                "stroke_probability": float(prediction.probability[i]),
                 "unusual": bool(prediction.unusual[i]),
                 "distance": float(prediction.distance[i]),
                 "remarks": list(prediction.remarks[i]),
@@ -117,7 +117,7 @@ class Endpoints:
             modality: CT or MR; auto where the file or the model says.
 
         Returns:
-            label, probability_of_stroke, threshold, log_odds, contributions (they sum to log_odds), remarks,
+            label, stroke_probability, threshold, log_odds, contributions (they sum to log_odds), remarks,
             unusual, distance, input, model, and maps: original, cnn, vit and fused, each a PNG as a data URI.
         """
         self.sessions.add(request, file)
@@ -182,7 +182,7 @@ class Endpoints:
             modality: CT or MR; auto where the file or the model says.
 
         Returns:
-            a list of file, slice, label, probability_of_stroke, unusual, error (why a file could not be read),
+            a list of file, slice, label, stroke_probability, unusual, error (why a file could not be read),
             remarks (on the picture).
         """
         if not files:

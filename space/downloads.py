@@ -112,7 +112,7 @@ def make_panel(result: Result) -> dict[str, str]:
     width = 4 * SIDE + 5 * GAP
     panel = Image.new("RGB", (width, TOP + SIDE + FOOT), "white")
     draw = ImageDraw.Draw(panel)
-    p, limit = result.probability_of_stroke, result.model["threshold"]
+    p, limit = result.stroke_probability, result.model["threshold"]
     answer = f"{e.label}: probability of stroke {p:.1%} (threshold {limit:.1%})"
     draw.text((GAP, 14), answer, INK, ImageFont.load_default(30))
     sums = ", ".join(f"{bar.name} {bar.value:+.2f}" for bar in result.bars)

@@ -60,7 +60,7 @@ class Result(NamedTuple):
     made: str
 
     @property
-    def probability_of_stroke(self) -> float:
+    def stroke_probability(self) -> float:
         """Of Stroke, whatever class was explained; calibrated, in [0, 1]."""
         e = self.explanation
         return e.probability if e.target == "Stroke" else 1 - e.probability
@@ -197,7 +197,7 @@ def list_facts(result: Result) -> dict[str, Any]:
     e = result.explanation
     return {
         "label": e.label,
-        "probability_of_stroke": result.probability_of_stroke,
+        "stroke_probability": result.stroke_probability,
         "threshold": result.model["threshold"],
         "target": e.target,
         "log_odds": e.log_odds,
@@ -211,7 +211,7 @@ def list_facts(result: Result) -> dict[str, Any]:
         "fused_per_pixel": {"low": float(e.fused_map.min()), "high": float(e.fused_map.max())},
         "input": {
             "sha256": result.study.sha256 or None,
-            "slice": result.page,
+            "index": result.page - 1,  # from 0, as in all files; the page counts from 1
             "slices": len(result.study.slices),
             "modality": result.study.slices[result.page - 1].modality,
             "example": result.study.example or None,
@@ -229,15 +229,15 @@ def _finite(value: float) -> float | None:
 
 
 def list_answer(answer: ScanPrediction) -> dict[str, Any]:
-    """List the answer for a scan as numbers; slices are counted from 1, as the page counts them."""
+    """List the answer for a scan as numbers; slices are counted from 0, as in all files."""
     return {
         "label": answer.label,
-        "probability_of_stroke": answer.probability,
+        "stroke_probability": answer.probability,
         "threshold": answer.threshold,
         "log_odds": answer.log_odds,
         "rule": answer.rule,
         "slices_called_stroke": answer.slices.label.count("Stroke"),
-        "ranked": [index + 1 for index in answer.ranked],
-        "probability_of_stroke_by_slice": answer.slices.probability.tolist(),
+        "ranked": answer.ranked,
+        "stroke_probability_by_slice": answer.slices.probability.tolist(),
         "remarks": list(answer.remarks),
     }

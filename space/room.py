@@ -73,7 +73,7 @@ def pack_study(model: DemoModel, study: Study, result: Result) -> dict[str, Any]
         if prediction
         else [
             {
-                "probability": result.probability_of_stroke,
+                "probability": result.stroke_probability,
                 "label": result.explanation.label,
                 "unusual": bool(result.explanation.unusual),
             }

@@ -71,16 +71,16 @@ def test_predict_and_explain_answer_as_the_library_does(
     prediction, e = predict(trained, slices), explain(trained, slices[0], target="Normal")
     answer = client.predict(handle_file(scans[0]), api_name="/predict")
     assert answer["slices"][0]["label"] == prediction.label[0]
-    assert answer["slices"][0]["probability_of_stroke"] == pytest.approx(prediction.probability[0], abs=1e-6)
+    assert answer["slices"][0]["stroke_probability"] == pytest.approx(prediction.probability[0], abs=1e-6)
     assert answer["slices"][0]["distance"] == pytest.approx(prediction.distance[0], rel=1e-4)
     assert answer["slices"][0]["remarks"] == list(prediction.remarks[0])
     told = client.predict(handle_file(scans[0]), modality="MR", api_name="/predict")["slices"][0]
     expected = predict(trained, load_slices(scans[0], modality="MR"))
-    assert told["probability_of_stroke"] == pytest.approx(expected.probability[0], abs=1e-6)
+    assert told["stroke_probability"] == pytest.approx(expected.probability[0], abs=1e-6)
     assert told["remarks"] == list(expected.remarks[0]) != answer["slices"][0]["remarks"]
     facts = client.predict(handle_file(scans[0]), target="Normal", api_name="/explain")
     assert facts["log_odds"] == pytest.approx(e.log_odds, abs=1e-5)
-    assert facts["probability_of_stroke"] == pytest.approx(1 - e.probability, abs=1e-6)
+    assert facts["stroke_probability"] == pytest.approx(1 - e.probability, abs=1e-6)
     assert sum(facts["contributions"].values()) == pytest.approx(facts["log_odds"], abs=1e-4)
     fused = Image.open(io.BytesIO(base64.b64decode(facts["maps"]["fused"].split(",")[1])))
     assert (np.asarray(fused) == np.asarray(e.overlay("fused"))).all()
@@ -94,7 +94,7 @@ def test_batch_and_model_info(
     files = [handle_file(path) for path in (scans[0], tmp_path / "words.png", tmp_path / "series.zip")]
     rows = client.predict(files, api_name="/batch")
     wanted = predict(trained, [load_slices(path)[0] for path in scans]).probability
-    found = [row["probability_of_stroke"] for row in rows if row["label"]]
+    found = [row["stroke_probability"] for row in rows if row["label"]]
     assert found == pytest.approx(list(wanted), abs=1e-6)
     assert [row["file"] for row in rows if row["error"]] == ["words.png"]
     about = client.predict(api_name="/model_info")
@@ -109,7 +109,7 @@ def test_many_at_once_get_what_one_gets(app: str, scans: list[Path], trained: Re
         client = Client(app, verbose=False, analytics_enabled=False)
         try:
             answer = client.predict(handle_file(scans[number % 4]), api_name="/predict")
-            return float(answer["slices"][0]["probability_of_stroke"])
+            return float(answer["slices"][0]["stroke_probability"])
         finally:
             client.close()
 
@@ -165,7 +165,7 @@ def test_the_pages_python_runs(
     space: dict[str, Any] = {}
     exec(compile(find_block("python demo").replace(LOCAL, app), "call-the-api.md", "exec"), space)  # noqa: S102
     space["demo"].close()
-    assert "probability_of_stroke" in capsys.readouterr().out
+    assert "stroke_probability" in capsys.readouterr().out
 
 
 def test_the_pages_curl_runs(app: str, scans: list[Path], trained: ResNetViT, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_the_pages_curl_runs(app: str, scans: list[Path], trained: ResNetViT, tm
     done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     data = json.loads(done.stdout.split("data: ", 1)[1].split("\n")[0])
     wanted = float(predict(trained, load_slices(scans[0])).probability[0])
-    assert data[0]["slices"][0]["probability_of_stroke"] == pytest.approx(wanted, abs=1e-6)
+    assert data[0]["slices"][0]["stroke_probability"] == pytest.approx(wanted, abs=1e-6)
 
 
 def test_mcp_lists_the_endpoints_as_tools(app: str, scans: list[Path], trained: ResNetViT) -> None:
@@ -197,7 +197,7 @@ def test_mcp_lists_the_endpoints_as_tools(app: str, scans: list[Path], trained: 
     names, answer = asyncio.run(call())
     assert names == {endpoint[1:] for endpoint in ENDPOINTS}
     wanted = float(predict(trained, load_slices(scans[0])).probability[0])
-    assert answer["slices"][0]["probability_of_stroke"] == pytest.approx(wanted, abs=1e-6)
+    assert answer["slices"][0]["stroke_probability"] == pytest.approx(wanted, abs=1e-6)
 
 
 def test_files_go_when_their_session_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_an_exported_model_answers_by_onnxruntime_and_other_methods_by_pytorch(
         assert client.predict(api_name="/model_info")["backend"] == "ONNX Runtime, fp32"
         answer = client.predict(handle_file(scans[0]), api_name="/predict")["slices"][0]
         expected = predict(trained, load_slices(scans[0]))
-        assert answer["probability_of_stroke"] == pytest.approx(expected.probability[0], abs=1e-5)
+        assert answer["stroke_probability"] == pytest.approx(expected.probability[0], abs=1e-5)
         facts = client.predict(handle_file(scans[0]), api_name="/explain")
         assert facts["method"] == "closed form"
         assert not note.exists()

@@ -81,9 +81,9 @@ def test_hostile_files(visitor: Visitor, folder: Path, trained: ResNetViT, tmp_p
             assert bool(row["label"]) != bool(row["error"])
             assert row["file"].isprintable()
             check_sentence(row["error"] or "None.", folder)
-        assert last["probability_of_stroke"] == pytest.approx(wanted, abs=1e-6), one.name
+        assert last["stroke_probability"] == pytest.approx(wanted, abs=1e-6), one.name
         _, answer, _ = visitor.ask("predict", file=good)
-        assert answer[0]["slices"][0]["probability_of_stroke"] == pytest.approx(wanted, abs=1e-6), one.name
+        assert answer[0]["slices"][0]["stroke_probability"] == pytest.approx(wanted, abs=1e-6), one.name
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(attack, files))

@@ -98,7 +98,7 @@ def test_many_clients_get_what_one_gets(
             given = answer["slices"][0] if number % 5 else answer
             assert (answer["sha256"] if number % 5 else answer["input"]["sha256"]) == digest
             # batches of other sizes round float32 otherwise: 1.2e-6 was seen once
-            assert given["probability_of_stroke"] == pytest.approx(prediction.probability[0], abs=5e-6)
+            assert given["stroke_probability"] == pytest.approx(prediction.probability[0], abs=5e-6)
             assert given["label"] == prediction.label[0]
     assert growth < GROWTH
     assert "Traceback" not in (folder / "log").read_text()

@@ -94,7 +94,7 @@ def test_a_scan_is_answered_and_opened_on_its_highest_slice(
     check_maps(page, explain(trained, scan.slices[highest]))
     facts = json.loads(take_file(page, "Download numbers (JSON)").read_text())
     answer = predict(trained, scan)
-    assert facts["scan"]["probability_of_stroke"] == pytest.approx(answer.probability, abs=1e-6)
+    assert facts["scan"]["stroke_probability"] == pytest.approx(answer.probability, abs=1e-6)
     assert facts["input"]["slice"] == highest + 1
     third = answer.ranked[2]
     button = page.locator(".ranked button").nth(2)
@@ -179,8 +179,8 @@ def test_the_endpoint_says_what_the_command_writes(
     rows = client.predict(handle_file(archive), api_name="/predict")["slices"]
     assert [row["slice"] for row in rows] == list(range(1, 8))
     facts = client.predict(handle_file(archive), slice=told["ranked"][0] + 1, api_name="/explain")
-    wanted = max(row["probability_of_stroke"] for row in rows)
-    assert facts["probability_of_stroke"] == pytest.approx(wanted, abs=5e-6)  # batches round differently
+    wanted = max(row["stroke_probability"] for row in rows)
+    assert facts["stroke_probability"] == pytest.approx(wanted, abs=5e-6)  # batches round differently
 
 
 def test_wrong_scans_are_sentences(

@@ -186,7 +186,7 @@ def test_the_space_shows_the_commit_that_it_was_pushed_with(
             page.close()
     prediction = predict(trained, load_slices(scan))
     assert facts["label"] == prediction.label[0]
-    assert facts["probability_of_stroke"] == pytest.approx(prediction.probability[0], abs=1e-6)
+    assert facts["stroke_probability"] == pytest.approx(prediction.probability[0], abs=1e-6)
     assert (about["model"], about["commit"]) == (MODEL, sha)
     assert about["trained_on"] == "simulated slices, not patients"
     ours = {path.relative_to(ROOT / "space") for path in (ROOT / "space").rglob("*.*") if path.suffix != ".pyc"}
