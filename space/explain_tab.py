@@ -26,8 +26,8 @@ FORMATS = (
     "PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI, up to 100 MB. A scan is a volume, a zip file or several files."
 )
 PRIVACY = (
-    f"Files are deleted within {KEPT_SECONDS // 60} minutes of leaving. Nothing is logged. Of a DICOM file, nothing of "
-    "the patient is kept or shown."
+    f"Files are deleted within {KEPT_SECONDS // 60} minutes of leaving. Nothing is logged. Of a DICOM file, nothing "
+    "of the patient is kept or shown."
 )
 PICK = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-caption]");
@@ -112,7 +112,11 @@ class ExplainTab:
         )
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         self.upload.clear(self.forget, None, self.seen, queue=False, cancels=opening, **quiet)
-        self.cancel.click(self.stop, None, [*self.seen, self.upload], queue=False, cancels=opening, **quiet)
+        stopped = self.cancel.click(
+            self.stop, None, [*self.seen, self.upload], queue=False, cancels=opening, **quiet
+        )
+        # what was on its way when the work was cancelled may have come after
+        stopped.then(self.forget, None, self.seen, queue=False, **quiet)
         example.success(lambda: None, None, self.upload, queue=False, **quiet)
         made = self.room.click(answer_plainly(self.download), [self.study, *settings], self.file, **quiet)
         made.success(None, self.file, None, js=SAVE_FILE, **quiet)
@@ -137,7 +141,7 @@ class ExplainTab:
     ) -> Iterator[Changes]:
         """Show files that are on this machine; what cannot be read is said on the page and stays there."""
         try:
-            yield self._empty() | {self.message: _tell("Reading the file.")}
+            yield {self.study: None, self.message: _tell("Reading the file."), self.room: None}
             study = read_study(paths, reading, series=series)
             if study.scan is not None:
                 parts = []

@@ -9,6 +9,7 @@ from __future__ import annotations  # naming a type must not import torch before
 import base64
 import json
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,8 @@ def _list_downloads(study: Study) -> list[str]:
     kinds = ["png", "html", "json"]
     if study.scan is not None:
         kinds += ["nifti"] if study.scan.affine is not None else []
-        kinds += ["dicom"] if study.scan.files and study.scan.files[0][1] else []
+        is_dicom = bool(study.scan.files) and bool(study.scan.files[0][1])
+        kinds += ["dicom"] if is_dicom and find_spec("highdicom") else []
     return kinds
 
 
@@ -168,8 +170,9 @@ def _shrink(values: NDArray[Any], factor: float) -> NDArray[Any]:
     if factor >= 1:
         return values
     height, width = (max(1, round(side * factor)) for side in values.shape)
-    small = Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
-    return (np.rint(small) if values.dtype.kind in "iu" else np.asarray(small)).astype(values.dtype)
+    image = Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    small = np.asarray(image)
+    return (np.rint(small) if values.dtype.kind in "iu" else small).astype(values.dtype)
 
 
 def _encode(values: NDArray[Any]) -> str:

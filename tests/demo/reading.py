@@ -45,7 +45,9 @@ def await_maps(page: Page) -> None:
 
 def ask_room(page: Page, expression: str) -> Any:
     """Evaluate an expression of `room`."""
-    return page.evaluate(f"() => {{ const room = document.querySelector('.room-host').room; return {expression}; }}")
+    return page.evaluate(
+        f"() => {{ const room = document.querySelector('.room-host').room; return {expression}; }}"
+    )
 
 
 def check_probabilities(page: Page, prediction: Prediction) -> None:

@@ -1,18 +1,32 @@
 """The demo with whole scans: what a visitor and a program are told, progress, cancelling, wrong uploads."""
 
+import io
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel
 import numpy as np
+import pydicom
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from playwright.sync_api import Browser, Page, expect
 
 from stroke_hub import Records, ResNetViT, Scan, explain, load_scan, load_slices, predict
-from tests.demo.test_app import await_model, check_maps, read_canvas, take_file, upload
+from tests.demo.reading import (
+    ask_room,
+    await_maps,
+    await_model,
+    await_study,
+    check_maps,
+    check_probabilities,
+    read_picture,
+    take_file,
+    upload,
+)
 from tests.fakes.demo_server import visit
 from tests.hostile import nifti, pack
 from tests.io.synth import dcm
@@ -62,26 +76,30 @@ def archive(files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def check_answer(page: Page, scan: Scan, model: ResNetViT, name: str) -> int:
-    """The page says what the library says of the scan; the number of its highest slice."""
+    """The page says what the library says of the scan; the number of its highest slice, from 0."""
     answer = predict(model, scan)
-    panel = page.locator(".scan")
-    expect(panel.locator(".verdict")).to_have_text(answer.label, timeout=20_000)
-    expect(panel).to_contain_text(f"Upload: {name}, {len(scan)} slices, CT")
-    expect(panel).to_contain_text(f"Probability of stroke, of the scan: {answer.probability:.1%}")
-    highest, above = answer.ranked[0], answer.slices.label.count("Stroke")
-    words = f"{above} of {len(scan)} slices {'is' if above == 1 else 'are'} above the threshold"
-    expect(panel).to_contain_text(words)
-    expect(panel).to_contain_text(f"the highest is slice {highest + 1} ({answer.slices.probability[highest]:.1%})")
-    buttons = [
-        int(button) for button in panel.locator("button").evaluate_all("all => all.map(b => b.dataset.slice)")
-    ]
-    assert buttons == [index + 1 for index in answer.ranked[:8]]
-    titles = panel.locator("rect title").all_text_contents()
-    assert titles == [f"slice {i + 1}: {p:.1%}" for i, p in enumerate(answer.slices.probability)]
+    await_study(page, f"{name}, {len(scan)} slices" + (", CT" if scan.modality else ""))
+    check_probabilities(page, answer.slices)
+    verdict = page.locator(".room-verdict")
+    known = [i for i in answer.ranked if not answer.slices.unusual[i]]
+    above = sum(answer.slices.label[i] == "Stroke" for i in known)
+    if len(known) < len(scan) / 2:
+        expect(verdict.locator("h2")).to_have_text("No answer")
+        return answer.ranked[0]
+    headline = f"{above} of {len(known)} slices above the threshold" if above else "No slice above the threshold"
+    expect(verdict.locator("h2")).to_have_text(headline)
+    expect(verdict).to_contain_text(f"Highest: slice {known[0] + 1} (")
+    told = ask_room(page, "room.study.scan")
+    assert told["label"] == answer.label
+    assert told["probability"] == pytest.approx(answer.probability, abs=5e-6)
+    expect(verdict).to_contain_text(f"The scan as a whole: {answer.label}, ")
+    buttons = page.locator(".room-ranked button").evaluate_all("all => all.map(b => Number(b.dataset.slice) - 1)")
+    assert buttons[: len(known)] == known[:8]
     for remark in answer.remarks:
-        expect(panel).to_contain_text(remark)
-    expect(page.locator(".result h2")).to_contain_text(f"Slice {highest + 1} of {len(scan)}")
-    return highest
+        if not remark.startswith("Unlike the training slices"):  # the page says which are not counted
+            assert remark in page.locator(".room-verdict").text_content()
+    expect(page.locator(".room-number")).to_have_text(f"Slice {known[0] + 1} of {len(scan)}")
+    return known[0]
 
 
 def test_a_scan_is_answered_and_opened_on_its_highest_slice(
@@ -90,54 +108,105 @@ def test_a_scan_is_answered_and_opened_on_its_highest_slice(
     upload(page, *files)
     scan = load_scan(files)
     highest = check_answer(page, scan, trained, "7 files")
-    expect(page.locator(".scan")).to_contain_text("1 slice seems to be missing")
+    expect(page.locator(".room-verdict")).to_contain_text("1 slice seems to be missing")
     check_maps(page, explain(trained, scan.slices[highest]))
-    facts = json.loads(take_file(page, "Download numbers (JSON)").read_text())
+    name, file = take_file(page, "Numbers (JSON)")
+    assert name == f"7-files_slice-{highest + 1}_explanation.json"
+    facts = json.loads(file.read_text())
     answer = predict(trained, scan)
     assert facts["scan"]["stroke_probability"] == pytest.approx(answer.probability, abs=1e-6)
-    assert facts["input"]["slice"] == highest + 1
-    third = answer.ranked[2]
-    button = page.locator(".ranked button").nth(2)
-    button.focus()
-    button.press("Enter")
-    expect(page.locator(".result h2")).to_contain_text(f"Slice {third + 1} of", timeout=20_000)
-    expect(button).to_have_attribute("aria-current", "true")
-    expect(button).to_be_focused()
-    check_maps(page, explain(trained, scan.slices[third]))
-    chart = page.locator(".profile svg")
-    size = chart.bounding_box()
+    assert facts["input"]["index"] == highest
+    await_maps(page)
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    third = page.locator(".room-ranked button").nth(2)
+    number = int(third.get_attribute("data-slice") or 0)
+    third.focus()
+    third.press("Enter")
+    expect(page.locator(".room-number")).to_have_text(f"Slice {number} of 7")
+    expect(page.locator(f'.room-ranked [data-slice="{number}"]')).to_be_focused()
+    expect(page.locator(f'.room-ranked [data-slice="{number}"]')).to_have_attribute("aria-current", "true")
+    check_maps(page, explain(trained, scan.slices[number - 1]))
+    strip = page.locator(".room-strip")
+    size = strip.bounding_box()
     assert size
-    chart.click(position={"x": size["width"] - 3, "y": 9})
-    expect(page.locator(".result h2")).to_contain_text("Slice 7 of 7", timeout=20_000)
-    slider = page.get_by_role("slider", name="Slice of this scan")
+    strip.click(position={"x": size["width"] - 3, "y": 9})
+    expect(page.locator(".room-number")).to_have_text("Slice 7 of 7")
+    slider = page.get_by_role("slider", name="Slice", exact=True)
     slider.focus()
     slider.press("Home")
-    expect(page.locator(".result h2")).to_contain_text("Slice 1 of 7", timeout=20_000)
-    page.get_by_role("button", name="MR, stroke", exact=True).click()  # nothing of the scan stays
-    expect(page.get_by_text("Example: simulated MR, stroke")).to_be_visible(timeout=20_000)
-    expect(page.locator(".scan")).to_have_count(0)
+    expect(page.locator(".room-number")).to_have_text("Slice 1 of 7")
+    picture = page.locator(".room-canvas")
+    picture.focus()
+    for key, wanted in (("ArrowUp", 2), ("ArrowRight", 3), ("ArrowDown", 2), ("End", 7), ("Home", 1)):
+        picture.press(key)
+        expect(page.locator(".room-number")).to_have_text(f"Slice {wanted} of 7")
+    picture.press("1")
+    expect(page.get_by_role("radio", name="ResNet (CNN)")).to_be_checked()
+    place = picture.bounding_box()
+    assert place
+    page.mouse.move(place["x"] + 50, place["y"] + 50)
+    scrolled = page.evaluate("scrollY")
+    page.mouse.wheel(0, 100)
+    expect(page.locator(".room-number")).to_have_text("Slice 2 of 7")
+    assert page.evaluate("scrollY") == scrolled  # the wheel goes through the slices, not down the page
+    assert requests == []
+    page.locator(".examples button").first.click()  # nothing of the scan stays
+    await_study(page, "Example: simulated")
+    expect(page.locator(".room-number")).to_be_hidden()
     assert "SENTINEL" not in page.content()
     assert "Traceback" not in (folder / "log").read_text()
 
 
-def test_a_volume_is_a_scan_and_a_window_is_shown(
+def test_a_display_window_changes_the_picture_and_not_the_answer(
     page: Page, hounsfield: np.ndarray, trained: ResNetViT, tmp_path: Path
 ) -> None:
     file = tmp_path / "head.nii"
     file.write_bytes(nifti(hounsfield))
     upload(page, file)
     scan = load_scan(file)
-    answer = predict(trained, scan)
-    panel = page.locator(".scan")
-    expect(panel).to_contain_text(f"of the scan: {answer.probability:.1%}", timeout=20_000)
-    page.get_by_role("radio", name="subdural").check()
-    expect(page.get_by_text("the window subdural is for display only").first).to_be_visible(timeout=20_000)
-    expect(panel).to_contain_text(f"of the scan: {answer.probability:.1%}")
-    highest = answer.ranked[0]
-    expect(page.locator(".result h2")).to_contain_text(f"Slice {highest + 1} of 7")
-    shown = explain(trained, load_scan(file, window="subdural").slices[highest]).picture
-    np.testing.assert_array_equal(read_canvas(page.locator("[data-layer=original]"))[..., 0], shown)
-    assert (shown != explain(trained, scan.slices[highest]).picture).any()
+    highest = check_answer(page, scan, trained, "head.nii")
+    headline = page.locator(".room-verdict h2").inner_text()
+    before = read_picture(page, "off")
+    page.get_by_label("Display").select_option("Subdural")
+    shown = load_scan(file, window="subdural").slices[highest].pixels
+    assert np.abs(read_picture(page, "off") - shown[..., None]).max() <= 1
+    assert (read_picture(page, "off") != before).any()
+    expect(page.locator(".room-verdict h2")).to_have_text(headline)
+    expect(page.locator(".room-number")).to_have_text(f"Slice {highest + 1} of 7")
+    expect(page.locator(".room-window")).to_have_text("W 200 L 75")
+
+
+def test_a_scan_goes_back_as_nifti_and_as_dicom_without_a_patient(
+    page: Page, files: list[Path], hounsfield: np.ndarray, trained: ResNetViT, tmp_path: Path
+) -> None:
+    volume = tmp_path / "head.nii"
+    volume.write_bytes(nifti(hounsfield))
+    upload(page, volume)
+    scan = load_scan(volume)
+    await_study(page, "head.nii")
+    expect(page.get_by_role("button", name="Results for a viewer (DICOM)")).to_have_count(0)
+    name, file = take_file(page, "Maps of the scan (NIfTI)")
+    assert name == "head_explanation_nifti.zip"
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(tmp_path / "maps")
+    evidence = nibabel.load(tmp_path / "maps" / "evidence.nii.gz")
+    np.testing.assert_allclose(evidence.affine, nibabel.load(volume).affine, atol=1e-5)
+    wanted = explain(trained, scan).evidence
+    np.testing.assert_allclose(evidence.get_fdata(), wanted, atol=1e-5)
+    upload(page, *files)
+    await_study(page, "7 files")
+    name, file = take_file(page, "Results for a viewer (DICOM)")
+    assert name == "7-files_explanation_dicom.zip"
+    with zipfile.ZipFile(file) as archive:
+        contents = {member: archive.read(member) for member in archive.namelist()}
+    assert {"key-objects.dcm", "secondary-capture.dcm", "structured-report.dcm"} < contents.keys()
+    for member, content in contents.items():
+        assert b"SENTINEL" not in content, member
+        if member.endswith(".dcm"):
+            found = pydicom.dcmread(io.BytesIO(content))
+            assert not found.PatientName
+            assert not found.PatientID
 
 
 def test_a_long_scan_is_cancelled(page: Page, archive: Path, trained: ResNetViT, tmp_path: Path) -> None:
@@ -148,10 +217,10 @@ def test_a_long_scan_is_cancelled(page: Page, archive: Path, trained: ResNetViT,
         timeout=20_000
     )
     page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_text("Upload a slice or a scan, or pick an example.")).to_be_visible(timeout=20_000)
-    expect(page.locator(".scan")).to_have_count(0)
+    expect(page.get_by_text("slices predicted")).to_have_count(0, timeout=20_000)
+    expect(page.locator(".room-body")).to_be_hidden()
     page.wait_for_timeout(500)
-    expect(page.locator(".scan")).to_have_count(0)  # nor does it come later
+    expect(page.locator(".room-body")).to_be_hidden()  # nor does it come later
     upload(page, archive)  # both places are free again
     check_answer(page, load_scan(archive), trained, "study.zip")
 
@@ -207,10 +276,11 @@ def test_wrong_scans_are_sentences(
     members = {f"b/{number}": save(one) for number, one in enumerate(other)}
     two.write_bytes(pack({**{f"a/{file.name}": file.read_bytes() for file in files}, **members}))
     upload(page, two)
-    expect(page.locator(".scan")).to_contain_text(re.compile(r"Of 2 series, .* was taken"), timeout=20_000)
-    page.get_by_role("button", name="Remove").or_(page.get_by_role("button", name="Clear")).first.click()
-    expect(page.locator(".scan")).to_have_count(0, timeout=20_000)
+    await_study(page, "two.zip")
+    expect(page.locator(".room-verdict")).to_contain_text(re.compile(r"Of 2 series, .* was taken"))
+    page.get_by_label("Clear").first.click()
+    expect(page.locator(".room-body")).to_be_hidden(timeout=20_000)
     upload(page, empty)
-    expect(page.get_by_text("nothing.zip: ")).to_be_visible(timeout=20_000)
-    expect(page.locator(".scan")).to_have_count(0, timeout=20_000)
+    expect(page.get_by_role("alert").filter(has_text="nothing.zip: ")).to_be_visible(timeout=20_000)
+    expect(page.locator(".room-body")).to_be_hidden()
     assert (folder / "log").read_text() == before

@@ -1,4 +1,4 @@
-"""What was read of an upload: one slice or a scan, its digest, and whether a CT window changes it."""
+"""What was read of an upload: one slice or a scan, and its digest."""
 
 import hashlib
 from pathlib import Path
@@ -17,31 +17,21 @@ FRAME = CT[:, :, 0] + 1000
 
 
 @pytest.mark.parametrize(
-    ("content", "windowed"),
-    [
-        (nifti(CT), True),
-        (nifti(MR), False),
-        (dicom(FRAME), True),
-        (dicom(FRAME, modality="MR"), False),
-        (encode(Image.fromarray(FRAME.astype(np.uint8)), "PNG"), False),
-    ],
-    ids=["NIfTI in HU", "NIfTI of MR", "DICOM in HU", "DICOM of MR", "PNG"],
+    "content",
+    [nifti(CT), nifti(MR), dicom(FRAME), encode(Image.fromarray(FRAME.astype(np.uint8)), "PNG")],
+    ids=["NIfTI in HU", "NIfTI of MR", "DICOM in HU", "PNG"],
 )
-def test_a_study_says_whether_windows_matter_and_what_it_is(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, windowed: bool
-) -> None:
+def test_a_study_says_what_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes) -> None:
     monkeypatch.syspath_prepend(ROOT / "space")
     from study import Reading, read_study
 
     file = tmp_path / "scan"
     file.write_bytes(content)
     slices = stroke_hub.load_slices(file)
-    looks = [stroke_hub.load_slices(file, window=window)[-1].pixels for window in ("stroke", "subdural")]
-    assert (looks[0] != looks[1]).any() == windowed
     study = read_study(str(file), Reading())
-    assert study.windowed == windowed
     assert (study.scan is None) == (len(slices) == 1)
     assert study.sha256 == hashlib.sha256(content).hexdigest()
+    assert study.key != read_study(str(file), Reading()).key
     for one, wanted in zip(study.slices, slices, strict=True):
         np.testing.assert_array_equal(one.pixels, wanted.pixels)
 
