@@ -14,8 +14,9 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # else every worker starts thread
 import pandas as pd
 import pytest
 import torch
+from axe_playwright_python.sync_playwright import Axe
 from filelock import FileLock
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from xdist.scheduler import LoadFileScheduling
 
 from stroke_hub import (
@@ -104,6 +105,24 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> Callable[[Page], list[str]]:
+    """List what axe-core holds against a page as it stands: each rule, and the first elements that break it.
+
+    Every rule is asked, those of good practice too. The script is the package's own: nothing is fetched.
+    """
+
+    def axe(page: Page) -> list[str]:
+        found = Axe().run(page).response["violations"]
+        return [
+            f"{rule['id']} ({rule['impact']}), {len(rule['nodes'])} times: {rule['help']}: "
+            f"{[[node['target'], node['html'][:120]] for node in rule['nodes'][:3]]}"
+            for rule in found
+        ]
+
+    return axe
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -601,3 +601,18 @@ def test_paper(page: Page) -> None:
     sheet = {tuple(map(float, box)) for box in re.findall(rb"/MediaBox\s*\[0 0 ([\d.]+) ([\d.]+)\]", pdf)}
     assert 8 <= pages <= 20
     assert {(round(width / 72 * 25.4), round(height / 72 * 25.4)) for width, height in sheet} == {(210, 297)}
+
+
+AXED = [(scheme, width) for scheme in ("light", "dark") for width in (1440, 390)]
+
+
+@pytest.mark.parametrize(("scheme", "width"), AXED)
+def test_axe_finds_nothing(page: Page, axe: Callable[[Page], list[str]], scheme: Any, width: int) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+    assert axe(page) == []
+
+
+def test_axe_would_find_something(page: Page, axe: Callable[[Page], list[str]]) -> None:
+    page.evaluate("document.images[0].removeAttribute('alt')")
+    assert [words.split()[0] for words in axe(page)] == ["image-alt"]
