@@ -6,7 +6,7 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -368,3 +368,15 @@ def test_no_model_gives_a_page_that_says_so(browser: Browser, tmp_path: Path) ->
         sentence = "nobody/nothing: is no folder, and"
         expect(page.get_by_role("alert").filter(has_text=sentence)).to_be_visible(timeout=60_000)
         assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)])
+def test_axe_has_nothing_against_any_tab(
+    browser: Browser, app: str, axe: Callable[[Page], list[str]], width: int, dark: bool
+) -> None:
+    with visit(browser, app, width=width, dark=dark) as page:
+        await_model(page)
+        for tab in page.get_by_role("tab").all():
+            tab.click()
+            page.wait_for_timeout(400)
+            assert axe(page) == [], tab.inner_text()
