@@ -9,7 +9,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -302,6 +302,7 @@ class DemoModel:
         }
 
 
+@cache
 def _find_version(name: str) -> str | None:
     try:
         return version(name)

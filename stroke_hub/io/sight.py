@@ -1,6 +1,7 @@
 """What a model sees of a slice: rendered, cropped to the head and made a square by one function, for all rooms."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -58,7 +59,7 @@ class FramedSlice:
     remarks: tuple[str, ...] = ()
     modality: Modality | None = None
 
-    @property
+    @cached_property
     def head(self) -> NDArray[np.bool_]:
         """The pixels of the square that belong to the head, (S, S) bool; all of them where no head is found."""
         mask = find_head_mask(self.square)
