@@ -88,7 +88,7 @@ class ExplainTab:
 
     def _connect(self) -> None:
         settings = [self.target, self.method, self.depth]
-        slow: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "outputs": self.seen}
+        slow: dict[str, Any] = {"api_visibility": "private", "outputs": self.seen, "show_progress_on": self.message}
         slow |= {"concurrency_id": "slice", "concurrency_limit": 2}
         opened = [self.upload, self.modality, *settings]
         opening = [
@@ -104,11 +104,9 @@ class ExplainTab:
                 trigger_mode="always_last",
                 **slow,
             )
+        asked = slow | {"outputs": self.room, "show_progress": "hidden"}  # the room says how many maps are here
         self.room.select(
-            answer_plainly(self.give_slices),
-            [self.study, *settings],
-            trigger_mode="multiple",
-            **slow | {"outputs": self.room},
+            answer_plainly(self.give_slices), [self.study, *settings], trigger_mode="multiple", **asked
         )
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         self.upload.clear(self.forget, None, self.seen, queue=False, cancels=opening, **quiet)

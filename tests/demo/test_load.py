@@ -19,6 +19,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from stroke_hub import Records, ResNetViT, load_slices, predict
+from tests.demo.reading import await_model
 from tests.fakes.demo_server import Visitor, visit
 from tests.hostile import nifti
 
@@ -132,18 +133,18 @@ def upload(page: Page, scan: Path) -> None:
 
 def test_who_waits_sees_the_place_in_the_queue(app: str, browser: Browser, scan: Path) -> None:
     with visit(browser, app) as page:
-        expect(page.get_by_role("button", name="MR, stroke", exact=True)).to_be_visible(timeout=60_000)
+        await_model(page)
         with keep_busy(app, scan, 40):
             upload(page, scan)
             expect(page.get_by_text(re.compile(r"queue: \d+/\d+")).first).to_be_visible(timeout=60_000)
-        expect(page.locator(".verdict")).to_be_visible(timeout=60_000)
+        expect(page.locator(".room-title")).to_contain_text(scan.name, timeout=60_000)
 
 
 def test_a_full_queue_says_so(app: str, browser: Browser, scan: Path) -> None:
     context = browser.new_context()  # not `visit`: the console of this page does say that a request failed
     page = context.new_page()
     page.goto(app)
-    expect(page.get_by_role("button", name="MR, stroke", exact=True)).to_be_visible(timeout=60_000)
+    await_model(page)
     with httpx.Client(base_url=f"{app}gradio_api/", timeout=60) as http:
         visitor = Visitor(http)
         small = visitor.upload("scan.png", scan.read_bytes())
