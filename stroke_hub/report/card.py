@@ -19,7 +19,6 @@ from stroke_hub.errors import HubError, RunError
 from stroke_hub.inference.onnx_model import read_export
 from stroke_hub.metrics.highest_mean import HighestMean
 from stroke_hub.models.weights import WEIGHTS_FILE, read_scan_rule
-from stroke_hub.report.command import build_command
 from stroke_hub.report.formatting import (
     BASELINES,
     CONTROLS,
@@ -40,6 +39,7 @@ from stroke_hub.report.formatting import (
 )
 from stroke_hub.report.methods import describe_decisions, describe_intervals
 from stroke_hub.report.templating import make_environment
+from stroke_hub.runs.command import build_command
 from stroke_hub.runs.report import CalibrationErrors, DeLong, Interval, Report
 
 __all__ = ["is_untouched", "render_card", "renew_card"]
@@ -206,7 +206,7 @@ def _prepare(report: Report, repo_id: str, datasets: Sequence[str], new_version:
         "titles": BASELINES,
         "estimate": Estimate,
         "spreads": list_spreads(report.trainings) if report.trainings else [],
-        "command": " ".join(build_command(report, installed=True)),
+        "command": " ".join(build_command(report)),
     }
 
 

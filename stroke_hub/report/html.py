@@ -11,7 +11,6 @@ from PIL import Image
 
 from stroke_hub.errors import RunError
 from stroke_hub.files import write_text
-from stroke_hub.report.command import build_command
 from stroke_hub.report.formatting import (
     BASELINES,
     NUMBER_FILTERS,
@@ -23,6 +22,7 @@ from stroke_hub.report.formatting import (
 )
 from stroke_hub.report.methods import describe_decisions, describe_intervals
 from stroke_hub.report.templating import make_environment
+from stroke_hub.runs.command import build_command
 from stroke_hub.runs.report import Report
 
 __all__ = ["write_page"]

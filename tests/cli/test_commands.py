@@ -21,7 +21,7 @@ from stroke_hub.cli.main import COMMANDS
 from stroke_hub.data.records import hash_records
 from stroke_hub.extras import EXTRAS
 from stroke_hub.inference.results import tell_probability
-from stroke_hub.report.command import build_command
+from stroke_hub.runs.command import build_command
 from stroke_hub.runs.report import read_report
 from tests.conftest import Done
 

@@ -13,8 +13,8 @@ from stroke_hub import Records
 from stroke_hub.errors import RunError
 from stroke_hub.evaluation.trainings import measure_trainings, record_trainings
 from stroke_hub.report.card import render_card
-from stroke_hub.report.command import build_command
 from stroke_hub.report.sentences import describe, warn
+from stroke_hub.runs.command import build_command
 from stroke_hub.runs.report import Report, read_report
 from tests.report.test_html import typed, whole_report
 

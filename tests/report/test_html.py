@@ -465,12 +465,13 @@ def test_command_gives_the_training_again(tmp_path: Path) -> None:
     config = TrainConfig(preset="tiny", epochs=20, learning_rate=1e-3, limit=7, cnn_weights="a b.safetensors")
     report = whole_report()
     resolved = json.loads(json.dumps(vars(config.resolve())))
-    report["training"] = resolved | {"best_epoch": 3, "best_val_auroc": 0.9, "data_sha256": "0a"}
+    report["training"] = resolved | {"best_epoch": 3, "best_val_auroc": 0.9, "data_sha256": "0a", "threads": 3}
     report["data"]["options"] = ["--drop-leaks", "--split-file", "split.csv"]
     words = shlex.split(read_command(write_page(typed(report), tmp_path, tmp_path / "report.html")))
-    assert words[:4] == ["python", "scripts/train_and_push.py", "--data", "sample"]
+    assert words[:5] == ["OMP_NUM_THREADS=3", "stroke-hub", "train", "--data", "sample"]
+    assert words[5:7] == ["--run-dir", "runs/again"]  # where the run of this report does not lie
     assert words[-5:] == ["--drop-leaks", "--split-file", "split.csv", "--data-note", NOTE]
-    assert tyro.cli(TrainConfig, args=words[4:-5]).resolve() == config.resolve()
+    assert tyro.cli(TrainConfig, args=words[7:-5]).resolve() == config.resolve()
 
 
 def test_command_of_a_model_from_elsewhere(tmp_path: Path) -> None:
@@ -478,7 +479,7 @@ def test_command_of_a_model_from_elsewhere(tmp_path: Path) -> None:
     report["model"] |= {"source": "owner/name", "revision": "abc"}
     report["data"] |= {"split": "train", "note": "it's $HOME"}
     assert read_command(write_page(typed(report), tmp_path, tmp_path / "report.html")) == (
-        "python scripts/evaluate.py --model owner/name --revision abc --data-dir FOLDER --out OUT --split train "
+        "stroke-hub evaluate --model owner/name --revision abc --data-dir FOLDER --out OUT --split train "
         "--data-note 'it'\"'\"'s $HOME'"
     )
 

@@ -1,4 +1,4 @@
-"""The command that makes a report again."""
+"""The command that makes a report again, and the options that set its training apart."""
 
 import shlex
 from collections.abc import Mapping
@@ -9,25 +9,23 @@ from stroke_hub.errors import RunError
 from stroke_hub.runs.report import Report
 from stroke_hub.runs.train_config import TrainConfig, describe_variant
 
-__all__ = ["build_command"]
+__all__ = ["build_command", "choose_options"]
+
+AGAIN = "runs/again"  # not the folder that a training takes by itself: there the run of this report may lie
 
 
-def build_command(report: Report, *, installed: bool = False) -> list[str]:
-    """What to type to get a report again, word by word: the training, or the evaluation of another's model.
-
-    Parameters
-    ----------
-    installed : name the installed program instead of the script of a checkout.
+def build_command(report: Report) -> list[str]:
+    """Build what to type to get a report again, word by word: the training, or the evaluation of another's model.
 
     Returns
     -------
-    The words, quoted for a shell. Of the training's options those that a default would not give.
+    The words, quoted for a shell. Of the training's options those that a default would not give. The number of
+    threads stands first: sums are rounded in their order, so that another number trains another model.
     """
     data, model, training = report.data, report.model, report.training
     note = data.note
     if training is None:
-        words = ["stroke-hub", "evaluate"] if installed else ["python", "scripts/evaluate.py"]
-        words += ["--model", model.source or "MODEL"]
+        words = ["stroke-hub", "evaluate", "--model", model.source or "MODEL"]
         if model.revision:
             words += ["--revision", model.revision]
         words += ["--data-dir", "FOLDER", "--out", "OUT"]
@@ -36,9 +34,11 @@ def build_command(report: Report, *, installed: bool = False) -> list[str]:
         words += data.options or []
     else:
         known = data.name in ("sample", "kaggle")
-        words = ["stroke-hub", "train"] if installed else ["python", "scripts/train_and_push.py"]
+        words = [f"OMP_NUM_THREADS={training['threads']}"] if "threads" in training else []
+        words += ["stroke-hub", "train"]
         words += ["--data", data.name] if known else ["--data-dir", "FOLDER"]
-        given = _choose_options(training)
+        words += ["--run-dir", AGAIN]
+        given = choose_options(training)
         for option in fields(TrainConfig):
             words += _spell_option(option.name, given.get(option.name), default=option.default)
         words += data.options or []
@@ -51,8 +51,8 @@ def build_command(report: Report, *, installed: bool = False) -> list[str]:
     return [shlex.quote(word) for word in words]
 
 
-def _choose_options(training: Mapping[str, Any]) -> dict[str, Any]:
-    """The fewest options that resolve to the same configuration: a preset names its backbones by itself."""
+def choose_options(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose the fewest options that resolve to the same configuration: a preset names its backbones by itself."""
     given = {option.name: training[option.name] for option in fields(TrainConfig) if option.name in training}
     try:
         whole = TrainConfig(**given).resolve()
