@@ -399,12 +399,14 @@ def test_the_command_gives_the_training_again(card: str, report: dict[str, Any])
     commands = next(token.content for token in read_sections(card)["How to reproduce"] if token.type == "fence")
     install, train, evaluate = (shlex.split(line) for line in commands.splitlines())
     assert install == ["pip", "install", f"stroke-hub[train]=={report['stroke_hub']}"]
-    assert train[:4] == ["stroke-hub", "train", "--data", "sample"]
+    threads, *start = train[:7]
+    assert threads == f"OMP_NUM_THREADS={report['training']['threads']}"
+    assert start == ["stroke-hub", "train", "--data", "sample", "--run-dir", "runs/again"]
     assert train[-2:] == ["--data-note", NOTE]
-    config = tyro.cli(TrainConfig, args=train[4:-2])
+    config = tyro.cli(TrainConfig, args=train[7:-2])
     resolved = {key: report["training"][key] for key in vars(config)}
     assert vars(config.resolve()) == resolved
-    assert len(train[4:-2]) == 2 * sum(value != getattr(TrainConfig(), key) for key, value in vars(config).items())
+    assert len(train[7:-2]) == 2 * sum(value != getattr(TrainConfig(), key) for key, value in vars(config).items())
     assert evaluate[:4] == ["stroke-hub", "evaluate", "--model", "owner/name"]
     assert evaluate[-1] == "--compare"
 
