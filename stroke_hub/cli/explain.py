@@ -1,4 +1,4 @@
-"""The command explain: a picture of one slice with its map, or a page of every slice of a dataset."""
+"""The command explain: a picture of one slice with its map, or a gallery of every slice of a dataset."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -34,13 +34,14 @@ def explain_folder(
     split: Literal["test", "train"] | None = None,
     data_note: Annotated[str, tyro.conf.arg(metavar="WORDS")] = "",
 ) -> None:
-    """Explain one slice by a picture, or every slice of a dataset's split by a page, worst errors first.
+    """Explain one slice by a picture, or every slice of a dataset's split by pages, worst errors first.
 
     Args:
         file: a picture, DICOM or NIfTI file with the slice; a whole scan is for stroke-hub scan.
         model: a run folder, a model on the Hub, or sample, the model that comes with the package.
         out: of a file, the slice with its map as a PNG of the slice's own size; of a dataset, a new folder for
-            index.html, explanations.csv, maps/ and pictures/.
+            index.html, explanations.csv, pages/, maps/ and pictures/. As gallery/ of a run folder it is linked from
+            the run's report.html, which is written again.
         data_dir: a dataset folder in the Kaggle layout, or a dataset of scans as `stroke-hub data` reads it.
         revision: commit, tag or branch of a Hub model.
         layer: of a file, which map is drawn: of the CNN (as without it), of the ViT, or both fused, in which blue
@@ -62,7 +63,10 @@ def explain_folder(
         return
     if layer or page or modality:
         raise RunError("--layer, --page and --modality are of one file; leave them out.")
-    from stroke_hub.evaluation.gallery import write_gallery
+    from stroke_hub.gallery.write_gallery import write_gallery
+    from stroke_hub.report.html import write_page
+    from stroke_hub.runs.report import REPORT_FILE, read_report
+    from stroke_hub.runs.run_folder import GALLERY_FOLDER
 
     loaded = Predictor.from_pretrained(model, revision=revision)
     records = read_noted(data_dir)
@@ -70,6 +74,9 @@ def explain_folder(
     with atomic_folder(out) as folder:
         gallery = write_gallery(loaded, records.part(split or "test"), records.root, folder, note=note)
     say(f"gallery: {out / gallery.name}")
+    if out.name == GALLERY_FOLDER and (out.parent / REPORT_FILE).is_file():
+        page = write_page(read_report(out.parent), out.parent / "figures", out.parent / "report.html")
+        say(f"report: {page}, whose errors now lead to the gallery")
 
 
 def _load(file: Path, out: Path, page: int | None, modality: Modality | None) -> "Slice":

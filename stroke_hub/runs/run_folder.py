@@ -9,6 +9,8 @@ from stroke_hub.models.weights import CONFIG_FILE, WEIGHTS_FILE
 __all__ = [
     "AUDIT_FILE",
     "CALIBRATION_FILE",
+    "EXPLANATIONS_FILE",
+    "GALLERY_FOLDER",
     "LEFT_OUT_FILE",
     "PAIRS_FILE",
     "PATIENTS_FILE",
@@ -18,6 +20,7 @@ __all__ = [
     "SUMMARY_FILE",
     "TRAIN_CONFIG_FILE",
     "find_best_epoch",
+    "find_gallery",
     "is_trained",
     "read_split",
 ]
@@ -46,7 +49,25 @@ def is_trained(run_dir: Path) -> bool:
     return (run_dir / WEIGHTS_FILE).is_file() and (run_dir / CONFIG_FILE).is_file()
 
 
+def find_gallery(run_dir: Path) -> dict[str, str]:
+    """Find where each slice stands in the gallery of a run, by the slice's path; empty where there is no gallery.
+
+    A place is an address with an anchor, from the run folder: "gallery/index.html#s00012".
+    """
+    file = run_dir / GALLERY_FOLDER / EXPLANATIONS_FILE
+    try:
+        table = pd.read_csv(file, usecols=["path", "page"], dtype=str, keep_default_na=False)
+    except (OSError, ValueError):  # none, or one of an earlier version, which has no places
+        return {}
+    places = dict(zip(table["path"].tolist(), table["page"].tolist(), strict=True))
+    files = {place: place.partition("#")[0] for place in places.values()}
+    there = {name for name in set(files.values()) if (run_dir / GALLERY_FOLDER / name).is_file()}
+    return {path: f"{GALLERY_FOLDER}/{place}" for path, place in places.items() if files[place] in there}
+
+
 AUDIT_FILE = "audit.json"
+GALLERY_FOLDER = "gallery"
+EXPLANATIONS_FILE = "explanations.csv"
 LEFT_OUT_FILE = "left_out.json"
 PAIRS_FILE = "audit.csv"
 
