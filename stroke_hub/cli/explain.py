@@ -75,8 +75,8 @@ def explain_folder(
         gallery = write_gallery(loaded, records.part(split or "test"), records.root, folder, note=note)
     say(f"gallery: {out / gallery.name}")
     if out.name == GALLERY_FOLDER and (out.parent / REPORT_FILE).is_file():
-        page = write_page(read_report(out.parent), out.parent / "figures", out.parent / "report.html")
-        say(f"report: {page}, whose errors now lead to the gallery")
+        report = write_page(read_report(out.parent), out.parent / "figures", out.parent / "report.html")
+        say(f"report: {report}, whose errors now lead to the gallery")
 
 
 def _load(file: Path, out: Path, page: int | None, modality: Modality | None) -> "Slice":

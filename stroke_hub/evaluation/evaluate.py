@@ -132,7 +132,9 @@ def evaluate(
     write_text(out / SUMMARY_FILE, _summarise(report.test["overall"]).to_csv(index=False))
     write_text(out / SPLIT_FILE, table.to_csv(index=False))
     draw_report(report, test["label"].to_numpy(np.int64), prediction.probability, out / "figures")
-    explain_samples(model, test, results, report, root, out / "figures")
+    farthest = np.argsort(-prediction.distance, kind="stable")
+    unusual = test["path"].iloc[farthest[prediction.unusual[farthest]]].tolist()
+    explain_samples(model, test, results, report, root, out / "figures", unusual=unusual)
     if faithfulness:
         judge_maps(model, test, root, out, note=report.data.note)
     write_page(report, out / "figures", out / "report.html")

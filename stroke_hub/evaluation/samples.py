@@ -1,6 +1,6 @@
 """The slices that a report shows with their maps: chosen by rule, explained, drawn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,14 @@ from stroke_hub.data.records import list_modalities
 from stroke_hub.inference.explain import explain
 from stroke_hub.inference.results import Explanation
 from stroke_hub.models.resnet_vit import ResNetViT
+from stroke_hub.report.formatting import name_value
 from stroke_hub.report.heatmaps import draw_components, draw_explanations
 from stroke_hub.report.plots import save_figures
 from stroke_hub.runs.report import Report
 
 __all__ = ["choose_samples", "explain_samples"]
 
-SHOWN_ERRORS = 8
+SHOWN = 8
 
 
 def choose_samples(results: pd.DataFrame, *, count: int = 8) -> pd.DataFrame:
@@ -45,12 +46,15 @@ def explain_samples(
     report: Report,
     root: Path,
     folder: Path,
+    *,
+    unusual: Sequence[str] = (),
 ) -> None:
-    """Draw chosen slices with their maps (explanations, component_summary), and the most confident errors (errors).
+    """Draw chosen slices with their maps: explanations, component_summary, and the first of errors and unusual.
 
     Parameters
     ----------
     table, results : the test slices and their results table, in one order.
+    unusual : the paths of slices that are unlike the training slices, the farthest first.
     """
     note = report.data.note
     chosen = choose_samples(results)["image_path"].tolist()
@@ -59,10 +63,11 @@ def explain_samples(
         "explanations": lambda: draw_explanations(explanations, titles, masks=masks, note=note),
         "component_summary": lambda: draw_components(explanations, titles, note=note),
     }
-    wrong = [error.path for error in report.errors[:SHOWN_ERRORS]]
-    if wrong:
-        shown, names, outlines = _explain(model, table, wrong, results, root)
-        pictures["errors"] = lambda: draw_explanations(shown, names, masks=outlines, note=note)
+    listed = {"errors": [error.path for error in report.errors], "unusual": list(unusual)}
+    for name, paths in listed.items():
+        if paths:
+            drawn = _explain(model, table, paths[:SHOWN], results, root)
+            pictures[name] = lambda drawn=drawn: draw_explanations(drawn[0], drawn[1], masks=drawn[2], note=note)  # type: ignore[misc]
     save_figures(pictures, folder)
 
 
@@ -72,7 +77,8 @@ def _explain(
     """Explain slices: their maps, the words beside them, and their lesion masks where there are some."""
     rows = results.set_index("image_path").loc[paths]
     titles = [
-        f"{row.image_type}\ntruth {row.true_class}\nP(Stroke) {row.stroke_probability:.3f}"
+        f"{name_value('modality', str(row.image_type))}\ntruth {row.true_class}\n"
+        f"P(Stroke) {row.stroke_probability:.3f}"
         for row in rows.itertuples()
     ]
     shown = table.set_index("path", drop=False).loc[paths]

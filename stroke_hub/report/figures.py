@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from stroke_hub.report.formatting import BASELINES, Estimate, format_interval, say_interval
+from stroke_hub.report.formatting import BASELINES, Estimate, format_interval, name_value, say_interval
 from stroke_hub.report.methods import list_rules
 from stroke_hub.report.plots import (
     GREY,
@@ -36,6 +36,13 @@ from stroke_hub.runs.report import Interval, Part, Report, Subgroup
 from stroke_hub.runs.run_folder import find_best_epoch
 
 __all__ = ["draw_forest", "draw_report"]
+
+THRESHOLDS = {  # short enough for several in a line
+    "half": "0.5",
+    "youden": "Youden",
+    "sensitivity95": "95 % sensitivity",
+    "specificity95": "95 % specificity",
+}
 
 
 @styled
@@ -171,7 +178,7 @@ def _draw_roc(report: Report) -> Figure:
     for name, point in measured.items():
         specificity, sensitivity = point.specificity.value, point.sensitivity.value
         if specificity is not None and sensitivity is not None:
-            points[name] = (1 - specificity, sensitivity)
+            points[THRESHOLDS.get(name, name)] = (1 - specificity, sensitivity)
     return draw_roc(report.curves, _say_parts(report, "auroc"), points=points, note=report.data.note)
 
 
@@ -210,7 +217,10 @@ def _draw_net_benefit(report: Report) -> Figure:
 def _draw_subgroups(report: Report) -> Figure:
     overall = report.test["overall"]
     rows = [{"label": "all slices", "bold": True} | _read_row(overall, overall.intervals["auroc"])]
-    rows += [{"heading": row.column, "label": row.value} | _read_row(row, row.auroc) for row in report.subgroups]
+    rows += [
+        {"heading": row.column, "label": name_value(row.column, row.value)} | _read_row(row, row.auroc)
+        for row in report.subgroups
+    ]
     return draw_forest(
         rows,
         reference=overall.auroc,

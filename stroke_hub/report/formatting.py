@@ -14,21 +14,24 @@ __all__ = [
     "NUMBER_FILTERS",
     "PART_TITLES",
     "PATIENT_TITLES",
+    "POINT_TITLES",
     "Estimate",
     "format_interval",
     "list_parts",
     "list_points",
     "list_prevalences",
     "list_spreads",
+    "name_value",
     "say_interval",
     "show_count",
     "show_digits",
+    "show_hundred",
     "show_interval",
     "show_number",
     "show_percent",
 ]
 
-PART_TITLES = {"overall": "All slices", "BT": "CT (BT)", "MR": "MR"}
+PART_TITLES = {"overall": "All slices", "BT": "CT", "MR": "MR"}
 METRIC_TITLES = {
     "auroc": "AUROC",
     "average_precision": "Average precision",
@@ -92,6 +95,11 @@ def list_points(report: Report) -> list[dict[str, object]]:
 def list_prevalences(overall: Part) -> list[str]:
     """List the prevalences that patients' PPV and NPV are given at, as the report has them, in rising order."""
     return sorted(overall.patients.any_slice.at_prevalence, key=float) if overall.patients else []
+
+
+def name_value(column: str, value: str) -> str:
+    """Name a value of a column of the dataset as people do: CT, where files say BT."""
+    return PART_TITLES.get(value, value) if column == "modality" else value
 
 
 def list_spreads(trainings: Trainings) -> list[tuple[str, list[tuple[str, Spread]]]]:
@@ -170,7 +178,7 @@ def show_count(value: int | None) -> str:
     return "not defined" if value is None else f"{value:,.0f}"
 
 
-def _hundred(value: float) -> str:
+def show_hundred(value: float) -> str:
     """Write a share as how many of 100; neither none nor all of them where it is only close to that."""
     share = round(100 * value)
     if share == 100 and value < 1:
@@ -180,21 +188,12 @@ def _hundred(value: float) -> str:
     return str(share)
 
 
-def _range(interval: Interval | DeLong | Estimate) -> str:
-    """Write an interval as how many of 100, for a sentence; empty where there is none."""
-    if interval.low is None or interval.high is None:
-        return ""
-    return f" (95 % interval: {_hundred(interval.low)} to {_hundred(interval.high)})"
-
-
 NUMBER_FILTERS = {
     "count": show_count,
     "digits": show_digits,
-    "hundred": _hundred,
     "interval": show_interval,
     "number": show_number,
     "percent": show_percent,
-    "range": _range,
     "signed": _show_signed,
 }  # by the name that templates use
 

@@ -49,6 +49,7 @@ __all__ = [
 # Okabe and Ito's palette (2008): told apart with every common colour blindness, and in grey
 NORMAL, STROKE, GREY, THIRD = "#0072B2", "#D55E00", "#666666", "#009E73"
 LINES = {"overall": GREY, "BT": STROKE, "MR": NORMAL}
+CURVES = {"overall": "all slices", "BT": "CT", "MR": "MR"}  # what they are called
 DASHES = {"overall": "-", "BT": "--", "MR": "-."}
 STYLE: Any = {
     "font.size": 9,
@@ -201,7 +202,7 @@ def draw_roc(
     for part, words in auroc.items():
         if words is not None:
             curve = curves[part]
-            label = f"{part} {words}"
+            label = f"{CURVES[part]} {words}"
             axes.plot(curve.fpr, curve.tpr, color=LINES[part], linestyle=DASHES[part], label=label)
     _tell_missing(axes, auroc)
     places: dict[tuple[float, float], list[str]] = {}
@@ -213,7 +214,7 @@ def draw_roc(
         axes.plot(*place, marker=marker, markersize=size, label=", ".join(names), **look)
     axes.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
     axes.set_aspect("equal")
-    _write_key(figure, axes, key, "AUROC [95 % interval]" + "; operating points" * bool(places))
+    _write_key(figure, axes, key, "AUROC [95 % interval]" + "; thresholds" * bool(places))
     return figure
 
 
@@ -232,7 +233,7 @@ def draw_precision_recall(
         if words is not None:
             x, y = curves[part].recall, curves[part].precision
             look: Any = {"color": LINES[part], "linestyle": DASHES[part]}
-            axes.step(x, y, where="post", label=f"{part} {words}", **look)
+            axes.step(x, y, where="post", label=f"{CURVES[part]} {words}", **look)
     _tell_missing(axes, average_precision)
     axes.set(title="Precision-recall", xlabel="recall (sensitivity)", ylabel="precision (PPV)")
     axes.set(xlim=(0, 1.01), ylim=(0, 1.02))

@@ -1,6 +1,6 @@
 """report.json in plain sentences: what was found, how well it is known, and what a reader must not miss."""
 
-from stroke_hub.report.formatting import BASELINES, METRIC_TITLES, say_interval
+from stroke_hub.report.formatting import BASELINES, METRIC_TITLES, name_value, say_interval, show_hundred
 from stroke_hub.report.methods import SIMPLE, describe_recalibration
 from stroke_hub.report.patients import describe_patients, warn_of_contrast
 from stroke_hub.runs.report import Baseline, Part, Report
@@ -107,7 +107,7 @@ def _describe_rates(part: Part) -> list[str]:
             spread = 100 * (interval.high - interval.low) / 2
             found = "found" if name == "sensitivity" else "left alone"
             sentences.append(
-                f"Of 100 {of}, {100 * interval.value:.0f} are {found} ({name} {say_interval(interval)}); with "
+                f"Of 100 {of}, {show_hundred(interval.value)} are {found} ({name} {say_interval(interval)}); with "
                 f"{counts[name]} {of} of {interval.groups} patients that is known to about ±{spread:.0f} points."
             )
     return sentences
@@ -123,14 +123,15 @@ def _describe_ranking(part: Part) -> list[str]:
 
 
 def _describe_modalities(parts: dict[str, Part]) -> list[str]:
-    known = [(name, parts[name]) for name in ("BT", "MR") if parts[name].n]
+    titles = {name: name_value("modality", name) for name in ("BT", "MR")}
+    known = [(title, parts[name]) for name, title in titles.items() if parts[name].n]
     found = [
         f"{name} {say_interval(part.intervals['auroc'])} on {part.n} slices"
         for name, part in known
         if part.auroc is not None
     ]
     unknown = parts["overall"].n - sum(part.n for _, part in known)
-    missing = [name for name in ("BT", "MR") if not parts[name].n] if not unknown else []
+    missing = [title for name, title in titles.items() if not parts[name].n] if not unknown else []
     sentences = [f"AUROC by modality: {'; '.join(found)}."] if found else []
     sentences += [f"The modality of {unknown} slices is unknown."] if unknown else []
     return sentences + [f"There were no {name} slices: nothing is known of {name} here." for name in missing]
