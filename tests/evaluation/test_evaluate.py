@@ -209,7 +209,7 @@ def test_one_modality_and_one_class_leave_gaps_not_zeros(
     assert report.test["overall"].auroc is None
     assert "one class" in str(report.test["overall"].undefined)
     assert report.calibration is None
-    assert any("no BT slices" in sentence for sentence in report.words)
+    assert any("no CT slices" in sentence for sentence in report.words)
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["test"]["overall"]["auroc"] is None  # undefined, and said to be
     assert "auroc" not in written["test"]["BT"]  # not even that: there is nothing to measure

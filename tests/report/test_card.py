@@ -143,7 +143,7 @@ def check_tables(card: str, report: dict[str, Any]) -> int:
     """Every cell of every table against the report; how many tables there were."""
     sections = {title: read_tables(tokens) for title, tokens in read_sections(card).items()}
     test, overall = report["test"], report["test"]["overall"]
-    names = {"All slices": "overall", "CT (BT)": "BT", "MR": "MR", "All slices, MR": "overall"}
+    names = {"All slices": "overall", "CT": "BT", "MR": "MR", "All slices, MR": "overall"}
     (head, *rows), *_ = sections["Performance"]
     parts = [test[names[title]] for title in head[1:]]
     metrics = [key for key in METRIC_TITLES if key in overall["intervals"]]
