@@ -366,6 +366,22 @@ def test_mistakes_are_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_gallery_in_a_run_folder_is_linked_from_its_report(
+    run_dir: Path, sample: Records, tmp_path: Path, run: Callable[..., Done]
+) -> None:
+    copy = shutil.copytree(run_dir, tmp_path / "run")
+    done = run("explain", "--model", run_dir, "--data-dir", sample.root, "--out", copy / "gallery")
+    assert done.status == 0, done.err
+    assert "whose errors now lead to the gallery" in done.err
+    errors = json.loads((copy / "report.json").read_text())["errors"]
+    links = re.findall(r'href="(gallery/[^"]*#[^"]*)"><code>([^<]*)<', (copy / "report.html").read_text())
+    assert {path for _, path in links} >= {error["path"] for error in errors}
+    for link, path in links:
+        page, _, anchor = link.partition("#")
+        figure = (copy / page).read_text().partition(f'id="{anchor}"')[2].partition("</figure>")[0]
+        assert path in figure
+
+
 def test_a_failed_gallery_leaves_nothing(
     run_dir: Path, sample: Records, tmp_path: Path, run: Callable[..., Done]
 ) -> None:
