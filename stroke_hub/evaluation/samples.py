@@ -14,7 +14,7 @@ from stroke_hub.data.records import list_modalities
 from stroke_hub.inference.explain import explain
 from stroke_hub.inference.results import Explanation
 from stroke_hub.models.resnet_vit import ResNetViT
-from stroke_hub.report.formatting import name_value
+from stroke_hub.report.formatting import name_value, show_number
 from stroke_hub.report.heatmaps import draw_components, draw_explanations
 from stroke_hub.report.plots import save_figures
 from stroke_hub.runs.report import Report
@@ -78,7 +78,7 @@ def _explain(
     rows = results.set_index("image_path").loc[paths]
     titles = [
         f"{name_value('modality', str(row.image_type))}\ntruth {row.true_class}\n"
-        f"P(Stroke) {row.stroke_probability:.3f}"
+        f"P(Stroke) {show_number(row.stroke_probability)}"
         for row in rows.itertuples()
     ]
     shown = table.set_index("path", drop=False).loc[paths]

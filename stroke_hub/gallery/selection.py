@@ -105,6 +105,11 @@ def list_choices(results: pd.DataFrame, selection: Selection) -> list[tuple[str,
 
 
 def _list_values(results: pd.DataFrame, column: str) -> Sequence[str]:
-    """List a column's values that can be chosen, in the order of their titles; none where all slices are alike."""
+    """List a column's values that can be chosen, in the order of their titles.
+
+    All outcomes, as that there are no misses is worth knowing; of other columns those that divide the slices.
+    """
     there = set(results[column])
+    if column == "outcome":
+        return list(OUTCOMES)
     return [value for value in TITLES[column] if value in there] if len(there) > 1 else []

@@ -118,8 +118,13 @@ class _Notes:
 
 def _load_template(notes: _Notes) -> Template:
     environment = make_environment(finalize=lambda value: "not defined" if value is None else value)
-    environment.filters |= NUMBER_FILTERS | {"marked": notes.mark}
+    environment.filters |= NUMBER_FILTERS | {"coded": _mark_code, "marked": notes.mark}
     return environment.get_template("report.html")
+
+
+def _mark_code(sentence: str) -> Markup:
+    """Mark what stands in backticks as code, and escape the rest."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence)))  # noqa: S704  escaped
 
 
 def _divide_settings(training: dict[str, Any]) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:

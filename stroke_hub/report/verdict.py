@@ -28,7 +28,7 @@ class Answer:
 
     question : as a reader would ask.
     short : the answer in a word or two.
-    sentences : what it rests on, each made from numbers of the report.
+    sentences : what it rests on, each made from numbers of the report; commands stand in backticks.
     section : the section of the page that has the rest.
     """
 
@@ -102,7 +102,12 @@ def _answer_simple_rules(report: Report) -> Answer:
     words = [words for name in ("probe", "cnn_alone", "vit_alone") for words in _compare(known.get(name), report)]
     best = max(simple, key=_read_auroc, default=None)
     if best is None or best.auroc is None or best.difference is None:
-        return Answer(question, "Not measured", ["That needs the training slices.", *words], section)
+        return Answer(
+            question,
+            "Not measured",
+            ["They are fitted on training slices, which were not at hand.", *words],
+            section,
+        )
     own, gap = report.test["overall"].intervals["auroc"], best.difference.auroc
     shown = gap.low is not None and gap.low > 0
     first = (
@@ -155,7 +160,7 @@ def _answer_errors(report: Report) -> Answer:
         f"The lowest {rate} of a subgroup: {say_interval(getattr(row, rate))}, {row.column} "
         f"{name_value(row.column, row.value)}, {row.n:,} slices."
         for rate in ("sensitivity", "specificity")
-        for row in _find_lowest(report.subgroups, rate)
+        for row in _find_lowest(report, rate)
     ]
     if report.novelty and report.novelty.unusual:
         unusual = pluralise(report.novelty.unusual, "slice")
@@ -171,15 +176,17 @@ def _count_errors(part: Part) -> str:
     )
 
 
-def _find_lowest(subgroups: list[Subgroup], rate: str) -> list[Subgroup]:
+def _find_lowest(report: Report, rate: str) -> list[Subgroup]:
     """Find the subgroup with the lowest rate, of columns that divide the slices, but for the modality."""
-    columns = [row.column for row in subgroups]
+    columns = [row.column for row in report.subgroups]
     known = [
-        row
-        for row in subgroups
+        (getattr(row, rate).value, place)
+        for place, row in enumerate(report.subgroups)
         if row.column != "modality" and columns.count(row.column) > 1 and getattr(row, rate).low is not None
     ]
-    return [min(known, key=lambda row: float(getattr(row, rate).value))] if known else []
+    whole = report.test["overall"].intervals[rate].value
+    lowest = [place for value, place in sorted(known)[:1] if whole is not None and value < whole]
+    return [report.subgroups[place] for place in lowest]
 
 
 def _answer_threshold(report: Report) -> Answer:
@@ -227,9 +234,9 @@ def _tell_middle(bins: list[Bin]) -> str:
     if not count:
         return f"No slice has a probability {between}."
     stated = sum(one.n * one.mean_probability for one in middle) / count
-    share = sum(one.n * one.stroke_share for one in middle) / count
+    strokes = round(sum(one.n * one.stroke_share for one in middle))
     return (
-        f"Of the {count:,} slices {between}, {100 * share:.0f} % are Stroke; the mean of what was stated is "
+        f"Stated {between}: {pluralise(count, 'slice')}, {strokes:,} of them Stroke; the mean stated is "
         f"{100 * stated:.0f} %."
     )
 
@@ -238,7 +245,7 @@ def _answer_maps(report: Report) -> Answer:
     return Answer(
         "Do the heatmaps show the lesion?",
         "Not measured",
-        ["“stroke-hub evaluate --faithfulness” measures it, on stroke slices that have lesion masks."],
+        ["`stroke-hub evaluate --faithfulness` measures it, on stroke slices that have lesion masks."],
         "explanations",
     )
 
@@ -248,5 +255,5 @@ def _answer_trainings(report: Report) -> Answer:
     if report.trainings:
         spread = describe_trainings(report)
         return Answer(question, f"{len(report.trainings.seeds)} trainings", spread[1:], section)
-    once = "It was trained once; “stroke-hub train --seeds 3” measures the spread."
+    once = "It was trained once; `stroke-hub train --seeds 3` measures the spread."
     return Answer(question, "Not known", [once if report.training else "It was not trained here."], section)

@@ -122,7 +122,13 @@ def test_choices_count_what_they_lead_to() -> None:
         ("Unusual", 0, True),
     ]
     alike = make_results(8, modality="MR", novelty="usual", outcome="hit")
-    assert list_choices(alike, Selection()) == []
+    [(title, outcomes)] = list_choices(alike, Selection())
+    assert title == "Outcome"  # there are no misses, and that is said
+    assert [(one.title, one.count) for one in outcomes if one.address is None] == [
+        ("Misses", 0),
+        ("False alarms", 0),
+        ("Correct normals", 0),
+    ]
 
 
 def test_a_run_finds_its_slices_in_its_gallery(gallery: Path, tmp_path: Path) -> None:
