@@ -78,7 +78,7 @@ def _explain(
     rows = results.set_index("image_path").loc[paths]
     titles = [
         f"{name_value('modality', str(row.image_type))}\ntruth {row.true_class}\n"
-        f"P(Stroke) {show_number(row.stroke_probability)}"
+        f"P(Stroke) {show_number(float(str(row.stroke_probability)))}"
         for row in rows.itertuples()
     ]
     shown = table.set_index("path", drop=False).loc[paths]
