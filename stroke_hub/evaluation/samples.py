@@ -76,10 +76,10 @@ def _explain(
 ) -> tuple[list[Explanation], list[str], list[NDArray[np.bool_] | None]]:
     """Explain slices: their maps, the words beside them, and their lesion masks where there are some."""
     rows = results.set_index("image_path").loc[paths]
+    columns = (rows[name] for name in ("image_type", "true_class", "stroke_probability"))
     titles = [
-        f"{name_value('modality', str(row.image_type))}\ntruth {row.true_class}\n"
-        f"P(Stroke) {show_number(float(str(row.stroke_probability)))}"
-        for row in rows.itertuples()
+        f"{name_value('modality', modality)}\ntruth {truth}\nP(Stroke) {show_number(probability)}"
+        for modality, truth, probability in zip(*columns, strict=True)
     ]
     shown = table.set_index("path", drop=False).loc[paths]
     slices = [
