@@ -124,7 +124,7 @@ def _load_template(notes: _Notes) -> Template:
 
 def _mark_code(sentence: str) -> Markup:
     """Mark what stands in backticks as code, and escape the rest."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(sentence)))  # noqa: S704  escaped
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))  # noqa: S704  escaped
 
 
 def _divide_settings(training: dict[str, Any]) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:

@@ -431,6 +431,14 @@ def test_settings_that_no_default_gives_stand_out(tmp_path: Path) -> None:
     assert "best epoch" not in table + rest
 
 
+def test_commands_in_sentences_are_code(tmp_path: Path) -> None:
+    report = whole_report()
+    report["warnings"] = [f"Look at `stroke-hub audit` and at {HOSTILE}."]
+    page = write_page(typed(report), tmp_path, tmp_path / "report.html")
+    assert "Look at <code>stroke-hub audit</code> and at &lt;script&gt;" in page.read_text(encoding="utf-8")
+    assert "`" not in read(page).text
+
+
 def test_what_a_rule_is_does_not_begin_with_its_name_again(tmp_path: Path) -> None:
     report = whole_report()
     report["baselines"][0] |= {"name": "modality", "words": "The modality alone: the share of strokes in it."}
