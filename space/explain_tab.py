@@ -26,8 +26,8 @@ FORMATS = (
     "PNG, JPEG, TIFF, WebP, BMP, DICOM or NIfTI, up to 100 MB. A scan is a volume, a zip file or several files."
 )
 PRIVACY = (
-    f"Files are deleted within {KEPT_SECONDS // 60} minutes of leaving. Nothing is logged. Of a DICOM file, nothing "
-    "of the patient is kept or shown."
+    f"Files are deleted within {KEPT_SECONDS // 60} minutes of leaving. Nothing is logged. Of a DICOM file, "
+    "nothing of the patient is kept or shown."
 )
 PICK = """element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-caption]");
