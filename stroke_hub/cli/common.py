@@ -147,12 +147,15 @@ def tell_findings(found: "Audit") -> None:
 def tell_figures(report: "Report", split: str = "test") -> None:
     """Say the main figures of a report, overall and by modality."""
     from stroke_hub.report.formatting import say_interval
+    from stroke_hub.report.sentences import describe_localisation
 
     for part, figures in report.test.items():
         if figures.n:
             accuracy, auroc = (say_interval(figures.intervals[name]) for name in ("accuracy", "auroc"))
             n = f"{figures.n} slices of {figures.groups} groups"
             say(f"{split} {part}: {n}, accuracy {accuracy}, AUROC {auroc}")
+    for sentence in describe_localisation(report):
+        say(sentence)
 
 
 def tell_export(record: dict[str, Any], folder: Path) -> None:

@@ -14,6 +14,7 @@ from stroke_hub.files import write_text
 from stroke_hub.report.command import build_command
 from stroke_hub.report.formatting import (
     BASELINES,
+    MEASURES,
     NUMBER_FILTERS,
     Estimate,
     list_parts,
@@ -52,6 +53,7 @@ def write_page(report: Report, figures: Path, out: Path) -> Path:
     page = _load_template().render(
         vars(report),
         parts=list_parts(report.test),
+        measures=MEASURES,
         points=list_points(report),
         prevalences=list_prevalences(report.test["overall"]),
         method=describe_intervals(report),
