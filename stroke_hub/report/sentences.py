@@ -185,8 +185,8 @@ def describe_localisation(report: Report) -> list[str]:
     pointing = found.measures["pointing"]
     each = ", ".join(f"{title} {say_interval(pointing[name])}" for name, title in POINTING_MAPS.items())
     return [
-        f"On {found.n} stroke slices with a lesion mask, of {found.groups} patients, this share of the maps has its "
-        f"strongest pixel in or just beside the lesion: {each}.",
+        f"On {found.n} stroke slices with a lesion mask, of {found.groups} patients, so large a share of the maps has "
+        f"its strongest pixel in or just beside the lesion: {each}.",
         f"A map that knows no model ({found.controls['pointing']}) reaches {say_interval(pointing['control'])}.",
     ]
 

@@ -880,8 +880,8 @@ class Localisation(_Record):
     n_stroke : stroke slices that were measured on.
     n, groups : those with a mask, and their groups; of more than 500, 500 were taken evenly.
     controls : by measure, which map that knows no model reaches most.
-    measures : by measure (`pointing`, `pointing_inside`, `mass`, `rank`, `dice`), the means of the maps (`cnn`, `vit`,
-        `fused`) and of that control (`control`), in [0, 1], more is better.
+    measures : by measure (`pointing`, `pointing_inside`, `mass`, `rank`, `dice`), the means of the maps (`cnn`,
+        `vit`, `fused`) and of that control (`control`), in [0, 1], more is better.
     """
 
     n_stroke: int

@@ -1,4 +1,4 @@
-"""Claims of evaluation.localisation: where a map lies is measured on the lesions of masks, beside maps of no model."""
+"""Claims of evaluation.localisation: where maps lie is measured on lesions, beside maps that know no model."""
 
 from pathlib import Path
 
