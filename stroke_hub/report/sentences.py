@@ -185,7 +185,7 @@ def describe_localisation(report: Report) -> list[str]:
     pointing = found.measures["pointing"]
     each = ", ".join(f"{title} {say_interval(pointing[name])}" for name, title in POINTING_MAPS.items())
     return [
-        f"On {found.n} stroke slices with a lesion mask, of {found.groups} patients, so large a share of the maps has "
+        f"On {found.n} stroke slices with a lesion mask, of {found.groups} patients, of the maps this share has "
         f"its strongest pixel in or just beside the lesion: {each}.",
         f"A map that knows no model ({found.controls['pointing']}) reaches {say_interval(pointing['control'])}.",
     ]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from stroke_hub import Slice, load_slices
 from stroke_hub.data.simulated import simulate_patient
-from stroke_hub.io.rendering import UNKNOWN_PICTURE, find_hounsfield
+from stroke_hub.io.rendering import UNKNOWN_PICTURE, count_levels, find_hounsfield
 from stroke_hub.io.slices import render_slice
 from tests.io.synth import dcm
 
@@ -191,7 +191,7 @@ def test_mr_with_negative_values_is_no_ct() -> None:
             assert (one.pixels == 255).mean() < 0.3, name
             assert np.ptp(one.pixels) == 255
             np.testing.assert_array_equal(show(source, modality="MR").pixels, one.pixels)
-        how = find_hounsfield(values.astype(np.float32))
+        how = find_hounsfield(count_levels(values.astype(np.float32)))
         assert how is None or how.evidence == "possible"
 
 
