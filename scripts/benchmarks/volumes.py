@@ -42,7 +42,7 @@ KINDS = {
 
 
 def write_volumes(folder: Path, kind: Kind) -> list[Path]:
-    """Simulated heads with a scanner's noise as int16: how well they are packed decides how long unpacking takes."""
+    """Simulated heads with the noise of a scanner as int16: noise decides how long unpacking takes."""
     files = []
     for number in range(DIFFERENT):
         stack = simulate_patient((0, number), kind.sequence, slices=SLICES, size=kind.side)
