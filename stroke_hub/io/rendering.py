@@ -81,10 +81,10 @@ MR_WINDOW = "The window was not applied: windows are for CT, and this slice is r
 NO_HU_WINDOW = "The window was not applied: the values are not Hounsfield units."
 NO_WINDOW = frozenset({CT_PICTURE, CT_UNITS, MR_WINDOW, NO_HU_WINDOW})  # of a slice that shows no window
 UNKNOWN_PICTURE = (
-    "Nothing says whether this is CT or MR, so it is shown as it is, which misleads if it is MR; choose "
-    'modality="CT" or "MR".'
+    "Nothing says whether this is CT or MR, so it is shown as it is, which misleads if it is MR; "
+    "give the modality, BT (CT) or MR."
 )
-UNKNOWN_VALUES = 'Nothing says whether this is CT or MR; it is scaled as MR is. Choose modality="CT" or "MR".'
+UNKNOWN_VALUES = "Nothing says whether this is CT or MR; it is scaled as MR is. Give the modality, BT (CT) or MR."
 
 
 class Hounsfield(NamedTuple):

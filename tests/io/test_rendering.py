@@ -127,10 +127,10 @@ def test_who_says_nothing_is_told_so(heads: dict[str, list[np.ndarray]]) -> None
         one = show(source)
         np.testing.assert_array_equal(one.pixels, picture)
         assert one.remarks == (UNKNOWN_PICTURE,)
-        assert 'choose modality="CT" or "MR"' in UNKNOWN_PICTURE
+        assert "give the modality, BT (CT) or MR" in UNKNOWN_PICTURE
         assert render_slice(one, modality="MR").remarks == ()
     values = show(heads["MR"][0])
-    assert 'Choose modality="CT" or "MR"' in values.remarks[0]
+    assert "Give the modality, BT (CT) or MR" in values.remarks[0]
     np.testing.assert_array_equal(values.pixels, show(heads["MR"][0], modality="MR").pixels)
     hu = show(heads["BT"][0])  # plainly CT
     np.testing.assert_array_equal(hu.pixels, picture)
