@@ -1,4 +1,4 @@
-"""The price of the slices of volumes: the cache of squares, against plain nibabel, and against what is left to do."""
+"""The price of the slices of volumes: the cache of squares, against plain nibabel and a plain resize."""
 
 import itertools
 import os
