@@ -12,6 +12,7 @@
     python scripts/benchmark.py scans      # the probe in cross-validation over patients; rules by scan
     python scripts/benchmark.py space      # the demo: an upload, against a bare forward; a cold start
     python scripts/benchmark.py train      # training, against a plain notebook of the same model
+    python scripts/benchmark.py volumes    # the slices of volumes, against plain nibabel
     python scripts/benchmark.py recipe     # training recipes and their ingredients, against each other
 
 Two things compared always run in turns in one process, and the middle of their ratios counts. The floor beside a
@@ -37,6 +38,7 @@ from benchmarks.scan import benchmark_scan
 from benchmarks.scans import benchmark_scans
 from benchmarks.space import benchmark_space
 from benchmarks.train import benchmark_train
+from benchmarks.volumes import benchmark_volumes
 
 from stroke_hub.errors import StrokeHubError
 from stroke_hub.progress import say
@@ -55,6 +57,7 @@ BENCHMARKS = {
     "scans": benchmark_scans,
     "space": benchmark_space,
     "train": benchmark_train,
+    "volumes": benchmark_volumes,
 }
 
 

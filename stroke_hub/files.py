@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, then renamed into it."""
+"""Files that are whole or not there: written beside their place, then renamed; and where the cache is."""
 
 import hashlib
 import io
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from stroke_hub.errors import RunError
 
-__all__ = ["atomic_folder", "atomic_write", "hash_file", "name_bytes", "write_text"]
+__all__ = ["atomic_folder", "atomic_write", "find_cache", "hash_file", "name_bytes", "write_text"]
 
 
 @contextmanager
@@ -64,6 +64,17 @@ def _naming(path: Path) -> Iterator[None]:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def find_cache() -> Path:
+    """The folder of decoded slices and what else can be made again.
+
+    It is STROKE_HUB_CACHE, or stroke_hub/squares in XDG_CACHE_HOME or ~/.cache.
+    """
+    chosen = os.environ.get("STROKE_HUB_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "stroke_hub" / "squares"
 
 
 def hash_file(file: Path) -> str:

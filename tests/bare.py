@@ -22,8 +22,9 @@ from stroke_hub.extras import EXTRAS
 OPTIONAL = (
     "audit", "data.bleeding", "data.cache", "data.lesions", "data.loader", "data.masks", "data.simulated",
     "datasets.contact_sheet",
-    "deploy.export", "deploy.publish", "evaluation.baselines", "evaluation.comparison", "evaluation.evaluate",
-    "evaluation.faithfulness", "evaluation.imputation", "evaluation.patients", "evaluation.report_json",
+    "deploy.export", "deploy.publish", "evaluation.baselines", "evaluation.comparison", "evaluation.controls",
+    "evaluation.evaluate", "evaluation.faithfulness", "evaluation.imputation", "evaluation.localisation",
+    "evaluation.patients", "evaluation.report_json",
     "evaluation.samples", "inference.cams", "inference.relevance", "models.backbones", "models.branches",
     "models.resnet_vit", "report.card", "report.figures", "report.heatmaps", "report.plots", "training",
 )  # fmt: skip

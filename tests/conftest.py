@@ -173,7 +173,9 @@ def trained(run_dir: Path) -> ResNetViT:
 @pytest.fixture
 def untrained() -> ResNetViT:
     """A tiny model with random weights, larger than usual so that every term of a formula counts."""
-    return randomise(ResNetViT(**PRESETS["tiny"]))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return randomise(ResNetViT(**PRESETS["tiny"]))
 
 
 def load_rows(root: Path, table: pd.DataFrame) -> list[Slice]:

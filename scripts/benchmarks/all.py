@@ -18,7 +18,7 @@ from stroke_hub.progress import say
 PROGRAM = Path(__file__).parent.parent / "benchmark.py"
 TABLE_FILE, NUMBERS_FILE = "benchmarks.md", "benchmarks.json"
 
-Name = Literal["explain", "load", "report", "runtime", "scale", "scan", "space", "train"]
+Name = Literal["explain", "load", "report", "runtime", "scale", "scan", "space", "train", "volumes"]
 # what docs/benchmarks.md measured is measured again: where it gives options, with those
 OPTIONS: dict[str, tuple[str, ...]] = {
     "machine": (),
@@ -30,6 +30,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "space": (),
     "scan": (),
     "scale": (),
+    "volumes": (),
 }
 PREFACE = """# Benchmarks
 

@@ -26,7 +26,7 @@ from stroke_hub.data.loader import decode_squares
 from stroke_hub.data.masks import has_masks, read_masks
 from stroke_hub.data.records import hash_records, list_modalities, read_records
 from stroke_hub.evaluation.baselines import measure_trivial_features
-from stroke_hub.evaluation.faithfulness import draw_controls
+from stroke_hub.evaluation.controls import draw_controls
 from stroke_hub.files import write_text
 from stroke_hub.inference.predict import compute_features
 from stroke_hub.inference.results import upsample

@@ -1,11 +1,12 @@
 """Marks of pictures that tell the class without the brain: place in the scan, burnt-in text, borders, file kind.
 
 Each mark is measured in every slice without a network. A small decision tree then learns the class from the mark
-alone, in five grouped folds, so that the direction is never chosen on the patients that it is judged on.
+alone, in five grouped folds, so that the direction is never chosen on the patients that it is judged on. The more
+marks are judged, the more certain each has to be (Holm, 1979).
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +18,12 @@ from scipy import ndimage
 from stroke_hub.audit.findings import Finding, state
 from stroke_hub.data.contents import load_first
 from stroke_hub.data.records import Records, name_scans, read_slice_numbers
+from stroke_hub.errors import pluralise
 from stroke_hub.files import write_text
 from stroke_hub.io.framing import find_head_mask
 from stroke_hub.io.images import find_decoder
 from stroke_hub.io.windowing import Grey
-from stroke_hub.metrics.intervals import bound_figure
+from stroke_hub.metrics.intervals import bound_figure, compare_with_chance
 from stroke_hub.progress import track
 from stroke_hub.scan.addresses import split_address
 
@@ -38,6 +40,7 @@ SHORTCUTS_FILE = "shortcuts.csv"
 FOLDS = 5
 FEWEST = FOLDS  # patients of each class below which a mark is not judged: one for each fold
 USEFUL = 0.6  # AUROC from which a mark is worth a sentence
+SURE = 0.05  # the corrected p-value below which a mark is worth a sentence
 LEAVES = 8  # of the tree: enough for a mark that is high or low in one class
 BRIGHT = 0.5  # of the brightest pixel: text is white
 FRAME = 0.1  # of each side: the margin of a picture without a head
@@ -53,7 +56,8 @@ class Shortcut(NamedTuple):
     modality : of the slices ("BT", "MR", or "unknown").
     slices, patients : how many were judged.
     auroc : of the class by the mark alone, out of five grouped folds; None where it could not be measured.
-    low, high : 95 % interval over patients; None where there is none.
+    low, high : 95 % interval over patients, of this mark alone; None where there is none.
+    p : of an AUROC that chance gives, two-sided, corrected for all marks of the dataset; None where there is none.
     stroke, normal : what is typical of each class: the median, or the most common kind.
     """
 
@@ -64,13 +68,23 @@ class Shortcut(NamedTuple):
     auroc: float | None
     low: float | None
     high: float | None
+    p: float | None
     stroke: str
     normal: str
 
     @property
     def tells(self) -> bool:
-        """Whether the class could be told by it: 0.5 is below the interval, and the AUROC is 0.6 or more."""
-        return self.auroc is not None and self.low is not None and self.low > 0.5 and self.auroc >= USEFUL
+        """Whether the class could be told by it: p is below 0.05, and the AUROC is 0.6 or more."""
+        return self.auroc is not None and self.p is not None and self.p < SURE and self.auroc >= USEFUL
+
+
+class Judged(NamedTuple):
+    """Say how well a mark tells the class: as `Shortcut`, p not corrected."""
+
+    auroc: float | None
+    low: float | None
+    high: float | None
+    p: float | None
 
 
 class Mark(NamedTuple):
@@ -123,10 +137,27 @@ def measure_shortcuts(records: Records) -> list[Shortcut]:
             values = marks.loc[rows.index, list(mark.columns)]
             if values.nunique(dropna=False).max() < 2:
                 continue
-            auroc, low, high = judge_mark(values, label, group)
+            judged = judge_mark(values, label, group)
             typical = (_name_typical(values[label == one]) for one in (1, 0))
-            found.append(Shortcut(name, str(modality), len(rows), len(set(group)), auroc, low, high, *typical))
-    return found
+            found.append(Shortcut(name, str(modality), len(rows), len(set(group)), *judged, *typical))
+    corrected = correct_by_holm([one.p for one in found])
+    return [one._replace(p=p) for one, p in zip(found, corrected, strict=True)]
+
+
+def correct_by_holm(p: Sequence[float | None]) -> list[float | None]:
+    """Correct p-values for their number: by chance one of all is below 0.05 in 5 % of datasets (Holm, 1979).
+
+    Returns
+    -------
+    In the same order, at most 1; None, which counts as no test, stays None.
+    """
+    known = sorted((value, number) for number, value in enumerate(p) if value is not None)
+    corrected: list[float | None] = [None] * len(p)
+    largest = 0.0
+    for rank, (value, number) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * value))
+        corrected[number] = largest
+    return corrected
 
 
 def measure_marks(records: Records) -> pd.DataFrame:
@@ -145,9 +176,7 @@ def measure_marks(records: Records) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(slice_number=number, place_in_scan=place)
 
 
-def judge_mark(
-    values: pd.DataFrame, label: NDArray[np.int64], group: NDArray[np.str_]
-) -> tuple[float | None, float | None, float | None]:
+def judge_mark(values: pd.DataFrame, label: NDArray[np.int64], group: NDArray[np.str_]) -> Judged:
     """Compute how well a mark tells the class: AUROC out of five grouped folds, with its interval over patients.
 
     Parameters
@@ -158,7 +187,7 @@ def judge_mark(
 
     Returns
     -------
-    AUROC, low, high (95 %); None where a fold would lack a class, or there is no interval.
+    Fields are None where a fold would lack a class, or there is no interval.
     """
     from sklearn.model_selection import StratifiedGroupKFold
     from sklearn.tree import DecisionTreeClassifier
@@ -171,14 +200,14 @@ def judge_mark(
         divisions = list(splitter.split(features, label, group))
     for learnt, held in divisions:
         if len(set(label[learnt])) < 2 or len(held) == 0:
-            return None, None, None
+            return Judged(None, None, None, None)
         tree = DecisionTreeClassifier(
             max_leaf_nodes=LEAVES, min_samples_leaf=max(5, len(learnt) // 50), random_state=0
         )
         learned = tree.fit(features[learnt], label[learnt]).predict_proba(features[held])[:, 1]
         score[held] = learned - label[learnt].mean()  # else shares of stroke, which differ by fold, would be ranked
-    found = _bound_auroc(label, score, group)
-    return found["value"], found["low"], found["high"]
+    found, p = _bound_auroc(label, score, group)
+    return Judged(found["value"], found["low"], found["high"], p)
 
 
 def tabulate_shortcuts(shortcuts: list[Shortcut]) -> list[dict[str, Any]]:
@@ -196,16 +225,16 @@ def describe_shortcuts(shortcuts: list[Shortcut]) -> list[Finding]:
     """Make a finding of each mark by which the class could be told; none of the others."""
     found = []
     for one in sorted(shortcuts, key=lambda shortcut: -(shortcut.auroc or 0)):
-        if not one.tells or one.auroc is None or one.low is None or one.high is None:
+        if not one.tells or one.auroc is None or one.low is None or one.high is None or one.p is None:
             continue
         mark = MARKS[one.mark]
         words = f"In {one.modality} slices the class can be told by {mark.words}: AUROC {one.auroc:.2f} "
-        words += (
-            f"[{one.low:.2f}, {one.high:.2f}] over {one.patients:,} patients, without the brain; {mark.advice}."
-        )
-        found.append(
-            state("warning", words, auroc=round(one.auroc, 4), low=round(one.low, 4), high=round(one.high, 4))
-        )
+        certain = "p < 0.001" if one.p < 0.001 else f"p = {one.p:.3f}"
+        certain += f", corrected for {pluralise(len(shortcuts), 'mark')}"
+        words += f"[{one.low:.2f}, {one.high:.2f}] over {one.patients:,} patients, without the brain ({certain}); "
+        words += f"{mark.advice}."
+        counts = {"auroc": one.auroc, "low": one.low, "high": one.high, "p": one.p}
+        found.append(state("warning", words, **{name: round(value, 4) for name, value in counts.items()}))
     return found
 
 
@@ -280,8 +309,10 @@ def _read_kind(file: Path) -> tuple[str, str]:
 # --- figures ------------------------------------------------------------------------------------------------
 
 
-def _bound_auroc(label: NDArray[np.int64], score: NDArray[np.float64], group: NDArray[np.str_]) -> dict[str, Any]:
-    """The interval of an AUROC as `bootstrap_intervals` gives it, from ranks: quick for thousands of groups."""
+def _bound_auroc(
+    label: NDArray[np.int64], score: NDArray[np.float64], group: NDArray[np.str_]
+) -> tuple[dict[str, Any], float | None]:
+    """The interval of an AUROC as `bootstrap_intervals` gives it, from ranks, and the p-value of 0.5."""
     names, index = np.unique(group, return_inverse=True)
     stroke = label == 1
     ranked = _count_wins(score[stroke], score[~stroke])
@@ -294,7 +325,9 @@ def _bound_auroc(label: NDArray[np.int64], score: NDArray[np.float64], group: ND
     pairs = (strokes.sum() - strokes) * (normals.sum() - normals)
     left = np.divide(ranked.sum() - lost, pairs, out=np.full(len(names), np.nan), where=pairs > 0)
     value = float(ranked.sum() / (strokes.sum() * normals.sum()))
-    return bound_figure(value, left, [strokes, normals], min(int((n > 0).sum()) for n in (strokes, normals)))
+    groups = min(int((n > 0).sum()) for n in (strokes, normals))
+    sizes = [strokes, normals]
+    return bound_figure(value, left, sizes, groups), compare_with_chance(value, left, sizes, 0.5)
 
 
 def _count_wins(high: NDArray[np.float64], low: NDArray[np.float64]) -> NDArray[np.float64]:

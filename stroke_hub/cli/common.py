@@ -83,7 +83,7 @@ def check_data(data: str | None) -> None:
 def find_data(data: str | None, data_dir: Path | None, note: str, rules: SliceRules) -> tuple["Records", str, str]:
     """The records, a short name for the dataset and the words that its figures carry."""
     from stroke_hub.data.records import read_records  # brings pandas, which no help needs
-    from stroke_hub.datasets.hub_dataset import fetch_hub_dataset, is_hub_address
+    from stroke_hub.datasets.hub_dataset import fetch_hub_dataset, is_hub_address, name_hub_dataset
     from stroke_hub.datasets.open_dataset import open_dataset
 
     check_data(data)
@@ -95,7 +95,7 @@ def find_data(data: str | None, data_dir: Path | None, note: str, rules: SliceRu
         if data_dir is not None:
             raise DatasetError(f"--data {printable(data)}: has a folder of its own; leave --data-dir out.")
         records = open_dataset(fetch_hub_dataset(data), rules)
-        return records, data.rpartition("/")[2].replace(":", "-"), note
+        return records, name_hub_dataset(data), note
     if data == "sample":
         from stroke_hub.data.simulated import write_sample
 
@@ -147,12 +147,15 @@ def tell_findings(found: "Audit") -> None:
 def tell_figures(report: "Report", split: str = "test") -> None:
     """Say the main figures of a report, overall and by modality."""
     from stroke_hub.report.formatting import say_interval
+    from stroke_hub.report.sentences import describe_localisation
 
     for part, figures in report.test.items():
         if figures.n:
             accuracy, auroc = (say_interval(figures.intervals[name]) for name in ("accuracy", "auroc"))
             n = f"{figures.n} slices of {figures.groups} groups"
             say(f"{split} {part}: {n}, accuracy {accuracy}, AUROC {auroc}")
+    for sentence in describe_localisation(report):
+        say(sentence)
 
 
 def tell_export(record: dict[str, Any], folder: Path) -> None:

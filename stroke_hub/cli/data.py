@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from stroke_hub.cli.common import name_dataset, program
+from stroke_hub.datasets.hub_dataset import fetch_hub_dataset, is_hub_address, name_hub_dataset
 from stroke_hub.datasets.open_dataset import holds_scans, open_dataset
 from stroke_hub.datasets.overview import describe_records, describe_scans
 from stroke_hub.datasets.read_dataset import read_dataset
@@ -21,7 +22,7 @@ __all__ = ["show_dataset"]
 
 @program
 def show_dataset(
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER|FILE.csv")],
+    given: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER|FILE.csv|hf://OWNER/NAME")],
     *,
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None,
     advanced_slices: SliceRules = SliceRules(),  # noqa: B008  frozen
@@ -31,13 +32,14 @@ def show_dataset(
     The exit status is 1 where training could not start.
 
     Args:
-        folder: a dataset: BIDS, nnU-Net, RSNA 2019, CT-ICH, CQ500, a CSV of images with labels or masks, or
-            pictures in the Kaggle layout.
+        given: a dataset: BIDS, nnU-Net, RSNA 2019, CT-ICH, CQ500, a CSV of images with labels or masks,
+            pictures in the Kaggle layout, or a dataset on the Hub.
         out: a picture for a contact sheet of slices, each lesion outlined.
         advanced_slices: how slices are made of a dataset of scans.
     """
     if out is not None and out.suffix.lower() != ".png":
         raise DatasetError(f"{out}: is no name of a PNG file; let it end in .png.")
+    folder = fetch_hub_dataset(given) if is_hub_address(given) else Path(given)
     if holds_scans(folder):
         table = read_dataset(folder)
         for line in describe_scans(table):
@@ -60,7 +62,8 @@ def show_dataset(
     if out is not None:
         from stroke_hub.datasets.contact_sheet import draw_contact_sheet
 
-        title = f"{name_dataset(records)}: slices as training sees them"
+        name = name_hub_dataset(given) if is_hub_address(given) else name_dataset(records)
+        title = f"{name}: slices as training sees them"
         with atomic_write(out) as partial:
             draw_contact_sheet(records, title).save(partial, format="PNG")
         say(f"contact sheet: {out}")

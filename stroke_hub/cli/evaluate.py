@@ -8,9 +8,10 @@ import tyro
 from stroke_hub.cli.common import name_dataset, note_simulated, program, tell_figures, tell_notes
 from stroke_hub.data.folders import has_labels, has_splits
 from stroke_hub.data.records import Records, hash_records
+from stroke_hub.datasets.hub_dataset import fetch_hub_dataset, is_hub_address, name_hub_dataset
 from stroke_hub.datasets.open_dataset import holds_scans, open_any
 from stroke_hub.datasets.slice_rules import SliceRules
-from stroke_hub.errors import RunError, pluralise
+from stroke_hub.errors import RunError, pluralise, printable
 from stroke_hub.files import atomic_folder, write_text
 from stroke_hub.progress import say
 
@@ -27,7 +28,8 @@ PREDICTIONS_FILE = "predictions.csv"
 def evaluate_model(
     *,
     model: Annotated[str, tyro.conf.arg(metavar="FOLDER|OWNER/NAME|sample")],
-    data_dir: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    data_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
+    data: Annotated[str | None, tyro.conf.arg(metavar="hf://OWNER/NAME")] = None,
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
     revision: Annotated[str | None, tyro.conf.arg(metavar="COMMIT")] = None,
     split: Literal["test", "train", "all"] = "test",
@@ -43,6 +45,7 @@ def evaluate_model(
         data_dir: a dataset folder in the Kaggle layout, or any folder of slices whose classes are told by folder
             names or by an index.csv with the columns path and label, or a dataset of scans as `stroke-hub data`
             reads it.
+        data: a dataset on the Hub, in place of a folder.
         out: a new folder for report.json, the CSVs and the figures; without labels for predictions.csv.
         revision: commit, tag or branch of a Hub model.
         split: which part of the dataset; all, of a dataset of scans alone, measures on every patient, which is
@@ -57,19 +60,29 @@ def evaluate_model(
     from stroke_hub.models.resnet_vit import ResNetViT
     from stroke_hub.runs.report import find_report, read_report
 
+    if (data is None) == (data_dir is None):
+        raise RunError("Give --data-dir with a folder, or --data with a dataset on the Hub (hf://owner/name).")
+    if data is not None and not is_hub_address(data):
+        raise RunError(f"--data {printable(data)}: is no dataset on the Hub; give hf://owner/name, or --data-dir.")
     loaded = ResNetViT.from_pretrained(model, revision=revision)
-    records = _read_any(data_dir, split, advanced_slices)
+    folder = fetch_hub_dataset(data) if data is not None else Path(data_dir or "")
+    records = _read_any(folder, split, advanced_slices)
     tell_notes(records)
     if not has_labels(records):
         if compare or faithfulness:
-            raise RunError(f"{data_dir}: has no labels to measure by; leave --compare and --faithfulness out.")
+            raise RunError(f"{folder}: has no labels to measure by; leave --compare and --faithfulness out.")
         _predict_only(loaded, records, out)
         return
     note = data_note or note_simulated(records)
-    data = {"name": name_dataset(records), "note": note, "split": split, "notes": list(records.notes)}
-    data["options"] = advanced_slices.to_options()
     about = {
-        "data": data | {"sha256": hash_records(records)},
+        "data": {
+            "name": name_hub_dataset(data) if data is not None else name_dataset(records),
+            "note": note,
+            "split": split,
+            "notes": list(records.notes),
+            "options": advanced_slices.to_options(),
+            "sha256": hash_records(records),
+        },
         "model": {
             "source": Path(model).name if Path(model).is_dir() else model,
             "revision": loaded.commit or revision,
@@ -78,12 +91,12 @@ def evaluate_model(
     own = find_report(model, loaded.commit or revision)
     left_out = records.table["split"] != ("test" if split == "all" else split)
     measured = records.leave_out(left_out, "slices of parts that were not measured")
-    with atomic_folder(out) as folder:
+    with atomic_folder(out) as partial:
         evaluate(
             loaded,
             measured.table.assign(split="test"),
             records.root,
-            folder,
+            partial,
             about=about,
             own=own,
             left_out=measured.left_out,

@@ -30,12 +30,12 @@ from stroke_hub import io as io_room
 from stroke_hub import scan as scan_room
 from stroke_hub.data.contents import hash_content, load_first
 from stroke_hub.errors import DatasetError
-from stroke_hub.files import atomic_write
+from stroke_hub.files import atomic_write, find_cache
 from stroke_hub.io.sight import Sight, frame_slice, get_own_modality
 from stroke_hub.io.windowing import Modality
 from stroke_hub.progress import say, track
 
-__all__ = ["find_cache", "read_squares"]
+__all__ = ["read_squares"]
 
 ENTRY = 64  # bytes
 WINDOW = 64  # squares decoded ahead of the one written: enough for the threads, and memory stays flat
@@ -54,14 +54,6 @@ class Wanted(NamedTuple):
 
 
 Decode: TypeAlias = Callable[[Wanted], tuple[bytes, bytes]]
-
-
-def find_cache() -> Path:
-    """The folder of the squares: STROKE_HUB_CACHE, or stroke_hub/squares in XDG_CACHE_HOME or ~/.cache."""
-    chosen = os.environ.get("STROKE_HUB_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "stroke_hub" / "squares"
 
 
 def read_squares(sight: Sight, files: Sequence[Path], modalities: Sequence[Modality | None]) -> Tensor:

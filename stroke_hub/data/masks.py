@@ -15,7 +15,7 @@ from stroke_hub.errors import DatasetError
 from stroke_hub.io.sight import Sight, frame_slice
 from stroke_hub.progress import track
 
-__all__ = ["Masks", "find_mask", "has_masks", "read_masks"]
+__all__ = ["Masks", "find_mask", "find_masked", "has_masks", "read_masks"]
 
 
 class Masks:
@@ -41,10 +41,17 @@ def find_mask(table: pd.DataFrame, root: Path, path: str) -> NDArray[np.bool_] |
     return _read_mask(root, table.loc[table["path"] == path, "mask"].iloc[0], path)
 
 
+def find_masked(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Find which slices of a table name a lesion mask, bool (N,)."""
+    if "mask" not in table:
+        return np.zeros(len(table), bool)
+    return table["mask"].map(_is_named).to_numpy(bool)
+
+
 def has_masks(table: pd.DataFrame) -> bool:
     """Tell whether most strokes of a table have a lesion mask."""
     strokes = table.loc[table["label"] == 1]
-    return "mask" in table and 2 * int(strokes["mask"].map(_is_named).sum()) > len(strokes)
+    return 2 * int(find_masked(strokes).sum()) > len(strokes)
 
 
 def read_masks(sight: Sight, root: Path, table: pd.DataFrame) -> Masks:
@@ -57,7 +64,7 @@ def read_masks(sight: Sight, root: Path, table: pd.DataFrame) -> Masks:
     size = sight.image_size
     squares = torch.zeros((len(table), size, size), dtype=torch.uint8)
     known = (table["label"] == 0).to_numpy().copy()
-    named = np.flatnonzero(table["mask"].map(_is_named)).tolist()
+    named = np.flatnonzero(find_masked(table)).tolist()
     modalities = list_modalities(table)
     for number in track(named, "lesion masks"):
         path = table["path"].iloc[number]

@@ -24,7 +24,7 @@ from scipy.spatial.transform import Rotation
 from stroke_hub.data.lesions import load_lesions
 from stroke_hub.errors import DatasetError
 
-__all__ = ["PatientPlan", "SimulatedSlice", "plan_patients", "simulate_patient", "write_sample"]
+__all__ = ["PatientPlan", "SimulatedSlice", "plan_patients", "simulate_patient", "simulate_scan", "write_sample"]
 
 Lesion = Literal["none", "infarct", "bleed"]
 Scan = Literal["CT", "DWI", "FLAIR"]
@@ -36,6 +36,7 @@ Grid = tuple[Floats, Floats, Floats]  # z, y, x in mm
 VERSION = 2  # of the simulation: raise it when the same seed gives other pixels
 FIELD_OF_VIEW = 250.0  # mm: the largest of 100 simulated heads measures 230
 LEVELS = (2.0, 50.0)  # mm above the commissures: thalamus to above the ventricles, where brain is sizeable
+SCAN_LEVELS = (-8.0, 66.0)  # mm: a step of lesions' cells below and above those of `data.lesions`
 TEST_SHARE = 7 / 22  # 280 of 880 patients
 SMALL = (0.012, 0.085)  # share of the brain that a lesion covers in its middle slice
 LARGE = (0.045, 0.2)  # an infarct on CT: of those of SMALL, 10 HU below their surroundings, half could not be seen
@@ -202,8 +203,7 @@ def simulate_patient(
     """
     if lesion == "bleed" and sequence != "CT":
         raise ValueError(f"a bleed is simulated on CT only, not on {sequence}")
-    key = np.ravel(seed).tolist()
-    anatomy, scanner, illness, grain = (np.random.default_rng([*key, stream]) for stream in range(4))
+    anatomy, scanner, illness, grain = _seed(seed)
     ruler = (np.arange(size) - (size - 1) / 2) * (FIELD_OF_VIEW / size)
     spacing = min(anatomy.uniform(3.0, 5.0), (LEVELS[1] - LEVELS[0]) / slices)
     reach = spacing * (slices - 1) / 2
@@ -222,6 +222,45 @@ def simulate_patient(
     return [
         SimulatedSlice(*stacks, sequence, lesion) for stacks in zip(pixels, mask, head.brain, clean, strict=True)
     ]
+
+
+def simulate_scan(
+    seed: int | Sequence[int], *, infarct: bool, slices: int = 16, size: int = 128
+) -> list[SimulatedSlice]:
+    """Simulate a whole DWI scan, lowest slice first, with an infarct in as many slices as a real lesion covers.
+
+    Parameters
+    ----------
+    seed : one or several non-negative integers; the same head comes out with and without the infarct.
+    slices, size : how many slices over 74 mm, and their height and width in pixels over 250 mm.
+
+    Returns
+    -------
+    The slices; `lesion` is "infarct" where one shows, and "none" elsewhere.
+    """
+    anatomy, scanner, illness, grain = _seed(seed)
+    ruler = (np.arange(size) - (size - 1) / 2) * (FIELD_OF_VIEW / size)
+    head = _head(anatomy, (np.linspace(*SCAN_LEVELS, slices), -ruler, ruler))
+    signal = _mr_signal(scanner, head, "DWI")
+    mask = np.zeros(head.brain.shape, bool)
+    lesions = load_lesions()
+    side = np.array([illness.choice([-1, 1]), 1, 1], np.float32)[:, None, None, None]
+    while infarct and not mask.any():  # one that lies between two slices, or in a wide sulcus, shows nowhere
+        number = int(illness.integers(len(lesions.packed)))
+        mask = lesions.lay(number, head.place * side) & head.brain & (head.tissue > 0.5)
+    if infarct:
+        signal = _add_lesion(illness, signal, head, mask, "DWI", "infarct")
+    pixels, clean = _acquire(grain, signal, "DWI")
+    return [
+        SimulatedSlice(*stacks, "DWI", "infarct" if stacks[1].any() else "none")
+        for stacks in zip(pixels, mask, head.brain, clean, strict=True)
+    ]
+
+
+def _seed(seed: int | Sequence[int]) -> list[Generator]:
+    """Generators of anatomy, scanner, illness and grain."""
+    key = np.ravel(seed).tolist()
+    return [np.random.default_rng([*key, stream]) for stream in range(4)]
 
 
 @lru_cache(maxsize=1)

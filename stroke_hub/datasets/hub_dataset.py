@@ -12,10 +12,10 @@ from stroke_hub.datasets.grids import read_grid
 from stroke_hub.datasets.layouts.files import VOLUME, name_sequence
 from stroke_hub.errors import HubError, UnreadableImage, printable
 from stroke_hub.extras import name_extras
-from stroke_hub.files import atomic_folder, write_text
+from stroke_hub.files import atomic_folder, find_cache, write_text
 from stroke_hub.progress import say, track
 
-__all__ = ["fetch_hub_dataset", "is_hub_address"]
+__all__ = ["fetch_hub_dataset", "is_hub_address", "name_hub_dataset"]
 
 ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?::([\w.-]+))?")
 TABLE = "table.csv"
@@ -47,6 +47,11 @@ def is_hub_address(data: str) -> bool:
     return data.startswith("hf://")
 
 
+def name_hub_dataset(address: str) -> str:
+    """Name a dataset on the Hub for a report or a run folder: its own name, and that of its configuration."""
+    return address.rpartition("/")[2].replace(":", "-")
+
+
 def fetch_hub_dataset(address: str) -> Path:
     """Fetch a dataset of images or volumes with labels or masks, to be read as a CSV table.
 
@@ -72,10 +77,8 @@ def fetch_hub_dataset(address: str) -> Path:
             f"{printable(address)}: is no dataset; give hf://owner/name or hf://owner/name:configuration."
         )
     name, configuration = found[1], found[2]
-    with name_extras("--data hf://", "hub-datasets"):
+    with name_extras("hf://", "hub-datasets"):
         import datasets
-
-        from stroke_hub.data.cache import find_cache
     try:
         parts = datasets.load_dataset(name, configuration)
     except Exception as error:  # of the network, the Hub, or any builder

@@ -6,7 +6,7 @@ from stroke_hub.data.folders import has_splits, read_folder
 from stroke_hub.data.layout import show_path
 from stroke_hub.data.readers.scans import SCANS_FILE
 from stroke_hub.data.records import Records, read_records
-from stroke_hub.datasets.read_dataset import is_scan_dataset, read_dataset
+from stroke_hub.datasets.read_dataset import KNOWN, is_scan_dataset, read_dataset
 from stroke_hub.datasets.slice_rules import SliceRules
 from stroke_hub.datasets.slice_scans import slice_scans
 from stroke_hub.errors import DatasetError
@@ -35,6 +35,12 @@ def open_dataset(folder: str | Path, rules: SliceRules = SliceRules(), *, whole:
     """
     if holds_scans(folder):
         return slice_scans(read_dataset(folder), rules, whole=whole)
+    given = Path(folder).expanduser()
+    if given.is_dir() and not (has_splits(given) or (given / SCANS_FILE).is_file()):
+        raise DatasetError(
+            f"{show_path(given)}: is in no layout that is known ({KNOWN}, pictures in train and test, or "
+            "scans.csv); docs/datasets.md shows them."
+        )
     _check_rules(folder, rules, whole)
     return read_records(folder)
 

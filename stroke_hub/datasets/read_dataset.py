@@ -18,7 +18,9 @@ from stroke_hub.datasets.scan_table import Problem, ScanRecord, ScanTable
 from stroke_hub.errors import DatasetError, UnreadableImage
 from stroke_hub.progress import track
 
-__all__ = ["is_scan_dataset", "read_dataset"]
+__all__ = ["KNOWN", "is_scan_dataset", "read_dataset"]
+
+KNOWN = "BIDS, RSNA 2019, nnU-Net, CT-ICH, CQ500, a CSV with the columns image and label or mask"
 
 # The narrow ones first: a BIDS dataset may hold a CSV of somebody's own, which is then given by its path.
 LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path], ScanTable]], ...] = (
@@ -76,8 +78,7 @@ def read_dataset(folder: str | Path) -> ScanTable:
     found = _find_layout(given) if given.exists() else None
     if found is None:
         raise DatasetError(
-            f"{show_path(given)}: is in no layout that is known (BIDS, RSNA 2019, nnU-Net, CT-ICH, CQ500, or a CSV "
-            "with the columns image and label or mask); docs/datasets.md shows them."
+            f"{show_path(given)}: is in no layout that is known ({KNOWN}); docs/datasets.md shows them."
         )
     table = found[1](found[0])
     records, problems = _check_masks(table.records)

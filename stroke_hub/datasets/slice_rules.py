@@ -14,6 +14,8 @@ __all__ = ["SliceRules"]
 class SliceRules:
     """Which slices of scans are taken, and which label a mask gives them. For NIfTI and DICOM datasets alone."""
 
+    label_by: Literal["slice", "scan"] = "slice"
+    """What has a label: each slice by its own lesion, or all slices of a scan by whether one of them is Stroke."""
     min_lesion_mm2: Annotated[float, tyro.conf.arg(metavar="MM2")] = 10.0
     """A slice is Stroke where its lesion mask covers at least this area."""
     small_lesions: Literal["out", "normal"] = "out"
@@ -37,6 +39,11 @@ class SliceRules:
             option = "--" + wrong[0].replace("_", "-")
             raise DatasetError(
                 f"{option} is {getattr(self, wrong[0])}; give {'1 or more' if wrong == ['every'] else '0 or more'}."
+            )
+
+        if self.label_by == "scan" and self.beside_lesion:
+            raise DatasetError(
+                "--label-by scan labels all slices alike, so --beside-lesion means nothing; leave out one."
             )
 
     def to_options(self) -> list[str]:

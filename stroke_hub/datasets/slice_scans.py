@@ -24,6 +24,10 @@ BY_SCAN = (
     "Without masks or labels of slices, each slice has the label of its whole scan, so that many Stroke slices may "
     "show no lesion. Read the figures by patient."
 )
+AS_ASKED = (
+    "Each slice has the label of its whole scan, as --label-by scan asks. Many Stroke slices show no lesion; "
+    "read the figures by patient."
+)
 
 
 def slice_scans(table: ScanTable, rules: SliceRules, *, whole: bool = False) -> Records:
@@ -85,6 +89,8 @@ def _slice_scan(root: Path, record: ScanRecord, rules: SliceRules, left_out: Cou
     sources = list_sources(record)
     areas = measure_lesions(record)
     labels = _label(sources, areas, rules)
+    if rules.label_by == "scan":
+        labels = [_label_scan(labels)] * len(labels)
     taken: list[SliceSource] = []
     for source in sources:
         if source.number % rules.every:
@@ -138,6 +144,13 @@ def _label(sources: list[SliceSource], areas: NDArray[np.float64] | None, rules:
     return labels
 
 
+def _label_scan(labels: list[int | str]) -> int | str:
+    """The label of a whole scan, or the reason why it is left out."""
+    if 1 in labels:
+        return 1
+    return next((reason for reason in labels if isinstance(reason, str)), 0)
+
+
 def _relate(file: Path, root: Path) -> str:
     return Path(os.path.relpath(file, root)).as_posix()
 
@@ -170,14 +183,19 @@ def _describe(table: ScanTable, rules: SliceRules, left_out: Counter[str]) -> It
     yield f"Dataset: {', '.join(map(show_path, facts))}; read as {table.layout}."
     yield from table.notes
     by_mask = [record for record in table.records if record.mask is not None and record.label in (None, 1)]
-    if any(record.label == 1 and record.mask is None for record in table.records):
+    if rules.label_by == "scan":
+        yield AS_ASKED
+    elif any(record.label == 1 and record.mask is None for record in table.records):
         yield BY_SCAN
-    if any(isinstance(record.label, tuple) for record in table.records):
+    if rules.label_by == "slice" and any(isinstance(record.label, tuple) for record in table.records):
         yield "The dataset labels single slices; these labels are kept, also where there is a mask."
     if any(isinstance(record.mask, Path) for record in by_mask):
-        yield f"A slice is Stroke where its lesion mask covers at least {rules.min_lesion_mm2:g} mm²."
+        if rules.label_by == "scan":
+            yield f"A scan is Stroke where the lesion mask of a slice covers at least {rules.min_lesion_mm2:g} mm²."
+        else:
+            yield f"A slice is Stroke where its lesion mask covers at least {rules.min_lesion_mm2:g} mm²."
     if any(isinstance(record.mask, tuple) for record in by_mask):
-        yield "Masks of pictures know no millimetres: there any lesion makes a slice Stroke."
+        yield f"Masks of pictures know no millimetres: there any lesion makes a {rules.label_by} Stroke."
     for reason, count in left_out.items():
         if count:
             yield f"Left out: {count:,} {reason}."

@@ -100,7 +100,8 @@ def trim_ends(record: ScanRecord, sources: list[SliceSource]) -> list[SliceSourc
     """Leave out the slices below the first and above the last in which prediction would find a head.
 
     Only the ends are decoded for that: finding the head takes longer than all else that is done to a slice. A slice
-    that the dataset calls a stroke stays. Air looks alike in all patients, whom an audit would take for one.
+    that the dataset itself calls a stroke stays; a label of the whole scan says nothing of the slice. Air looks
+    alike in all patients, whom an audit would take for one.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def trim_ends(record: ScanRecord, sources: list[SliceSource]) -> list[SliceSourc
     """
 
     def shows_head(number: int) -> bool:
-        if sources[number].label == 1:
+        if isinstance(record.label, tuple) and sources[number].label == 1:
             return True
         return find_head(load_first(sources[number].file, modality=record.modality)[0].pixels) is not None
 

@@ -20,6 +20,7 @@ from stroke_hub.data.records import LeftOut, Records, hash_slices
 from stroke_hub.errors import DatasetError
 from stroke_hub.evaluation.baselines import score_baselines
 from stroke_hub.evaluation.faithfulness import judge_maps
+from stroke_hub.evaluation.localisation import measure_localisation
 from stroke_hub.evaluation.patients import (
     compare_by_scan,
     count_participants,
@@ -123,6 +124,7 @@ def evaluate(
     found |= _measure_honesty(model, table, test, prediction, root)
     found["half"] = _measure_half(model, squares, prediction, batch_size)
     found["novelty"] = _measure_novelty(model, prediction)
+    found["localisation"] = measure_localisation(model, test, squares, root, batch_size=batch_size)
     report = Report.from_json(json.dumps(found | {"words": [], "warnings": []}, allow_nan=False))
     report = replace(report, headline=say_headline(report), words=describe(report), warnings=warn(report))
     out.mkdir(parents=True, exist_ok=True)

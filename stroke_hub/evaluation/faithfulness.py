@@ -30,7 +30,7 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,15 +46,34 @@ from stroke_hub.data.contents import load_first
 from stroke_hub.data.masks import find_mask
 from stroke_hub.data.records import list_modalities
 from stroke_hub.errors import DatasetError
+from stroke_hub.evaluation.controls import (
+    Array,
+    Named,
+    Seed,
+    average_defined,
+    divide,
+    draw_controls,
+    find_best_control,
+)
 from stroke_hub.evaluation.imputation import impute
+from stroke_hub.evaluation.localisation import (
+    TINY,
+    Grids,
+    bound_mean,
+    find_grids,
+    find_regions,
+    fit_mask,
+    localise,
+    rank_pixels,
+)
 from stroke_hub.files import write_text
 from stroke_hub.inference.explain import explain
 from stroke_hub.inference.predict import read_logits, to_float_pixels
 from stroke_hub.inference.relevance import compute_rollout
 from stroke_hub.inference.results import Explanation, frame_slices
-from stroke_hub.io.sight import FramedSlice, frame_square
+from stroke_hub.io.sight import frame_square
 from stroke_hub.io.slices import Slice
-from stroke_hub.metrics.intervals import bootstrap_figures, bound_share
+from stroke_hub.metrics.intervals import bootstrap_figures
 from stroke_hub.models.resnet_vit import ResNetViT, get_evaluable
 from stroke_hub.progress import track
 from stroke_hub.report.formatting import CONTROLS, LOCALISATION, MEASURES
@@ -63,12 +82,7 @@ from stroke_hub.report.plots import (
     save_figure,
 )
 
-__all__ = ["MAPS", "draw_controls", "judge", "judge_maps"]
-
-Array: TypeAlias = NDArray[Any]
-Named: TypeAlias = dict[str, Array]  # by map: float (N, S, S), or values (N,) that are NaN where undefined
-Seed: TypeAlias = tuple[int, int]  # the user's, and the number of the batch's first slice
-Grids: TypeAlias = dict[str, tuple[int, int]]
+__all__ = ["MAPS", "judge", "judge_maps"]
 
 MAPS = ("cnn", "vit", "fused", "cnn_evidence", "vit_evidence", "vit depth 3", "attention")
 EVIDENCE = ("fused", "cnn_evidence", "vit_evidence")  # in log-odds
@@ -80,9 +94,6 @@ OWN = (
     "randomisation_chance",
     "sensitivity",
 )  # a control ignores the model: not to be compared
-
-FOREGROUND = 12  # grey levels: above what noise and compression leave outside a head
-TINY = float(np.finfo(np.float32).tiny)
 
 
 def judge(
@@ -134,10 +145,10 @@ def judge(
     whole = slices.cpu().numpy() if isinstance(slices, Tensor) else None
     framed = [*map(frame_square, whole)] if whole is not None else [*frame_slices(model, slices)]
     pixels = torch.from_numpy(np.stack([one.square for one in framed]))
-    lesions = np.stack([_fit_mask(*pair) for pair in zip(framed, masks or [None] * count, strict=True)])
+    lesions = np.stack([fit_mask(*pair) for pair in zip(framed, masks or [None] * count, strict=True)])
     names = np.asarray(groups if groups is not None else range(count))
     model = get_evaluable(model)
-    grids = _find_grids(model)
+    grids = find_grids(model)
     batches = [rows.numpy() for rows in torch.arange(count).split(batch_size)]
     parts = [
         _judge_batch(model, pixels[rows], lesions[rows], grids, (seed, int(rows[0])), steps, draws)
@@ -147,11 +158,11 @@ def judge(
     lost = float(values.pop("lost")[""].mean())  # what predicting 0 is wrong by
     values["regions_error"] = {name: value / max(lost, TINY) for name, value in values["regions_error"].items()}
     each, chance = _randomise(model, pixels, values.pop("cells"), grids, seed, randomisations, batches)
-    values["randomisation"] = {name: _mean(v) for name, v in each.items()}
-    values["randomisation_size"] = {name: _mean(np.abs(v)) for name, v in each.items()}
-    values["randomisation_chance"] = {name: _mean(np.abs(v)) for name, v in chance.items()}
+    values["randomisation"] = {name: average_defined(v) for name, v in each.items()}
+    values["randomisation_size"] = {name: average_defined(np.abs(v)) for name, v in each.items()}
+    values["randomisation_chance"] = {name: average_defined(np.abs(v)) for name, v in chance.items()}
     numbers = {"seed": seed, "steps": steps, "randomisations": randomisations, "draws": draws}
-    by_model = {name: _mean(v.T) for name, v in each.items()}
+    by_model = {name: average_defined(v.T) for name, v in each.items()}
     return {
         "n": count,
         "n_masks": int(lesions.any((1, 2)).sum()),
@@ -173,11 +184,11 @@ def _judge_batch(
     heads = maps["uniform brain"] > 0
     values["sensitivity"] = _measure_sensitivity(model, pixels, maps, seed, draws)
     chance = np.random.default_rng((*seed, 1)).random(pixels.shape)
-    regions, lost = _find_regions(lesions, grids), _remove_regions(model, pixels)
+    regions, lost = find_regions(lesions, grids), _remove_regions(model, pixels)
     for name, relevance in maps.items():
-        ranks, positive = _rank(relevance, chance), np.clip(relevance, 0, None)
-        found = _perturb(model, pixels, ranks, positive, seed, steps) | _localise(positive, ranks, lesions, regions)
-        found["outside"] = _divide(_average(positive, ~heads), _average(positive, heads))
+        ranks, positive = rank_pixels(relevance, chance), np.clip(relevance, 0, None)
+        found = _perturb(model, pixels, ranks, positive, seed, steps) | localise(positive, ranks, lesions, regions)
+        found["outside"] = divide(_average(positive, ~heads), _average(positive, heads))
         found |= _compare_regions(relevance, lost, in_log_odds=name in EVIDENCE)
         found["zero"] = positive.max((1, 2)) == 0
         for measure, value in found.items():
@@ -198,36 +209,6 @@ def _draw_maps(model: ResNetViT, pixels: Tensor) -> tuple[list[Explanation], Nam
     return explanations, dict(zip(MAPS, maps, strict=True))
 
 
-def draw_controls(pixels: NDArray[np.uint8], seed: Seed) -> Named:
-    """Draw the controls of uint8 squares (N, S, S), float32 (N, S, S) each."""
-    size, square = pixels.shape[1], pixels / 255
-    noise = np.random.default_rng((*seed, 0)).normal(size=(2, *pixels.shape))
-    axis = (np.arange(size) - (size - 1) / 2) / (size / 6)
-    heads = np.zeros(pixels.shape)
-    for head, lit in zip(heads, pixels > FOREGROUND, strict=True):
-        labelled, parts = ndimage.label(lit)
-        if parts:  # the largest
-            head[:] = ndimage.binary_fill_holes(labelled == np.bincount(labelled[lit]).argmax())
-    maps = (
-        np.abs(noise[0]),
-        ndimage.gaussian_filter(noise[1], (0, size / 12, size / 12)),  # as smooth as a map of few cells
-        np.broadcast_to(np.exp(-0.5 * (axis[:, None] ** 2 + axis**2)), pixels.shape),
-        np.ones(pixels.shape),
-        heads,
-        np.hypot(ndimage.sobel(square, 1), ndimage.sobel(square, 2)),
-        square,
-    )
-    return {name: values.astype(np.float32) for name, values in zip(CONTROLS, maps, strict=True)}
-
-
-def _find_grids(model: ResNetViT) -> Grids:
-    """Count rows and columns of the CNN's last map and of the patches."""
-    blank = torch.zeros(1, 3, model.image_size, model.image_size, device=model.temperature.device)
-    with torch.inference_mode():
-        rows, columns = model.map_cnn(blank).shape[2:]
-    return {"cnn": (rows, columns), "vit": tuple(model.vit.patch_embed.grid_size)}
-
-
 def _read_cells(maps: Named, grids: Grids) -> Named:
     """Read maps at the centres of their own cells, (N, cells): the pixels between are copies, not evidence."""
     found = {}
@@ -236,55 +217,6 @@ def _read_cells(maps: Named, grids: Grids) -> Named:
         cells = F.interpolate(torch.from_numpy(values)[:, None], grid, mode="bilinear", align_corners=False)
         found[name] = cells.flatten(1).numpy()
     return found
-
-
-def _fit_mask(framed: FramedSlice, mask: Array | None) -> Array:
-    """Fit a lesion (H, W) into the square (S, S) that the model sees of its slice; none is an empty one."""
-    if mask is None:
-        return np.zeros(framed.square.shape, bool)
-    return framed.fit(mask.astype(np.uint8) * np.uint8(255)) > 127
-
-
-def _rank(relevance: Array, chance: Array) -> Array:
-    """Rank every pixel of maps (N, S, S), 0 the most relevant; `chance` (N, S, S) orders equals."""
-    order = np.lexsort((chance.reshape(len(chance), -1), -relevance.reshape(len(chance), -1)), axis=-1)
-    ranks = np.empty_like(order)
-    np.put_along_axis(ranks, order, np.arange(order.shape[1])[None], axis=1)
-    return ranks.reshape(relevance.shape)
-
-
-def _find_regions(lesions: Array, grids: Grids) -> Named:
-    """Find the regions of lesions (N, S, S): these, what counts as pointing at them, the cells that they touch."""
-    size = lesions.shape[1]
-    near = [ndimage.distance_transform_edt(~lesion) <= size * 15 / 224 for lesion in lesions]
-    regions = {"mass": lesions, "pointing": np.stack(near)}
-    for name, (rows, columns) in grids.items():
-        row, column = np.arange(size) * rows // size, np.arange(size) * columns // size
-        cells = np.zeros((len(lesions), rows, columns), bool)
-        slices, down, across = lesions.nonzero()
-        cells[slices, row[down], column[across]] = True
-        regions[f"mass_{name}_cells"] = cells[:, row[:, None], column]
-    return regions
-
-
-def _localise(positive: Array, ranks: Array, lesions: Array, regions: Named) -> Named:
-    """Measure where maps (N, S, S), >= 0, lie: NaN without a lesion, 0 where the map is."""
-    area, total = lesions.sum((1, 2)), np.maximum(positive.sum((1, 2), dtype=np.float64), TINY)
-    strong = (positive >= 0.5 * positive.max((1, 2), keepdims=True)) & (positive > 0)
-    both, whole = (strong & lesions).sum((1, 2)), strong.sum((1, 2)) + area
-    first = (ranks < area[:, None, None]) & lesions & (positive > 0)
-    found = {
-        name: (positive * region).sum((1, 2), dtype=np.float64) / total
-        for name, region in regions.items()
-        if name != "pointing"
-    } | {
-        "pointing_inside": ((ranks == 0) & (positive > 0) & lesions).any((1, 2)).astype(float),
-        "pointing": ((ranks == 0) & (positive > 0) & regions["pointing"]).any((1, 2)).astype(float),
-        "rank": first.sum((1, 2)) / np.maximum(area, 1),
-        "dice": 2 * both / np.maximum(whole, 1),
-        "iou": both / np.maximum(whole - both, 1),
-    }
-    return {name: np.where(area > 0, value, np.nan) for name, value in found.items()}
 
 
 def _predict(model: ResNetViT, grey: Tensor) -> Array:
@@ -350,7 +282,10 @@ def _compare_regions(relevance: Array, lost: Sequence[Array], *, in_log_odds: bo
     )
     rank = np.stack([_correlate(said, taken) for taken in lost])
     error = np.mean([np.abs(said - taken).mean(1) for taken in lost], axis=0)
-    return {"regions_rank": _mean(rank), "regions_error": error if in_log_odds else np.full(len(said), np.nan)}
+    return {
+        "regions_rank": average_defined(rank),
+        "regions_error": error if in_log_odds else np.full(len(said), np.nan),
+    }
 
 
 def _measure_completeness(explanations: Sequence[Explanation]) -> Named:
@@ -370,7 +305,7 @@ def _measure_sensitivity(model: ResNetViT, pixels: Tensor, maps: Named, seed: Se
         for name, values in maps.items():
             changes[name].append(np.linalg.norm(others[name] - values, axis=(1, 2)))
     sizes = {name: np.linalg.norm(values, axis=(1, 2)) for name, values in maps.items()}
-    return {name: _divide(np.max(changes[name], axis=0), sizes[name]) for name in maps}
+    return {name: divide(np.max(changes[name], axis=0), sizes[name]) for name in maps}
 
 
 def _randomise(
@@ -416,23 +351,12 @@ def _refresh_batch_norms(model: ResNetViT, pixels: Tensor) -> None:
 def _correlate(a: Array, b: Array) -> Array:
     """Compute the Spearman correlation of the rows of (N, cells), NaN where one of them is constant."""
     a, b = (rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (a, b))
-    return _divide((a * b).sum(1), np.sqrt((a * a).sum(1) * (b * b).sum(1)))
+    return divide((a * b).sum(1), np.sqrt((a * a).sum(1) * (b * b).sum(1)))
 
 
 def _average(values: Array, region: Array) -> Array:
     """Average values (N, S, S) over a region of each, (N,); NaN where it is empty."""
-    return _divide((values * region).sum((1, 2), dtype=np.float64), region.sum((1, 2)).astype(np.float64))
-
-
-def _divide(a: Array, b: Array) -> Array:
-    quotient = np.full(a.shape, np.nan)
-    np.divide(a, b, out=quotient, where=b > 0)
-    return quotient
-
-
-def _mean(values: Array) -> Array:
-    """Average over the first axis, of what is defined."""
-    return _divide(np.nansum(values, 0), np.isfinite(values).sum(0))
+    return divide((values * region).sum((1, 2), dtype=np.float64), region.sum((1, 2)).astype(np.float64))
 
 
 def _join(parts: Sequence[Named]) -> Named:
@@ -453,7 +377,7 @@ def _summarise(values: dict[str, Named], names: Array, seed: int, replicates: in
         missing = {name: int(np.isnan(v).sum()) for name, v in values[measure].items() if np.isnan(v).any()}
         if missing:
             notes.append(f"{measure}: undefined for flat or negative maps, on so many slices of each: {missing}")
-    best = {m: _find_best(values[m], MEASURES[m][1]) for m in MEASURES if m not in OWN}
+    best = {m: find_best_control(values[m], MEASURES[m][1]) for m in MEASURES if m not in OWN}
     columns = {(m, name): v for m in MEASURES if m not in SHARES for name, v in values[m].items()}
     for measure, control in best.items():
         if control is not None:
@@ -463,7 +387,7 @@ def _summarise(values: dict[str, Named], names: Array, seed: int, replicates: in
     resampled = _resample(columns, names, seed, replicates)
     return {
         "measures": {
-            m: {name: _bound(v, names) if m in SHARES else resampled[m, name] for name, v in values[m].items()}
+            m: {name: bound_mean(v, names) if m in SHARES else resampled[m, name] for name, v in values[m].items()}
             for m in MEASURES
         },
         "advantage": {
@@ -476,16 +400,6 @@ def _summarise(values: dict[str, Named], names: Array, seed: int, replicates: in
     }
 
 
-def _bound(values: Array, names: Array) -> dict[str, Any] | None:
-    """Estimate mean and "score" interval over groups of what is defined of shares (N,)."""
-    kept = np.isfinite(values)
-    if not kept.any():
-        return None
-    _, codes = np.unique(names[kept], return_inverse=True)
-    found = bound_share(np.bincount(codes, values[kept].clip(0, 1)), np.bincount(codes))
-    return {"mean": float(values[kept].mean()), "low": found["low"], "high": found["high"], "n": int(kept.sum())}
-
-
 def _resample(
     columns: Mapping[tuple[str, str], Array], names: Array, seed: int, replicates: int
 ) -> dict[tuple[str, str], dict[str, Any] | None]:
@@ -495,7 +409,7 @@ def _resample(
     known = [str(number) for number in range(len(columns))]
 
     def compute(weight: Array) -> Named:
-        means = _divide(weight @ np.where(kept, table, 0), weight @ kept.astype(float))
+        means = divide(weight @ np.where(kept, table, 0), weight @ kept.astype(float))
         return dict(zip(known, means.T, strict=True))
 
     groups = {number: len(np.unique(names[of])) for number, of in zip(known, kept.T, strict=True)}
@@ -506,13 +420,6 @@ def _resample(
         limits = {"mean": interval["value"], "low": interval["low"], "high": interval["high"], "n": int(of.sum())}
         result[key] = limits if of.any() else None
     return result
-
-
-def _find_best(values: Named, sign: int) -> str | None:
-    """Find the control with the best mean; None where none is defined."""
-    means = {name: float(sign * _mean(values[name][:, None])[0]) for name in CONTROLS}
-    best = max(CONTROLS, key=lambda name: np.nan_to_num(means[name], nan=-np.inf))
-    return None if np.isnan(means[best]) else best
 
 
 def _name_control(difference: dict[str, Any] | None, control: str) -> dict[str, Any] | None:

@@ -73,20 +73,29 @@ def find_head_mask(pixels: Grey) -> NDArray[np.bool_] | None:
     """
     small = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).reduce(_find_factor(pixels)))
     threshold = min(THRESHOLD, max(FAINTEST, OTSU * find_otsu(small)))
-    bright = np.pad(small > threshold, CLOSING)
+    lit = small > threshold
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    if not rows.size:
+        return None
+    part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # what lies around it decides nothing
+    inner = np.s_[CLOSING:-CLOSING, CLOSING:-CLOSING]
+    bright = np.zeros([side + 2 * CLOSING for side in lit[part].shape], bool)
+    bright[inner] = lit[part]
     depth = measure_distance(fill_holes(close_gaps(bright)))
     radius = float(depth.max())
     if radius < MIN_RADIUS * max(small.shape):
         return None
     narrow = CORE * radius
     near = measure_distance(depth <= narrow) <= narrow + 1  # what the erosion took comes back
-    labels = label_parts(fill_holes(bright) & near)
+    labels = label_parts(fill_holes(bright) & near)[inner]
     areas = np.bincount(labels.ravel())
     if len(areas) < 2:
         return None
     is_kept = areas >= MIN_PART * areas[1:].max()
     is_kept[0] = False  # the background
-    return np.asarray(is_kept[labels[CLOSING:-CLOSING, CLOSING:-CLOSING]])
+    mask = np.zeros(small.shape, bool)
+    mask[part] = is_kept[labels]
+    return mask
 
 
 def crop(pixels: Grey, box: Box | None) -> Grey:

@@ -12,7 +12,7 @@ from stroke_hub.errors import UnreadableImage
 from stroke_hub.io.elements import import_pydicom
 from stroke_hub.io.limits import Limits, check_pages, check_size
 from stroke_hub.io.pages import refuse_damage
-from stroke_hub.io.rendering import Measured, compact, find_hounsfield, lay_out
+from stroke_hub.io.rendering import Levels, Measured, compact, count_levels, find_hounsfield, lay_out
 from stroke_hub.io.windowing import AIR, PERCENTILES, Modality, stretch
 from stroke_hub.progress import track
 
@@ -130,13 +130,14 @@ class Volume:
     @_refuse_damage
     def __getitem__(self, number: int) -> Measured:
         values = self._read(range(len(self))[number])
-        values[~np.isfinite(values)] = self._darkest  # black, also in a slice that has nothing else
+        if values.dtype.kind == "f":
+            values[~np.isfinite(values)] = self._darkest  # black, also in a slice that has nothing else
         own = None if self._is_windowed else stretch(values, *self._scale)
         page = Measured(compact(values), own, self._units, plane="axial")
         return lay_out(page, None, self.header.spacing, self._limits.pixels)
 
-    def _read(self, number: int) -> NDArray[np.float64]:
-        """The values of a slice, turned for a radiologist."""
+    def _read(self, number: int) -> NDArray[Any]:
+        """The values of a slice, turned for a radiologist: int16 where they are stored so, else float64."""
         header = self.header
         if header.turned[header.axis][1] < 0:
             number = len(self) - 1 - number
@@ -147,9 +148,12 @@ class Volume:
         plane = np.frombuffer(content, header.dtype).reshape([header.shape[axis] for axis in axes], order="F")
         plane = plane[tuple(slice(None, None, header.turned[axis][1]) for axis in axes)]
         canonical = plane if header.turned[axes[0]][0] == 0 else plane.T  # to the right, to the front
-        return canonical[::-1, ::-1].T.astype(np.float64) * header.slope + header.intercept
+        turned = canonical[::-1, ::-1].T
+        if header.dtype == np.int16 and (header.slope, header.intercept) == (1.0, 0.0):
+            return np.array(turned, order="C")
+        return turned.astype(np.float64) * header.slope + header.intercept
 
-    def _go_through(self, source: Any, number: int, scratch: BinaryIO | None) -> NDArray[np.float64]:
+    def _go_through(self, source: Any, number: int, scratch: BinaryIO | None) -> Levels:
         """Read all voxels once: every k-th is given back, and the slices are put down where that is needed."""
         header = self.header
         nx, ny, nz = header.shape
@@ -174,13 +178,13 @@ class Volume:
         _skip(source, (header.volumes - 1 - number) * length)
         if len(source.read(SLACK + 1)) > SLACK:
             raise UnreadableImage("holds more than its header announces; convert the volume again.")
-        return sampled.astype(np.float64) * header.slope + header.intercept
+        return count_levels(sampled, header.slope, header.intercept)
 
     def _put_down(self, block: NDArray[Any], start: int, scratch: BinaryIO) -> None:
         """Write some planes of the file to where the slices that they belong to will be read."""
         axis, nz = self.header.axis, self.header.shape[2]
         if axis == 2:
-            scratch.write(block.tobytes(order="F"))
+            scratch.write(block.T)  # in one piece, as it was read
             return
         turned = np.moveaxis(block, axis, 2).tobytes(order="F")
         part = len(turned) // block.shape[axis]  # of one slice
@@ -189,20 +193,38 @@ class Volume:
             scratch.seek(number * whole + part // block.shape[2] * start)
             scratch.write(turned[number * part : (number + 1) * part])
 
-    def _tell_scale(self, sample: NDArray[np.float64], modality: Modality | None) -> None:
+    def _tell_scale(self, sample: Levels, modality: Modality | None) -> None:
         """The units and the grey scale of all slices together."""
-        sample = sample[np.isfinite(sample)]
-        if not sample.size:
+        if not sample.values.size:
             raise UnreadableImage("holds no finite voxel; convert the volume again.")
-        self._darkest = float(sample.min())
+        self._darkest, brightest = float(sample.values.min()), float(sample.values.max())
         self._units = find_hounsfield(sample)
         self._is_windowed = modality != "MR" and self._darkest <= AIR
-        if self._is_windowed and math.isfinite(float(sample.max()) - self._darkest):
-            return  # nothing is stretched; percentiles take a third of the time of a volume
-        low, high = (float(edge) for edge in np.percentile(sample, PERCENTILES))
+        if self._is_windowed and math.isfinite(brightest - self._darkest):
+            return  # nothing is stretched; percentiles take a third of the time of a volume of float32
+        low, high = _find_percentiles(sample)
         if not math.isfinite(high - low):
             raise UnreadableImage("spans more than a float can hold; rescale the volume and try again.")
-        self._scale = (low, high) if high != low else (self._darkest, float(sample.max()))
+        self._scale = (low, high) if high != low else (self._darkest, brightest)
+
+
+def _find_percentiles(levels: Levels) -> tuple[float, float]:
+    """The percentiles of a volume's display, as `numpy.percentile` of all its values gives them."""
+    if levels.counts is None:
+        low, high = (float(edge) for edge in np.percentile(levels.values, PERCENTILES))
+        return low, high
+    order = np.argsort(levels.values)
+    values, reached = levels.values[order], np.cumsum(levels.counts[order])
+    edges = []
+    for share in np.true_divide(PERCENTILES, 100):
+        place = (reached[-1] - 1) * share
+        pair = values[
+            np.searchsorted(reached, [math.floor(place), math.floor(place) + 1], side="right").clip(
+                max=len(values) - 1
+            )
+        ]
+        edges.append(float(np.quantile(pair, place - math.floor(place))))
+    return edges[0], edges[1]
 
 
 def _read_start(stream: BinaryIO, limits: Limits) -> tuple[Any, VolumeHeader]:

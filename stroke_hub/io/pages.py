@@ -9,7 +9,7 @@ from typing import ParamSpec, Protocol, TypeVar
 import numpy as np
 
 from stroke_hub.errors import UnreadableImage
-from stroke_hub.io.rendering import Hounsfield, Measured, find_hounsfield, find_step
+from stroke_hub.io.rendering import Hounsfield, Measured, count_levels, find_hounsfield, find_step
 from stroke_hub.io.windowing import Modality
 
 __all__ = ["JudgedPages", "OnePage", "Pages", "refuse_damage"]
@@ -115,6 +115,6 @@ class JudgedPages(ABC):
                 if not self._is_known(page):
                     few[number] = page.values.ravel()[::step].copy()
             if len(few) == len(sizes):
-                return find_hounsfield(np.concatenate(list(few.values())))
+                return find_hounsfield(count_levels(np.concatenate(list(few.values()))))
             sizes = {number: sizes[number] for number in few}  # others need no share of the sample
         return None

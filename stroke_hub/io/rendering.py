@@ -20,6 +20,7 @@ by the file's own window, or by percentiles of the slice or the volume, or from 
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -36,10 +37,12 @@ __all__ = [
     "SHIFTED",
     "Display",
     "Hounsfield",
+    "Levels",
     "Measured",
     "Rendering",
     "choose_display",
     "compact",
+    "count_levels",
     "find_hounsfield",
     "find_step",
     "lay_out",
@@ -78,10 +81,10 @@ MR_WINDOW = "The window was not applied: windows are for CT, and this slice is r
 NO_HU_WINDOW = "The window was not applied: the values are not Hounsfield units."
 NO_WINDOW = frozenset({CT_PICTURE, CT_UNITS, MR_WINDOW, NO_HU_WINDOW})  # of a slice that shows no window
 UNKNOWN_PICTURE = (
-    "Nothing says whether this is CT or MR, so it is shown as it is, which misleads if it is MR; choose "
-    'modality="CT" or "MR".'
+    "Nothing says whether this is CT or MR, so it is shown as it is, which misleads if it is MR; "
+    "give the modality, BT (CT) or MR."
 )
-UNKNOWN_VALUES = 'Nothing says whether this is CT or MR; it is scaled as MR is. Choose modality="CT" or "MR".'
+UNKNOWN_VALUES = "Nothing says whether this is CT or MR; it is scaled as MR is. Give the modality, BT (CT) or MR."
 
 
 class Hounsfield(NamedTuple):
@@ -118,6 +121,49 @@ class Measured:
     plane: Plane | None = None
     spacing: float | None = None
     remarks: tuple[str, ...] = ()
+
+    @cached_property
+    def head_range(self) -> tuple[float, float]:
+        """The 1st and the 99th percentile inside the head, which MR is shown between; found once."""
+        return _find_head_range(self.values)
+
+
+class Levels(NamedTuple):
+    """Hold the values of a file, counted.
+
+    values : (N,), finite, each once; or as they come. counts : (N,), how often each is there; None where each is
+    there once. few : about 20,000 of all values, every k-th.
+    """
+
+    values: NDArray[Any]
+    counts: NDArray[np.int64] | None
+    few: NDArray[Any]
+
+    def count(self, chosen: NDArray[np.bool_]) -> int:
+        """Count the values of the file that are among the chosen ones, (N,) bool."""
+        return int(np.count_nonzero(chosen) if self.counts is None else self.counts[chosen].sum())
+
+
+def count_levels(values: NDArray[Any], slope: float = 1.0, intercept: float = 0.0) -> Levels:
+    """Count the finite values of a file; integers of 16 bits each once: ten times as fast to look at.
+
+    Parameters
+    ----------
+    values : as they are stored, any shape. slope, intercept : what makes measured values of them.
+    """
+    stored = values.ravel()
+    if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
+        step = max(1, stored.size // FEW)
+        few = stored[::step].astype(np.float64) * slope + intercept
+        native = stored.astype(np.int16 if stored.dtype.kind == "i" else np.uint16)
+        every = np.bincount(native.view(np.uint16), minlength=1 << 16)
+        found = np.flatnonzero(every)
+        levels = found.astype(np.uint16).view(native.dtype).astype(np.float64) * slope + intercept
+        return Levels(levels, every[found], few)
+    real = stored if (slope, intercept) == (1.0, 0.0) else stored.astype(np.float64) * slope + intercept
+    if real.dtype.kind == "f":
+        real = real[np.isfinite(real)]
+    return Levels(real, None, real[:: max(1, real.size // FEW)])
 
 
 class Display(NamedTuple):
@@ -197,17 +243,17 @@ def find_step(size: int) -> int:
     return max(1, size // SAMPLED)
 
 
-def sample(values: NDArray[Any]) -> NDArray[Any]:
+def sample(values: NDArray[Any]) -> Levels:
     """Take some values of a page, to tell their units."""
-    return values.ravel()[:: find_step(values.size)]
+    return count_levels(values.ravel()[:: find_step(values.size)])
 
 
-def find_hounsfield(values: NDArray[Any]) -> Hounsfield | None:
+def find_hounsfield(levels: Levels) -> Hounsfield | None:
     """Tell whether values can be CT in HU, and how they are stored.
 
     Parameters
     ----------
-    values : any shape, finite; of a whole file, or a sample of it.
+    levels : of a whole file, or a sample of it.
 
     Returns
     -------
@@ -215,37 +261,54 @@ def find_hounsfield(values: NDArray[Any]) -> Hounsfield | None:
     values, field maps and phase maps have none. Also told: HU with 1024 added, HU whose negative values wrapped
     at 12 bits, and HU that was clipped or whose skull was stripped.
     """
-    real = values.astype(np.float32).ravel()
-    real = np.where(real > CT_LARGEST, real - 65536, real)
-    floor = float(real.min())
-    above = real[real > floor]
-    if not above.size:
+    real = _unwrap(levels.values)
+    floor, largest = float(real.min()), float(real.max())
+    every, above = levels.count(np.ones(real.shape, bool)), levels.count(real > floor)
+    if not above:
         return None
     # Padding is one value (scanners write -2000, -3024 or -32768): others below air are strange.
-    strange = float((above < CT_AIR[0]).mean())
-    air = float((values <= CT_AIR[1]).mean())
-    if air >= MIN_AIR and strange <= MAX_STRANGE and _share(above, -300.0, 300.0) > 0:
+    strange = levels.count((real > floor) & (real < CT_AIR[0])) / above
+    air = levels.count(levels.values <= CT_AIR[1]) / every
+    if air >= MIN_AIR and strange <= MAX_STRANGE and ((real > floor) & _is_between(real, -300.0, 300.0)).any():
         return Hounsfield(evidence="plain")
     if strange > MAX_STRANGE:
         return None
-    if floor >= 0 and _share(real, 4096 + CT_AIR[0], 4096 + CT_AIR[1]) >= MIN_AIR and real.max() <= 4095:
+    wrapped = levels.count(_is_between(real, 4096 + CT_AIR[0], 4096 + CT_AIR[1])) / every
+    if floor >= 0 and wrapped >= MIN_AIR and largest <= 4095:
         return Hounsfield(wrapped=True, evidence="likely")
     if floor < -150:
         return Hounsfield()
-    solid = real[real > 200]
-    if solid.size and _share(solid, 1024 + TISSUE[0], 1024 + TISSUE[1]) >= MIN_TISSUE:
+    solid = levels.count(real > 200)
+    tissue = levels.count((real > 200) & _is_between(real, 1024 + TISSUE[0], 1024 + TISSUE[1]))
+    if solid and tissue / solid >= MIN_TISSUE:
         return Hounsfield(offset=-1024.0, evidence="likely")
-    is_picture = float(real.max()) == 255 or float(real.max()) <= 1.5
-    few = real[:: max(1, real.size // FEW)]
+    is_picture = largest == 255 or largest <= 1.5
+    few = _unwrap(levels.few)
     kinds, counts = np.unique(few, return_counts=True)
     brain = few[(few > floor) & (few != kinds[counts.argmax()])]  # what is cut away has one value
-    if not is_picture and brain.size and _share(brain, *TISSUE) >= 0.5 and 10 <= float(np.median(brain)) <= 80:
-        return Hounsfield()
-    return None
+    if is_picture or not brain.size:
+        return None
+    is_brain = float(_is_between(brain, *TISSUE).mean()) >= 0.5 and 10 <= float(np.median(brain)) <= 80
+    return Hounsfield() if is_brain else None
 
 
-def to_hounsfield(values: NDArray[Any], how: Hounsfield) -> NDArray[np.float32]:
-    """Turn stored values into HU; padding and what wrapped become air."""
+def _unwrap(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Values as float32; those that were stored as unsigned are negative again."""
+    real = values.astype(np.float32)
+    return np.where(real > CT_LARGEST, real - np.float32(65536), real)
+
+
+def to_hounsfield(values: NDArray[Any], how: Hounsfield) -> NDArray[Any]:
+    """Turn stored values into HU; padding and what wrapped become air.
+
+    Returns
+    -------
+    float32; int16 where the values are such and none has wrapped, for levels of int16 are looked up (`stretch`).
+    """
+    if values.dtype == np.int16 and values.size and not how.wrapped and how.offset == round(how.offset):
+        offset = round(how.offset)
+        if int(values.max()) + offset <= CT_LARGEST:
+            return np.asarray(np.maximum(values, np.int16(CT_SMALLEST - offset)) + np.int16(offset))
     real = values.astype(np.float32) + np.float32(how.offset)
     if how.wrapped:
         real = np.where(real >= 4096 + CT_AIR[0], real - 4096, real)
@@ -289,8 +352,7 @@ def choose_display(
     """Choose the values and the range that the rendering "canonical" shows, with the parameters of `render`."""
     how = measured.hounsfield
     if modality == "MR":
-        low, high = _find_head_range(measured.values)
-        return Display(measured.values, low, high, remarks=(MR_WINDOW,) if window else ())
+        return Display(measured.values, *measured.head_range, remarks=(MR_WINDOW,) if window else ())
     evidence = how.evidence if how else None
     is_hu = evidence == "plain" or (evidence == "likely" and window) or (evidence and modality == "BT")
     if how is not None and is_hu:
@@ -303,12 +365,11 @@ def choose_display(
     remarks = (NO_HU_WINDOW,) if window else ()
     if measured.is_picture:
         return Display(*_find_picture_range(measured.values), remarks=(*remarks, UNKNOWN_PICTURE))
-    low, high = _find_head_range(measured.values)
-    return Display(measured.values, low, high, remarks=(*remarks, UNKNOWN_VALUES))
+    return Display(measured.values, *measured.head_range, remarks=(*remarks, UNKNOWN_VALUES))
 
 
-def _share(values: NDArray[Any], low: float, high: float) -> float:
-    return float(((values >= low) & (values <= high)).mean())
+def _is_between(values: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:
+    return np.asarray((values >= low) & (values <= high))
 
 
 def _find_picture_range(values: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
@@ -347,8 +408,14 @@ def _find_percentiles(values: NDArray[Any], percentages: tuple[float, float]) ->
     Plain percentiles of a picture of 8 bits are its own levels. They moved a slice by up to 1.2 grey levels, and
     the probability of the quickstart's model by 0.12.
     """
-    levels, counts = np.unique(values, return_counts=True)
-    levels = levels.astype(np.float64)
+    if values.dtype == np.int16:  # a third of the time
+        least = int(values.min())
+        every = np.bincount(values.ravel().astype(np.intp) - least)
+        found = np.flatnonzero(every)
+        levels, counts = (found + least).astype(np.float64), every[found]
+    else:
+        levels, counts = np.unique(values, return_counts=True)
+        levels = levels.astype(np.float64)
     edges = np.concatenate([levels[:1], (levels[1:] + levels[:-1]) / 2, levels[-1:]])
     share = np.concatenate([[0.0], np.cumsum(counts) / counts.sum()])
     low, high = np.interp(np.asarray(percentages) / 100, share, edges)

@@ -1,5 +1,6 @@
 """Values -> 8-bit grey: windows, stretching, rescaling, luminance. What all decoders and renderings share."""
 
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "Window",
     "apply_window",
     "find_modality",
+    "look_up",
     "rescale",
     "stretch",
     "to_luminance",
@@ -77,9 +79,29 @@ def stretch(values: NDArray[Any], low: float, high: float) -> Grey:
     """Values from `low`..`high` to 0..255, clipped; all 0 where low = high. What is not finite counts as `low`."""
     if not high > low:
         return np.zeros(values.shape, np.uint8)
-    scaled = values.astype(np.float64)
-    scaled[~np.isfinite(scaled)] = low
-    return np.rint((np.clip(scaled, low, high) - low) / (high - low) * 255).astype(np.uint8)
+
+    def stretch_all(values: NDArray[Any]) -> Grey:
+        scaled = values.astype(np.float64)
+        scaled[~np.isfinite(scaled)] = low
+        return np.rint((np.clip(scaled, low, high) - low) / (high - low) * 255).astype(np.uint8)
+
+    return look_up(values, stretch_all)
+
+
+def look_up(values: NDArray[Any], show: Callable[[NDArray[Any]], Grey]) -> Grey:
+    """Show values as grey levels by a function of each alone; each level of int16 is computed once, and looked up.
+
+    Parameters
+    ----------
+    values : any shape. show : takes values of the same type, of any shape.
+    """
+    if values.dtype != np.int16 or not values.size:
+        return show(values)
+    least, most = int(values.min()), int(values.max())
+    if most - least >= values.size:
+        return show(values)
+    table = show(np.arange(least, most + 1, dtype=np.int16))
+    return np.take(table, values.astype(np.intp) - least)
 
 
 def rescale(values: NDArray[Any]) -> Grey:

@@ -61,6 +61,7 @@ __all__ = [
     "bootstrap_rivals",
     "bound_figure",
     "bound_share",
+    "compare_with_chance",
     "delong_interval",
     "jackknife_figure",
     "paired_bootstrap",
@@ -172,21 +173,56 @@ def bound_figure(value: float, left: Floats, sizes: Sequence[Floats], groups: in
         far = TAIL ** (1 / min(worth))
         low, high = (far, 1.0) if value > 0.5 else (0.0, 1 - far)
         return result | {"low": low, "high": high, "method": EXACT}
+    found = _count_trials(value, left, sizes, min(worth))
+    if found is None:
+        return result | {"undefined": ALIKE}
+    trials, free = found
+    from scipy.special import stdtrit  # the core counts, and has no scipy
+
+    low, high = _bound_score(float(value), trials, float(stdtrit(free, 1 - TAIL)))
+    return result | {"low": low, "high": high}
+
+
+def compare_with_chance(value: float, left: Floats, sizes: Sequence[Floats], chance: float) -> float | None:
+    """Test whether a figure in [0, 1] is what chance gives: the two-sided p-value that belongs to `bound_figure`.
+
+    Parameters
+    ----------
+    value, left, sizes : as in `bound_figure`. chance : between 0 and 1.
+
+    Returns
+    -------
+    Below 0.05 where the interval leaves `chance` out, and nowhere else; None where there is no interval.
+    """
+    if not np.isfinite(value):
+        return None
+    least = min(_count_effective(n) for n in sizes)
+    if min(value, 1 - value) < ROUNDING:
+        return float(min(1.0, 2 * (chance if value > 0.5 else 1 - chance) ** least))
+    found = _count_trials(value, left, sizes, least)
+    if found is None:
+        return None
+    trials, free = found
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(free, -abs(value - chance) / (chance * (1 - chance) / trials) ** 0.5))
+
+
+def _count_trials(value: float, left: Floats, sizes: Sequence[Floats], least: float) -> tuple[float, float] | None:
+    """Count effective patients and degrees of freedom; None where no patient differs from another."""
     kept = np.isfinite(left)
     pull = np.where(kept, left - left[kept].mean() if kept.any() else 0, 0)
     square = pull**2 * (kept.sum() - 1) / max(kept.sum(), 1)
     variance = float(square.sum())
     if variance < ROUNDING**2:
-        return result | {"undefined": ALIKE}
+        return None
     whole = np.maximum(np.sum(sizes, axis=0), 1)
     # a group of both classes gives to both, by its slices
     shares = [float(np.sum(square * n / whole)) for n in sizes]
-    free = sum(shares) ** 2 / sum(v**2 / max(e - 1, 1) for v, e in zip(shares, worth, strict=True))
-    trials = (free + PRIOR) / (free * variance / (value * (1 - value)) + PRIOR / min(worth))
-    from scipy.special import stdtrit  # the core counts, and has no scipy
-
-    low, high = _bound_score(float(value), trials, float(stdtrit(free, 1 - TAIL)))
-    return result | {"low": low, "high": high}
+    free = sum(shares) ** 2 / sum(
+        v**2 / max(_count_effective(n) - 1, 1) for v, n in zip(shares, sizes, strict=True)
+    )
+    return (free + PRIOR) / (free * variance / (value * (1 - value)) + PRIOR / least), free
 
 
 def jackknife_figure(value: float, left: Floats, sizes: Sequence[Floats], groups: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from stroke_hub.errors import RunError
 from stroke_hub.files import write_text
 from stroke_hub.report.formatting import (
     BASELINES,
+    MEASURES,
     NUMBER_FILTERS,
     PART_TITLES,
     POINT_TITLES,
@@ -64,6 +65,7 @@ def write_page(report: Report, figures: Path, out: Path) -> Path:
         answers=answer(report),
         modalities=[PART_TITLES[part] for part in ("BT", "MR") if report.test[part].n],
         parts=list_parts(report.test),
+        measures=MEASURES,
         points=list_points(report),
         point_titles=POINT_TITLES,
         prevalences=list_prevalences(report.test["overall"]),

@@ -5,13 +5,14 @@ from stroke_hub.report.methods import SIMPLE, describe_recalibration
 from stroke_hub.report.patients import describe_patients, warn_of_contrast
 from stroke_hub.runs.report import Baseline, Part, Report
 
-__all__ = ["describe", "describe_trainings", "warn"]
+__all__ = ["describe", "describe_localisation", "describe_trainings", "warn"]
 
 FEW_GROUPS = 20  # of a class: below, no interval's limits are exact (intervals.py's table)
 HIGHEST = 19.9  # the temperature at its limit of 20
 STRANGE = 0.1  # share of unusual slices: ten times what the limit is set for
 SUSPICIOUS = 0.99  # accuracy: slices that were seen in training give such figures, honest models seldom
 MAIN = ("auroc", "sensitivity", "specificity")  # of which the spread between trainings is said
+POINTING_MAPS = {"cnn": "CNN", "vit": "ViT", "fused": "fused"}
 RATES = {"sensitivity": "slices of class Stroke", "specificity": "slices of class Normal"}
 
 
@@ -22,7 +23,7 @@ def describe(report: Report) -> list[str]:
     sentences += describe_patients(report)
     sentences += _describe_modalities(report.test)
     sentences += [*_describe_calibration(report), *_describe_baselines(report), *_describe_novelty(report)]
-    return sentences + describe_trainings(report)
+    return sentences + describe_localisation(report) + describe_trainings(report)
 
 
 def warn(report: Report) -> list[str]:
@@ -174,6 +175,20 @@ def _describe_novelty(report: Report) -> list[str]:
     return [
         f"{novelty.unusual} slices ({novelty.share:.1%}) are called unlike the training slices, of which at "
         "most 1 % lie as far out; they are part of all figures."
+    ]
+
+
+def describe_localisation(report: Report) -> list[str]:
+    """Say how often maps point at the lesion; nothing where no slice has a mask."""
+    found = report.localisation
+    if not found:
+        return []
+    pointing = found.measures["pointing"]
+    each = ", ".join(f"{title} {say_interval(pointing[name])}" for name, title in POINTING_MAPS.items())
+    return [
+        f"On {found.n} stroke slices with a lesion mask, of {found.groups} patients, of the maps this share has "
+        f"its strongest pixel in or just beside the lesion: {each}.",
+        f"A map that knows no model ({found.controls['pointing']}) reaches {say_interval(pointing['control'])}.",
     ]
 
 

@@ -15,6 +15,7 @@ from stroke_hub.audit import shortcuts
 from stroke_hub.audit.shortcuts import (
     MARKS,
     Shortcut,
+    correct_by_holm,
     describe_shortcuts,
     judge_mark,
     measure_marks,
@@ -123,7 +124,7 @@ def test_a_class_in_the_middle_of_scans_is_told_by_place() -> None:
     place = np.tile(np.linspace(0, 1, 10), 30)
     group = np.repeat(np.arange(30), 10).astype(str)
     label = ((place > 0.3) & (place < 0.7)).astype(np.int64)
-    auroc, low, _ = judge_mark(pd.DataFrame({"place": place}), label, group)
+    auroc, low, *_ = judge_mark(pd.DataFrame({"place": place}), label, group)
     assert auroc == 1
     assert low is not None
     assert low > 0.8
@@ -135,9 +136,9 @@ def test_a_mark_of_patients_by_chance_tells_nothing() -> None:
     label = np.repeat(np.arange(40) % 2, 8)
     group = np.repeat(np.arange(40), 8).astype(str)
     found = [judge_mark(pd.DataFrame({"x": np.repeat(draw.normal(size=40), 8)}), label, group) for _ in range(20)]
-    aurocs = [auroc for auroc, _, _ in found if auroc is not None]
+    aurocs = [one.auroc for one in found if one.auroc is not None]
     assert np.mean(aurocs) < 0.55
-    assert sum(low is not None and low > 0.5 for _, low, _ in found) <= 3  # 2.5 % of 20 by design
+    assert sum(one.low is not None and one.low > 0.5 for one in found) <= 3  # 2.5 % of 20 by design
 
 
 def test_the_interval_is_that_of_the_report() -> None:
@@ -145,20 +146,47 @@ def test_the_interval_is_that_of_the_report() -> None:
     group = draw.integers(0, 30, 300).astype(str)
     label = draw.integers(0, 2, 300)
     score = np.round(label * 0.4 + draw.normal(size=300), 1)  # with ties
-    found = shortcuts._bound_auroc(label, score, group)
+    found, p = shortcuts._bound_auroc(label, score, group)
     expected = bootstrap_intervals(label, score, group, threshold=0.5)["auroc"]
     assert found["groups"] == expected["groups"]
     for name in ("value", "low", "high"):
         assert found[name] == pytest.approx(expected[name], abs=1e-12)
+    assert p is not None
+    assert (p < 0.05) == (found["low"] > 0.5)
+
+
+def test_p_is_below_5_percent_where_the_interval_leaves_chance_out() -> None:
+    draw = np.random.default_rng(1)
+    seen = set()
+    for _ in range(60):
+        group = draw.integers(0, 30, 200).astype(str)
+        label = draw.integers(0, 2, 200)
+        score = label * draw.choice([0.0, 0.2, 0.4, 99.0]) + draw.normal(size=200)
+        found, p = shortcuts._bound_auroc(label, score, group)
+        assert p is not None
+        leaves_out = not found["low"] <= 0.5 <= found["high"]
+        assert (p < 0.05) == leaves_out
+        seen.add(leaves_out)
+    assert seen == {True, False}
+
+
+def test_p_values_are_corrected_as_r_corrects_them() -> None:
+    """p.adjust(c(0.01, 0.04, 0.03, 0.005, 0.8), "holm") of R."""
+    found = correct_by_holm([0.01, 0.04, None, 0.03, 0.005, 0.8])
+    assert found[2] is None
+    assert [p for p in found if p is not None] == pytest.approx([0.04, 0.09, 0.09, 0.025, 0.8])
 
 
 @pytest.mark.parametrize(
-    ("auroc", "low", "tells"), [(0.9, 0.8, True), (0.9, 0.49, False), (0.55, 0.52, False), (0.5, None, False)]
+    ("auroc", "p", "tells"), [(0.9, 0.0004, True), (0.9, 0.06, False), (0.55, 0.01, False), (0.5, None, False)]
 )
-def test_only_a_mark_that_tells_has_a_sentence(auroc: float, low: float | None, tells: bool) -> None:
-    one = Shortcut("text", "BT", 100, 40, auroc, low, None if low is None else 0.95, "0.1", "0")
+def test_only_a_mark_that_tells_has_a_sentence(auroc: float, p: float | None, tells: bool) -> None:
+    bounds = (None, None) if p is None else (0.51, 0.95)
+    one = Shortcut("text", "BT", 100, 40, auroc, *bounds, p, "0.1", "0")
     assert one.tells == tells
-    assert len(describe_shortcuts([one])) == tells
+    said = describe_shortcuts([one])
+    assert len(said) == tells
+    assert all("p < 0.001, corrected for 1 mark)" in finding["sentence"] for finding in said)
 
 
 def test_few_patients_are_not_judged(sample: Records) -> None:

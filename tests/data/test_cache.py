@@ -18,7 +18,8 @@ from PIL import Image
 
 from stroke_hub import DatasetError, UnreadableImage, load_slices
 from stroke_hub.data import cache
-from stroke_hub.data.cache import find_cache, read_squares
+from stroke_hub.data.cache import read_squares
+from stroke_hub.files import find_cache
 from stroke_hub.io.rendering import Rendering
 from stroke_hub.io.sight import Framing, Sight
 from stroke_hub.io.slices import fit_square

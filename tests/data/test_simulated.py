@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from stroke_hub.data import simulated as sample
-from stroke_hub.data.simulated import PatientPlan, plan_patients, simulate_patient, write_sample
+from stroke_hub.data.simulated import PatientPlan, plan_patients, simulate_patient, simulate_scan, write_sample
 from stroke_hub.errors import DatasetError
 
 SMALL = {"patients": 8, "slices_per_patient": 2, "size": 96, "show_progress": False}
@@ -210,3 +210,17 @@ def test_a_killed_run_and_an_empty_folder_do_not_stand_in_the_way(written: Path,
     (tmp_path / ".sample.partial" / "index.csv").write_text("half")
     assert contents(write_sample(tmp_path / "sample", **SMALL)) == contents(written)
     assert [path.name for path in tmp_path.iterdir()] == ["sample"]
+
+
+def test_a_lesion_of_a_whole_scan_is_in_some_of_its_slices_and_changes_nothing_else() -> None:
+    sick, healthy = (simulate_scan((0, 1), infarct=infarct, slices=10, size=64) for infarct in (True, False))
+    shown = [one.lesion == "infarct" for one in sick]
+    assert 0 < sum(shown) < len(shown)
+    assert shown == [bool(one.mask.any()) for one in sick]
+    assert not any(one.mask.any() for one in healthy)
+    for ill, well, shows in zip(sick, healthy, shown, strict=True):
+        assert np.array_equal(ill.pixels, well.pixels) != shows
+        assert np.array_equal(ill.brain, well.brain)
+        if shows:
+            assert (ill.mask <= ill.brain).all()
+            assert ill.clean[ill.mask].mean() > well.clean[ill.mask].mean() + 0.1

@@ -1,6 +1,7 @@
 """Claims of datasets.hub_dataset: rows with images, masks and labels become files of the same bytes and a table."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from stroke_hub.datasets.hub_dataset import fetch_hub_dataset
 from stroke_hub.datasets.open_dataset import open_dataset
 from stroke_hub.errors import HubError
+from stroke_hub.runs.report import read_report
+from tests.conftest import Done
 from tests.datasets import make
 
 hub = pytest.importorskip("datasets")
@@ -74,3 +77,47 @@ def test_what_is_no_dataset_is_refused(here: Path) -> None:
     push({"text": ["a"]}, {"text": hub.Value("string")}, "train")
     with pytest.raises(HubError, match="has no column of images"):
         fetch_hub_dataset("hf://owner/name")
+
+
+def push_volumes(here: Path) -> None:
+    """Three scans with lesion masks."""
+    rows: dict[str, list[object]] = {"patient_id": [], "image": [], "lesion_mask": []}
+    for number in range(3):
+        volume, mask = make.draw_head(number, lesion=number % 2 == 0, is_ct=False)
+        rows["patient_id"].append(f"p{number}")
+        for name, voxels in (("image", volume), ("lesion_mask", mask)):
+            file = make.save(here / f"{name}{number}.nii.gz", voxels)
+            rows[name].append({"bytes": file.read_bytes(), "path": file.name})
+    push(rows, {"patient_id": hub.Value("string"), "image": hub.Nifti(), "lesion_mask": hub.Nifti()}, "train")
+
+
+def test_a_dataset_of_the_hub_is_shown(here: Path, run: Callable[..., Done]) -> None:
+    push_volumes(here)
+    done = run("data", "hf://owner/name")
+    assert done.status == 0, done.err
+    assert "3 scans of 3 patients" in done.out
+
+
+@pytest.mark.slow
+def test_a_model_is_measured_on_a_dataset_of_the_hub(here: Path, run: Callable[..., Done]) -> None:
+    push_volumes(here)
+    options = ("--split", "all", "--every", 2, "--out", here / "out")
+    done = run("evaluate", "--model", "sample", "--data", "hf://owner/name", *options)
+    assert done.status == 0, done.err
+    report = read_report(here / "out")
+    assert report.data.name == "name"
+    assert report.localisation is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ((), "Give --data-dir with a folder, or --data"),
+        (("--data", "hf://owner/name", "--data-dir", "folder"), "Give --data-dir with a folder, or --data"),
+        (("--data", "owner/name"), "is no dataset on the Hub"),
+    ],
+)
+def test_evaluate_takes_one_dataset(run: Callable[..., Done], given: tuple[str, ...], words: str) -> None:
+    done = run("evaluate", "--model", "sample", *given, "--out", "out")
+    assert done.status == 1
+    assert words in done.err

@@ -1,10 +1,12 @@
 """Claims of datasets.layouts: each layout is told by what lies in it, and gives scans, masks, labels, patients."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from stroke_hub.datasets.layouts import rsna
 from stroke_hub.datasets.read_dataset import is_scan_dataset, read_dataset
 from stroke_hub.datasets.scan_table import ScanTable
 from tests.datasets import make
@@ -123,3 +125,36 @@ def test_a_folder_around_the_dataset_will_do(tmp_path: Path) -> None:
 def test_other_folders_are_no_scans(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     assert not is_scan_dataset(tmp_path / name)
+
+
+def test_headers_of_rsna_are_read_once_while_its_files_stay_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STROKE_HUB_CACHE", str(tmp_path / "cache"))
+    root = make.write_rsna(tmp_path / "data", scans=4)
+    first = read_dataset(root)
+    (kept,) = (tmp_path / "cache").rglob("*.csv")
+    assert "ID_patient" not in kept.read_text()  # what the headers call a patient
+    read: list[Path] = []
+    decode = rsna._read_place
+    monkeypatch.setattr(rsna, "_read_place", lambda file: read.append(file) or decode(file))
+    again = read_dataset(root)
+    assert again.records == first.records
+    assert not read
+    changed = sorted(root.rglob("*.dcm"))[0]
+    os.utime(changed, ns=(0, 0))
+    assert read_dataset(root).records == first.records
+    assert len(read) == len(list(root.rglob("*.dcm")))
+    for table in (tmp_path / "cache").rglob("*.csv"):
+        table.write_text(table.read_text()[:-20])  # a damaged table counts as none
+    read.clear()
+    assert read_dataset(root).records == first.records
+    assert read
+
+
+def test_headers_that_cannot_be_read_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STROKE_HUB_CACHE", str(tmp_path / "cache"))
+    root = make.write_rsna(tmp_path / "data", scans=4)
+    sorted(root.rglob("*.dcm"))[0].write_bytes(b"no DICOM")
+    assert "cannot be read and is left out" in make.list_sentences(read_dataset(root))
+    assert not list((tmp_path / "cache").rglob("*.csv"))

@@ -145,3 +145,12 @@ def test_damaged_volumes_are_named(tmp_path: Path) -> None:
 def test_an_unknown_layout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is in no layout that is known"):
         read_dataset(tmp_path)
+
+
+def test_the_command_names_the_layouts_that_it_knows(tmp_path: Path, run: Callable[..., Done]) -> None:
+    (tmp_path / "readme.txt").write_text("no dataset")
+    for command in (("data", tmp_path), ("train", "--data-dir", tmp_path, "--run-dir", tmp_path / "run")):
+        done = run(*command)
+        assert done.status == 1
+        for layout in ("BIDS", "RSNA 2019", "nnU-Net", "CT-ICH", "CQ500", "a CSV", "train and test", "scans.csv"):
+            assert layout in done.err, layout

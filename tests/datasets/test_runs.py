@@ -1,5 +1,6 @@
 """Claims of train, evaluate and audit on datasets of scans: they run end to end, and say what they ran on."""
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,27 @@ def test_a_report_says_what_it_ran_on(tmp_path: Path, run: Callable[..., Done]) 
     assert done.status == 0, done.err
     assert read_report(tmp_path / "all").test["overall"].n == 16 > report.test["overall"].n
     assert (tmp_path / "all" / "faithfulness.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["slice", "scan"])
+def test_a_training_on_scans_with_masks_reports_localisation(
+    tmp_path: Path, run: Callable[..., Done], unit: str
+) -> None:
+    simulate = importlib.import_module("scripts.simulate_scans").write_scans
+    simulate(["--out", str(tmp_path / "data"), "--scans", "12", "--slices", "5", "--size", "64"])
+    options = ("--data-dir", tmp_path / "data", "--run-dir", tmp_path / "run", *TINY, "--label-by", unit)
+    done = run("train", *options)
+    assert done.status == 0, done.err
+    report = read_report(tmp_path / "run")
+    found = report.localisation
+    assert found is not None
+    assert 0 < found.n <= found.n_stroke == report.test["overall"].n_stroke
+    assert (found.n < found.n_stroke) == (unit == "scan")  # there some Stroke slices show no lesion
+    assert "strongest pixel in or just beside the lesion" in done.out + done.err
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Do the maps show where the lesion is?" in page
+    assert "Best map that knows no model" in page
 
 
 @pytest.mark.slow

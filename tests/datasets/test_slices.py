@@ -213,3 +213,25 @@ def test_the_contact_sheet_outlines_lesions(bids: Records) -> None:
     middle = len(sheet) // 2
     assert outlined[:middle].sum() > 100
     assert not outlined[middle + 40 :].any()  # normal slices stand below
+
+
+def test_slices_take_the_label_of_their_scan_where_that_is_asked_for(bids: Records) -> None:
+    by_slice, by_scan = (open_rows(bids.root, sequence="dwi", label_by=unit) for unit in ("slice", "scan"))
+    assert by_slice["path"].tolist() == by_scan["path"].tolist()  # none gives away its label by being there
+    stroke = by_slice.groupby("scan")["label"].transform("max")
+    assert by_scan["label"].tolist() == stroke.tolist()
+    assert 0 < by_slice["label"].sum() < by_scan["label"].sum() < len(by_scan)
+    assert by_scan["mask"].tolist() == by_slice["mask"].tolist()  # a mask only where there is a lesion
+    with pytest.raises(DatasetError, match="--beside-lesion means nothing"):
+        SliceRules(label_by="scan", beside_lesion=1)
+
+
+def test_slices_of_air_go_from_scans_of_either_label(tmp_path: Path) -> None:
+    folder = make.write_csv(tmp_path)
+    table = pd.read_csv(folder / "table.csv")
+    labels = ["Stroke" if number % 2 == 0 else "Normal" for number in range(len(table))]
+    table.drop(columns="mask").assign(label=labels).to_csv(folder / "table.csv", index=False)
+    rows = open_rows(folder)
+    assert len(set(rows.groupby("scan").size())) == 1
+    assert rows.groupby("scan")["label"].nunique().eq(1).all()
+    assert rows["slice"].astype(int).min() == 1  # the lowest is air

@@ -14,26 +14,21 @@ from scipy.stats import t as student
 from torch import Tensor, nn
 
 from stroke_hub import Records, ResNetViT, Slice, load_slices
+from stroke_hub.evaluation.controls import draw_controls, find_best_control
 from stroke_hub.evaluation.faithfulness import (
     MAPS,
-    _bound,
     _compare_regions,
     _correlate,
-    _find_best,
-    _find_grids,
-    _find_regions,
-    _localise,
     _perturb,
     _randomise,
-    _rank,
     _read_cells,
     _refresh_batch_norms,
     _remove_regions,
     _resample,
-    draw_controls,
     judge,
 )
 from stroke_hub.evaluation.imputation import impute
+from stroke_hub.evaluation.localisation import bound_mean, find_grids, find_regions, localise, rank_pixels
 from stroke_hub.metrics.intervals import bound_share
 from stroke_hub.report.formatting import CONTROLS, LOCALISATION, MEASURES
 from stroke_hub.report.heatmaps import draw_faithfulness
@@ -73,7 +68,7 @@ def draw_lesion() -> NDArray[np.bool_]:
 
 def locate(relevance: NDArray[Any], lesion: NDArray[np.bool_] | None = None) -> dict[str, float]:
     lesions = draw_lesion() if lesion is None else lesion
-    found = _localise(relevance, _rank(relevance, shuffle()), lesions, _find_regions(lesions, GRIDS))
+    found = localise(relevance, rank_pixels(relevance, shuffle()), lesions, find_regions(lesions, GRIDS))
     return {name: float(value[0]) for name, value in found.items()}
 
 
@@ -154,7 +149,7 @@ def test_a_region_that_decides_takes_all_of_the_answer_with_it(untrained: ResNet
 def test_cells_that_touch_the_lesion_count_whole_also_where_cells_are_uneven() -> None:
     lesion = np.zeros((1, SIZE, SIZE), bool)
     lesion[0, 21, 63] = True
-    cells = _find_regions(lesion, {"vit": (3, 3)})["mass_vit_cells"][0]
+    cells = find_regions(lesion, {"vit": (3, 3)})["mass_vit_cells"][0]
     rows, columns = np.nonzero(cells)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (0, 21, 43, 63)
     assert cells[:22, 43:].all()
@@ -166,7 +161,7 @@ def test_cells_that_touch_the_lesion_count_whole_also_where_cells_are_uneven() -
 def test_rank_orders_by_the_map_and_equals_by_chance() -> None:
     relevance = np.zeros((1, SIZE, SIZE))
     relevance[0, 3, 4], relevance[0, 5, 6], relevance[0, 0, 0] = 2, 1, -1
-    ranks = _rank(relevance, shuffle())
+    ranks = rank_pixels(relevance, shuffle())
     assert (ranks[0, 3, 4], ranks[0, 5, 6], ranks[0, 0, 0]) == (0, 1, SIZE**2 - 1)
     assert sorted(ranks.ravel()) == list(range(SIZE**2))
     assert abs(np.corrcoef(ranks.ravel(), np.arange(SIZE**2))[0, 1]) < 0.05
@@ -177,7 +172,7 @@ def test_deletion_average_drop_and_increase_by_hand() -> None:
     model: Any = Weighted(torch.full((SIZE, SIZE), 3 / SIZE**2))  # z is 3 times the share that is left
     flat = np.ones((1, SIZE, SIZE), np.float32)
     ramp = np.linspace(0, 2, SIZE**2, dtype=np.float32).reshape(1, SIZE, SIZE)
-    found = _perturb(model, white, _rank(flat, shuffle()), ramp, (0, 0), 8)
+    found = _perturb(model, white, rank_pixels(flat, shuffle()), ramp, (0, 0), 8)
     left = 1 / (1 + np.exp(-3 * np.linspace(1, 0, 9)))
     assert found["deletion"][0] == pytest.approx(np.trapezoid(left, dx=1 / 8), abs=1e-5)
     assert found["insertion"][0] == pytest.approx(left[0], abs=1e-5)  # a blurred white square is white
@@ -194,7 +189,7 @@ def test_the_true_map_beats_chance_and_its_opposite_loses_by_as_much() -> None:
     true = pixels.numpy() * weight
     chance = shuffle(2)
     faithful, opposite, random = (
-        _perturb(model, pixels, _rank(values, chance), np.clip(values, 0, None).astype(np.float32), (0, 0), 6)
+        _perturb(model, pixels, rank_pixels(values, chance), np.clip(values, 0, None).astype(np.float32), (0, 0), 6)
         for values in (true, -true, np.zeros_like(true))
     )
     assert (faithful["insertion"] > random["insertion"]).all()
@@ -278,7 +273,7 @@ def test_intervals_are_those_of_the_report_over_groups() -> None:
     half = _resample(columns, patients, 0, 2000)["road", "vit"]
     assert half is not None
     assert (half["n"], half["mean"]) == (50, pytest.approx(values[:50].mean()))
-    share = _bound(values > 0, patients)
+    share = bound_mean(values > 0, patients)
     assert share is not None
     hits = (values > 0).reshape(20, 5).sum(1)
     assert share["low"] == bound_share(hits, np.full(20, 5))["low"]
@@ -286,7 +281,7 @@ def test_intervals_are_those_of_the_report_over_groups() -> None:
 
 def test_what_is_undefined_is_left_out_of_intervals_and_none_where_nothing_is_left() -> None:
     each, alone = np.arange(4), np.zeros(4)
-    for estimate in (_bound, lambda v, names: _resample({("road", "cnn"): v}, names, 0, 300)["road", "cnn"]):
+    for estimate in (bound_mean, lambda v, names: _resample({("road", "cnn"): v}, names, 0, 300)["road", "cnn"]):
         assert estimate(np.array([np.nan, 1, 1, 0]), each)["n"] == 3
         assert estimate(np.full(4, np.nan), each) is None
         same = estimate(np.array([np.nan, 0.5, 0.5, 0.5]), each)
@@ -297,7 +292,7 @@ def test_what_is_undefined_is_left_out_of_intervals_and_none_where_nothing_is_le
 
 
 def test_every_slice_pointed_at_is_not_certainty() -> None:
-    found = _bound(np.ones(30), np.arange(30) // 3)
+    found = bound_mean(np.ones(30), np.arange(30) // 3)
     assert found is not None
     assert (found["low"], found["high"]) == (pytest.approx(0.025**0.1), 1)
 
@@ -305,9 +300,9 @@ def test_every_slice_pointed_at_is_not_certainty() -> None:
 def test_advantage_is_over_the_best_control() -> None:
     base = np.arange(6.0)
     values = dict.fromkeys(MAPS, base + 1) | dict.fromkeys(CONTROLS, base - 3) | {"edges": base}
-    assert _find_best(values, 1) == "edges"
-    assert _find_best(values, -1) == "random"
-    assert _find_best(dict.fromkeys(values, base * np.nan), 1) is None
+    assert find_best_control(values, 1) == "edges"
+    assert find_best_control(values, -1) == "random"
+    assert find_best_control(dict.fromkeys(values, base * np.nan), 1) is None
 
 
 # --- the whole suite ----------------------------------------------------------------------------------------
@@ -381,7 +376,7 @@ def test_permuted_parameters_give_other_maps_that_are_alive(trained: ResNetViT, 
     from stroke_hub.evaluation.faithfulness import _draw_maps
     from stroke_hub.inference.predict import to_pixels
 
-    pixels, grids = to_pixels(trained, strokes[0]), _find_grids(trained)
+    pixels, grids = to_pixels(trained, strokes[0]), find_grids(trained)
     cells = _read_cells(_draw_maps(trained, pixels)[1], grids)
     assert {name: values.shape for name, values in cells.items()} == {
         name: (3, 16 if name.startswith("cnn") else 64) for name in MAPS

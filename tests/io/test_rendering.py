@@ -9,7 +9,7 @@ from PIL import Image
 
 from stroke_hub import Slice, load_slices
 from stroke_hub.data.simulated import simulate_patient
-from stroke_hub.io.rendering import UNKNOWN_PICTURE, find_hounsfield
+from stroke_hub.io.rendering import UNKNOWN_PICTURE, count_levels, find_hounsfield
 from stroke_hub.io.slices import render_slice
 from tests.io.synth import dcm
 
@@ -127,10 +127,10 @@ def test_who_says_nothing_is_told_so(heads: dict[str, list[np.ndarray]]) -> None
         one = show(source)
         np.testing.assert_array_equal(one.pixels, picture)
         assert one.remarks == (UNKNOWN_PICTURE,)
-        assert 'choose modality="CT" or "MR"' in UNKNOWN_PICTURE
+        assert "give the modality, BT (CT) or MR" in UNKNOWN_PICTURE
         assert render_slice(one, modality="MR").remarks == ()
     values = show(heads["MR"][0])
-    assert 'Choose modality="CT" or "MR"' in values.remarks[0]
+    assert "Give the modality, BT (CT) or MR" in values.remarks[0]
     np.testing.assert_array_equal(values.pixels, show(heads["MR"][0], modality="MR").pixels)
     hu = show(heads["BT"][0])  # plainly CT
     np.testing.assert_array_equal(hu.pixels, picture)
@@ -191,7 +191,7 @@ def test_mr_with_negative_values_is_no_ct() -> None:
             assert (one.pixels == 255).mean() < 0.3, name
             assert np.ptp(one.pixels) == 255
             np.testing.assert_array_equal(show(source, modality="MR").pixels, one.pixels)
-        how = find_hounsfield(values.astype(np.float32))
+        how = find_hounsfield(count_levels(values.astype(np.float32)))
         assert how is None or how.evidence == "possible"
 
 

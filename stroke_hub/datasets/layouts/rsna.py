@@ -1,13 +1,18 @@
 """RSNA 2019 Intracranial Hemorrhage Detection: ID_*.dcm flat in a folder, and a long CSV with six rows a slice."""
 
+import contextlib
+import csv
 import hashlib
+import io
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from stroke_hub.data.layout import show_path
 from stroke_hub.datasets.layouts.files import describe_lost, read_table
 from stroke_hub.datasets.scan_table import Problem, ScanRecord, ScanTable
+from stroke_hub.files import find_cache, write_text
 from stroke_hub.io.elements import import_pydicom
 from stroke_hub.io.quiet import silence
 from stroke_hub.progress import track
@@ -15,11 +20,21 @@ from stroke_hub.progress import track
 __all__ = ["read_rsna", "recognises_rsna"]
 
 ANY = "_any"
+VERSION = 1  # of the table of headers: raise it when another thing is read of them
+COLUMNS = ("name", "patient", "series", "height")
 TAGS = ("PatientID", "SeriesInstanceUID", "ImagePositionPatient", "InstanceNumber")
 NOTE = (
     "A slice is Stroke where the readers saw a haemorrhage of any kind in it (the rows ID_..._any). Ischaemic "
     "strokes are not labelled and count as Normal."
 )
+
+
+class _Place(NamedTuple):
+    """Where a slice lies: hidden names of its patient and series, and its height in mm."""
+
+    patient: str
+    series: str
+    height: float
 
 
 class _Slice(NamedTuple):
@@ -70,13 +85,11 @@ def read_rsna(root: Path) -> ScanTable:
     )
     series: dict[tuple[str, str], list[_Slice]] = defaultdict(list)
     unreadable = []
-    for name in track(sorted(set(labels) & set(files)), "reading headers"):
-        try:
-            patient, number, height = _read_place(files[name])
-        except Exception:  # on damaged bytes pydicom may raise anything
+    for name, place in _read_places({name: files[name] for name in sorted(set(labels) & set(files))}).items():
+        if place is None:
             unreadable.append(name)
-            continue
-        series[patient, number].append(_Slice(height, files[name], labels[name]))
+        else:
+            series[place.patient, place.series].append(_Slice(place.height, files[name], labels[name]))
     problems += describe_lost(unreadable, "file", "cannot be read and {are} left out")
     records = []
     for (patient, number), slices in sorted(series.items()):
@@ -103,7 +116,51 @@ def read_rsna(root: Path) -> ScanTable:
     )
 
 
-def _read_place(file: Path) -> tuple[str, str, float]:
+def _read_places(files: Mapping[str, Path]) -> dict[str, _Place | None]:
+    """Where slices lie, by their names; None of files that cannot be read.
+
+    The headers of the whole dataset are read once: a table of them lies beside the decoded slices, and holds as
+    long as names, sizes and times of the files do.
+    """
+    about = ((name, file.stat()) for name, file in files.items())
+    lines = [f"version {VERSION}", *(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in about)]
+    key = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    # no table, one that is damaged, or no home folder
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RuntimeError):
+        table = find_cache() / "headers" / f"{key}.csv"
+        with open(table, newline="", encoding="utf-8") as stream:
+            known: dict[str, _Place | None] = {
+                row["name"]: _Place(row["patient"], row["series"], float(row["height"]))
+                for row in csv.DictReader(stream)
+            }
+        if known.keys() == files.keys():
+            return known
+    places: dict[str, _Place | None] = {}
+    for name, file in track(files.items(), "reading headers", total=len(files)):
+        try:
+            places[name] = _read_place(file)
+        except Exception:  # on damaged bytes pydicom may raise anything
+            places[name] = None
+    _keep_places(key, places)
+    return places
+
+
+def _keep_places(key: str, places: Mapping[str, _Place | None]) -> None:
+    """Write the table of headers, unless a file could not be read: another time it may be there."""
+    rows = io.StringIO(newline="")
+    writer = csv.writer(rows)
+    writer.writerow(COLUMNS)
+    for name, place in places.items():
+        if place is None:
+            return
+        writer.writerow((name, *place))
+    with contextlib.suppress(OSError, RuntimeError):  # a full disk, no rights or no home: read again next time
+        folder = find_cache() / "headers"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / f"{key}.csv", rows.getvalue())
+
+
+def _read_place(file: Path) -> _Place:
     """A name for the patient and one for the series, neither of them readable, and where the slice lies."""
     import_pydicom()
     import pydicom
@@ -113,7 +170,7 @@ def _read_place(file: Path) -> tuple[str, str, float]:
         position = ds.get("ImagePositionPatient")
         height = float(position[2]) if position else float(ds.get("InstanceNumber") or 0)
         patient, series = str(ds.get("PatientID") or file.stem), str(ds.get("SeriesInstanceUID") or file.stem)
-    return _hide(patient), _hide(series), height
+    return _Place(_hide(patient), _hide(series), height)
 
 
 def _hide(text: str) -> str:
