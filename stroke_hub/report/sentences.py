@@ -5,7 +5,7 @@ from stroke_hub.report.methods import SIMPLE, describe_recalibration
 from stroke_hub.report.patients import describe_patients, warn_of_contrast
 from stroke_hub.runs.report import Baseline, Part, Report
 
-__all__ = ["describe", "describe_localisation", "describe_trainings", "warn"]
+__all__ = ["POINTING_MAPS", "describe", "describe_localisation", "describe_trainings", "warn"]
 
 FEW_GROUPS = 20  # of a class: below, no interval's limits are exact (intervals.py's table)
 HIGHEST = 19.9  # the temperature at its limit of 20

@@ -13,8 +13,8 @@ from stroke_hub.report.formatting import (
     show_percent,
 )
 from stroke_hub.report.methods import SIMPLE
-from stroke_hub.report.sentences import describe_trainings
-from stroke_hub.runs.report import Baseline, Bin, Part, Report, Subgroup
+from stroke_hub.report.sentences import POINTING_MAPS, describe_localisation, describe_trainings
+from stroke_hub.runs.report import Baseline, Bin, Interval, Part, Report, Subgroup
 
 __all__ = ["Answer", "answer"]
 
@@ -242,12 +242,22 @@ def _tell_middle(bins: list[Bin]) -> str:
 
 
 def _answer_maps(report: Report) -> Answer:
-    return Answer(
-        "Do the heatmaps show the lesion?",
-        "Not measured",
-        ["`stroke-hub evaluate --faithfulness` measures it, on stroke slices that have lesion masks."],
-        "explanations",
-    )
+    """Say how often a map's strongest pixel meets the lesion, and whether more often than without a model."""
+    question, section = "Do the heatmaps show the lesion?", "explanations"
+    found = report.localisation
+    if not found:
+        missing = "No stroke slice has a lesion mask. A dataset with masks measures it."
+        return Answer(question, "Not measured", [missing], section)
+    maps = found.measures["pointing"]
+    control = maps["control"]
+    better = [title for name, title in POINTING_MAPS.items() if _lies_above(maps[name], control)]
+    short = f"Better than without a model: {', '.join(better)}" if better else "Not shown"
+    return Answer(question, short, describe_localisation(report), section)
+
+
+def _lies_above(one: Interval, other: Interval) -> bool:
+    """Tell whether a whole interval lies above another."""
+    return one.low is not None and other.high is not None and one.low > other.high
 
 
 def _answer_trainings(report: Report) -> Answer:

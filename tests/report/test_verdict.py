@@ -93,10 +93,20 @@ def test_probabilities_are_judged_where_they_matter() -> None:
         assert ask(report, "probability").short == short
 
 
-def test_what_is_not_measured_is_said_with_what_measures_it() -> None:
+def test_maps_are_judged_beside_what_knows_no_model() -> None:
     for build in (whole_report, bare_report):
-        found = ask(build(), "heatmaps")
-        assert found.short == "Not measured"
-        assert "`stroke-hub evaluate --faithfulness`" in found.sentences[0]
+        assert ask(build(), "heatmaps").short == "Not measured"
+    report = whole_report()
+    maps = {"cnn": interval(0.8), "vit": interval(0.4), "fused": interval(0.55), "control": interval(0.5)}
+    measured = {"measures": {"pointing": maps}, "controls": {"pointing": "intensity"}}
+    report["localisation"] = measured | {"n_stroke": 92, "n": 80, "groups": 40}
+    found = ask(report, "heatmaps")
+    assert found.short == "Better than without a model: CNN"
+    assert "CNN 0.800 [0.750, 0.850], ViT 0.400 [0.350, 0.450]" in found.sentences[0]
+    maps["cnn"] = interval(0.55)
+    assert ask(report, "heatmaps").short == "Not shown"
+
+
+def test_another_training_is_not_promised() -> None:
     assert ask(bare_report(), "another training").short == "Not known"
     assert "`stroke-hub train --seeds 3`" in ask(whole_report(), "another training").sentences[0]
