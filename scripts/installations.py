@@ -42,9 +42,9 @@ print(json.dumps(found))
 FIRST = """
 import time
 from stroke_hub import Predictor, load_slices
-from stroke_hub.models.sample import EXAMPLES
+from stroke_hub.models.sample import EXAMPLE
 predictor = Predictor.from_pretrained("sample")
-predictor.explain(load_slices(min(EXAMPLES.rglob("*.png")))[0]).overlay()
+predictor.explain(load_slices(EXAMPLE)[0]).overlay()
 print(time.process_time())
 """
 

@@ -9,6 +9,7 @@ What is measured and exported are the weights as they are stored: rounded to flo
 
 import json
 import shutil
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,28 +19,31 @@ import pandas as pd
 import tyro
 from safetensors.torch import load_file, save_file
 
-from stroke_hub import Records, ResNetViT, TrainConfig, evaluate, fit, read_records, write_sample
+sys.path.insert(0, str(Path(__file__).parent.parent / "space"))
+
+from examples import SELECTION_FILE, choose_rows
+
+from stroke_hub import Predictor, Records, ResNetViT, TrainConfig, evaluate, fit, read_records, write_sample
 from stroke_hub.cli.common import SAMPLE_NOTE, program, tell_figures
 from stroke_hub.data import simulated
 from stroke_hub.data.records import hash_records
 from stroke_hub.deploy.export import export
 from stroke_hub.errors import RunError
 from stroke_hub.evaluation.evaluate import evaluate_run
-from stroke_hub.evaluation.samples import choose_samples
 from stroke_hub.files import write_text
 from stroke_hub.inference.onnx_model import FOLDER
 from stroke_hub.models.sample import EXAMPLES, SAMPLE, SAMPLE_FOLDER
 from stroke_hub.models.weights import CONFIG_FILE, PREPROCESSOR_FILE, WEIGHTS_FILE, halve_weights
 from stroke_hub.progress import say
 from stroke_hub.runs.report import REPORT_FILE, Report, read_report
-from stroke_hub.runs.run_folder import RESULTS_FILE, TRAIN_CONFIG_FILE, is_trained
+from stroke_hub.runs.run_folder import TRAIN_CONFIG_FILE, is_trained
 
 SAMPLE_CONFIG = TrainConfig(preset="tiny", epochs=12, learning_rate=2e-3)
 PATIENTS = 8800
 SEED = 1701
 FRESH_SEED = 2027  # of slices that no training, and no choice of a setting, has seen
 FRESH_PATIENTS = 880
-CELLS = 4  # an example of each modality and class
+CELLS = 4  # at least one example of each modality and class
 WEIGHTS_LIMIT, WHOLE_LIMIT = 3_000_000, 8_000_000  # bytes: everybody who installs the package downloads them
 TEMPLATES = simulated.README[simulated.README.index("Templates:") :]  # their source and licence
 
@@ -52,7 +56,8 @@ clinical can be concluded from what it says.** `from_pretrained("sample")` loads
 - `preprocessor_config.json`: by which Hugging Face transformers finds the package.
 - `onnx/`: the same weights as an ONNX graph in float32.
 - `report.json`: how it measured on {measured:,} fresh simulated test slices (seed {fresh_seed}).
-- `examples/`: of these slices, the one of median probability of stroke of each modality and class.
+- `examples/`: of these slices, one of each modality and kind that occurs: a clear hit, a subtle stroke, a miss, a
+  false alarm, a normal slice. `index.csv` names kinds and lesion masks, `selection.json` how many were asked.
 
 `scripts/make_sample_model.py` made all of it: {patients:,} simulated patients (seed {seed}), and the settings
 
@@ -140,19 +145,28 @@ def fill(made: Path, run_dir: Path, own: Report, fresh: Records, workplace: Path
     model.save_pretrained(whole)
     export(whole, precisions=["fp32"], records=fresh, name="fresh simulated patients")
     shutil.copytree(whole / FOLDER, made / FOLDER)
-    copy_examples(pd.read_csv(measured / RESULTS_FILE), fresh.root, made / EXAMPLES.name)
+    copy_examples(fresh, Predictor.from_pretrained(made), made / EXAMPLES.name)
     return report
 
 
-def copy_examples(results: pd.DataFrame, root: Path, folder: Path) -> None:
-    """Copy the slice of median probability of each modality and class, so that nobody chose a flattering one."""
-    chosen = choose_samples(results, count=CELLS)["image_path"]
-    if len(chosen) != CELLS:
-        raise RunError(f"{root}: has no test slice of some modality and class; simulate more --patients.")
-    for path in chosen:
-        there = folder / Path(path).parent.name / Path(path).name  # strokeBT and the like, which name both
-        there.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / path, there)
+def copy_examples(fresh: Records, predictor: Predictor, folder: Path) -> None:
+    """Copy the slices that the demo's rule names, with the masks of their lesions, and how they were chosen."""
+    rows, asked = choose_rows(fresh, predictor, most=None)
+    if len({(row.modality, row.label) for row in rows.itertuples()}) != CELLS:
+        raise RunError(f"{fresh.root}: has no example of some modality and class; simulate more --patients.")
+    rows = rows.assign(
+        file=[Path(*Path(path).parts[-2:]) for path in rows["path"]]
+    )  # strokeBT and the like, and name
+    masks = [(Path("masks") / row.file).as_posix() if row.mask else "" for row in rows.itertuples()]
+    for row, mask in zip(rows.itertuples(), masks, strict=True):
+        for source, there in ((row.path, folder / row.file), *([(row.mask, folder / mask)] if mask else [])):
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(fresh.root / source, there)
+    index = pd.DataFrame({"path": [file.as_posix() for file in rows["file"]], "mask": masks, "kind": rows["kind"]})
+    index.to_csv(folder / "index.csv", index=False)
+    counts = {modality: counted._asdict() for modality, counted in asked.items()}
+    selection = {"weights_sha256": predictor.hash_weights(), "asked": counts}
+    write_text(folder / SELECTION_FILE, json.dumps(selection, indent=2) + "\n")
 
 
 def write_notice(made: Path, run_dir: Path, report: Report, patients: int) -> None:

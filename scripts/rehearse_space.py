@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from stroke_hub.deploy.space import push_space  # noqa: E402
-from stroke_hub.models.sample import EXAMPLES, SAMPLE_FOLDER  # noqa: E402
+from stroke_hub.models.sample import EXAMPLE, SAMPLE_FOLDER  # noqa: E402
 from stroke_hub.progress import say  # noqa: E402
 from tests.fakes.hub_client import start_client  # noqa: E402
 from tests.fakes.hub_server import Hub, serve_hub  # noqa: E402
@@ -110,7 +110,7 @@ def start(python: Path, hub: Hub, folder: Path) -> None:
                         sys.exit(f"error: the Space does not start: {(folder / 'log').read_text()}")
                     time.sleep(0.02)
             page = time.monotonic() - begun
-            found = ask(url, min(EXAMPLES.glob("strokeMR/*.png")))
+            found = ask(url, EXAMPLE)
             say(f"page after {page:.1f} s, first answer after {time.monotonic() - begun:.1f} s: {found['label']}")
         finally:
             process.terminate()

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
-import numpy as np
+from examples import Choice, Example, find_examples
 
 import stroke_hub
 from stroke_hub.inference.results import Target
@@ -51,7 +51,6 @@ HAS_TORCH = find_spec("torch") is not None
 TARGETS: tuple[Target, ...] = get_args(Target)
 BATCH = 16  # slices that go through the model at once
 HELD_PIXELS = 32_000_000  # of slices that are decoded at a time
-ASKED = 50  # test slices of a modality and class, of which one becomes the example
 RETRY_SECONDS = 30.0  # after which a model that could not be loaded is tried again
 CACHED = 64  # explanations of examples: every example with every method, for one class
 BACKENDS = {"torch": "PyTorch", "onnx": "ONNX Runtime"}
@@ -93,49 +92,20 @@ def load_predictor(name: str, revision: str | None, *, backend: Literal["auto", 
     return Predictor.from_pretrained(name, revision=revision, backend=backend)
 
 
-def find_examples(folder: Path, predictor: Predictor) -> dict[str, stroke_hub.Slice]:
-    """Take the test slice of median probability of stroke of each modality and class, so that nobody chose it.
-
-    Of many slices, 50 spread evenly by path are asked. A folder without train/ and test/ is all test.
-    """
-    from stroke_hub.data.folders import has_splits, read_folder
-
-    records = stroke_hub.read_records(folder) if has_splits(folder) else read_folder(folder)
-    examples = {}
-    for (modality, label), rows in records.part("test").groupby(["modality", "label"]):
-        count = min(ASKED, len(rows))
-        asked = rows["path"].iloc[[(2 * i + 1) * len(rows) // (2 * count) for i in range(count)]]
-        slices = [stroke_hub.load_slices(records.root / path, modality=cast(Any, modality))[0] for path in asked]
-        ranked = np.argsort(predictor.predict(slices, batch_size=BATCH).probability, kind="stable")
-        one = slices[ranked[count // 2]]
-        examples[f"{modality}, {'stroke' if label else 'normal'}"] = Example(
-            one, "Stroke" if label else "Normal", "normal", None, one.source
-        )
-    return examples
-
-
-class Example(NamedTuple):
-    slice: Any
-    truth: str
-    kind: str
-    outline: Any
-    source: str
-
-
 class DemoModel:
     """Load a model in the background; a call that needs it earlier waits for it.
 
     Attributes
     ----------
     report : the report of exactly the loaded commit or run folder, or None.
-    examples : by caption, one test slice of each modality and class.
+    choice : the examples, and what to say of how they were chosen.
     error : one sentence why there is no model; "" while it loads and when it is loaded.
     """
 
     def __init__(self, name: str, revision: str | None = None, examples: Path | None = None) -> None:
         self.name, self.revision, self.folder = name, revision, examples
         self.report: Report | None = None
-        self.examples: dict[str, stroke_hub.Slice] = {}
+        self.choice = Choice({}, {}, is_own=True)
         self.error = ""
         self._predictor: Predictor | None = None
         self._other: Predictor | None = None  # PyTorch, for the methods that an export lacks
@@ -176,7 +146,8 @@ class DemoModel:
         try:
             self._predictor = load_predictor(self.name, self.revision)
             self.report = stroke_hub.find_report(self.name, self._predictor.commit)
-            self.examples = find_examples(self.folder, self._predictor) if self.folder else {}
+            if self.folder:
+                self.choice = find_examples(self.folder, self._predictor)
         except stroke_hub.StrokeHubError as refusal:
             error = str(refusal)
         except Exception as broken:  # the page stays up and says so
@@ -198,6 +169,11 @@ class DemoModel:
         if self.error:
             raise stroke_hub.StrokeHubError(self.error)
         return cast("Predictor", self._predictor)
+
+    @property
+    def examples(self) -> dict[str, Example]:
+        """By caption, such as "CT, clear hit", a test slice of each modality and kind."""
+        return self.choice.examples
 
     @property
     def threshold(self) -> float:

@@ -31,8 +31,7 @@ def make_notebook(repo_id: str, *, exported: bool) -> str:
             "**simulated, not a patient**."
         ),
         _write_code(
-            "from stroke_hub.models.sample import EXAMPLES\n\n"
-            'file = next(EXAMPLES.glob("strokeMR/*.png"))\nslices = load_slices(file)\npredict(model, slices)'
+            "from stroke_hub.models.sample import EXAMPLE\n\nslices = load_slices(EXAMPLE)\npredict(model, slices)"
         ),
         _write_text("Why? Heatmaps of the CNN, of the transformer and of both; and what each branch contributed."),
         _write_code("e = explain(model, slices[0])\ne"),

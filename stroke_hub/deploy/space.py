@@ -82,7 +82,7 @@ def push_space(repo_id: str, model: str, *, revision: str = "main", private: boo
     files |= _read_package() | {THUMBNAIL: (PACKAGE.parent / "docs" / "demo.png").read_bytes()}
     files |= {
         f"examples/{path.relative_to(EXAMPLES).as_posix()}": path.read_bytes()
-        for path in sorted(EXAMPLES.rglob("*.png"))
+        for path in sorted(EXAMPLES.rglob("*.*"))
     }
     _upload(api, repo_id, files, private=private, message=f"Demo of {model} at {commit}")
     return f"{api.endpoint}/spaces/{repo_id}"

@@ -3,11 +3,12 @@
 import os
 from pathlib import Path
 
-__all__ = ["EXAMPLES", "SAMPLE", "SAMPLE_FOLDER", "locate_model"]
+__all__ = ["EXAMPLE", "EXAMPLES", "SAMPLE", "SAMPLE_FOLDER", "locate_model"]
 
 SAMPLE = "sample"
 SAMPLE_FOLDER = Path(__file__).parent / "sample_model"
-EXAMPLES = SAMPLE_FOLDER / "examples"  # a slice of each modality and class
+EXAMPLES = SAMPLE_FOLDER / "examples"  # a slice of each modality and kind, as hit or miss, and masks of lesions
+EXAMPLE = EXAMPLES / "strokeMR" / "p787_s02_simulated.png"  # of these, a clear hit
 
 
 def locate_model(name: str | Path) -> str:

@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 
 from stroke_hub import Records, ResNetViT, load_slices, predict
 from stroke_hub.deploy.space import EXPORT
+from stroke_hub.models.sample import EXAMPLES
 from tests.fakes.demo_server import serve
 from tests.fakes.hub_client import Client, make_client, make_hub  # noqa: F401
 from tests.fakes.hub_server import Hub
@@ -192,7 +193,8 @@ def test_the_space_shows_the_commit_that_it_was_pushed_with(
     ours = {path.relative_to(ROOT / "space") for path in (ROOT / "space").rglob("*.*") if path.suffix != ".pyc"}
     assert Path("static", "viewer.js") in ours
     assert ours <= {path.relative_to(folder) for path in folder.rglob("*.*")}
-    assert len(list((folder / "examples").rglob("*.png"))) == 4  # one a modality and class
+    held = {path.relative_to(EXAMPLES) for path in EXAMPLES.rglob("*.*")}
+    assert {path.relative_to(folder / "examples") for path in (folder / "examples").rglob("*.*")} == held
     assert (folder / "stroke_hub" / "models" / "sample_model" / "onnx" / "model.onnx").is_file()
     assert {path for _, path in hub.requests[asked:]} == {
         f"/{MODEL}/resolve/{sha}/{name}"

@@ -15,10 +15,11 @@ import pytest
 import stroke_hub
 from stroke_hub import HubError, ModelFormatError, Predictor, ResNetViT, Slice, find_report, load_slices
 from stroke_hub.data.folders import read_folder
+from stroke_hub.data.masks import find_mask
 from stroke_hub.files import hash_file
 from stroke_hub.inference.onnx_model import ExportedModel, read_export
 from stroke_hub.models.resnet_vit import hash_weights
-from stroke_hub.models.sample import EXAMPLES, SAMPLE, SAMPLE_FOLDER, locate_model
+from stroke_hub.models.sample import EXAMPLE, EXAMPLES, SAMPLE, SAMPLE_FOLDER, locate_model
 from stroke_hub.models.weights import WEIGHTS_FILE, is_stored_halved
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ def load_examples() -> list[Slice]:
 
 def test_it_loads_without_a_network_and_whatever_lies_here(tmp_path: Path) -> None:
     (tmp_path / SAMPLE).mkdir()  # a folder of that name is another model
-    example = next(EXAMPLES.rglob("*.png"))
+    example = EXAMPLE
     offline = {"HF_HUB_OFFLINE": "1", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", LOAD, example], cwd=tmp_path, env=offline, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
@@ -100,12 +101,23 @@ def test_it_is_small_and_names_no_path_of_a_machine() -> None:
         assert said in words
 
 
-def test_examples_are_a_slice_of_each_modality_and_class() -> None:
-    table = read_folder(EXAMPLES).table
+def test_examples_are_of_each_modality_and_class_and_strokes_have_masks() -> None:
+    records = read_folder(EXAMPLES)
+    table = records.table
     cells = set(zip(table["modality"], table["label"], strict=True))
     assert cells == {(modality, label) for modality in ("BT", "MR") for label in (0, 1)}
-    assert len(table) == len(cells)
     assert all(path.endswith("_simulated.png") for path in table["path"])
+    assert EXAMPLE in [EXAMPLES / path for path in table["path"]]
+    for row in table.itertuples():
+        mask = find_mask(table, records.root, row.path)
+        assert (mask is not None and mask.any()) == bool(row.label)
+    selection = json.loads((EXAMPLES / "selection.json").read_text())
+    assert selection["weights_sha256"] == Predictor.from_pretrained(SAMPLE).hash_weights()
+    report = find_report(SAMPLE)
+    assert report is not None
+    assert {name: asked["slices"] for name, asked in selection["asked"].items()} == {
+        name: report.test[name].n for name in ("BT", "MR")
+    }
 
 
 @pytest.mark.parametrize(
@@ -135,7 +147,7 @@ def test_commands_take_it(run: Callable[..., Any], tmp_path: Path) -> None:
     done = run("info", SAMPLE)
     assert done.status == 0, done.err
     assert re.search(r"model +sample\n.*simulated.*ONNX export +fp32", done.out, re.DOTALL)
-    done = run("predict", EXAMPLES, "--model", SAMPLE, "--out", tmp_path / "table.csv")
+    done = run("predict", EXAMPLE, "--model", SAMPLE, "--out", tmp_path / "table.csv")
     assert done.status == 0, done.err
     assert json.loads((tmp_path / "table.csv.json").read_text())["model"]["source"] == SAMPLE
     done = run("evaluate", "--model", SAMPLE, "--data-dir", EXAMPLES, "--out", tmp_path / "measured")
