@@ -8,10 +8,10 @@ import tempfile
 import threading
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, BinaryIO, Literal, TypeAlias, cast, overload
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from stroke_hub.scan.headers import Header, read_header
 from stroke_hub.scan.scan import Axes, Origin, Scan
 from stroke_hub.scan.series import Series, choose_series, describe_dicom, describe_volume
 
-__all__ = ["load_scan"]
+__all__ = ["FoundScan", "load_scan", "load_scans"]
 
 PageKey: TypeAlias = tuple[int, int]  # the number of a file in what was given, and the page in it
 
@@ -45,6 +45,21 @@ IN_MEMORY = 1 << 24  # bytes of a file of an archive that is unpacked in memory,
 FREE_BYTES = 1 << 30  # that any packed volume may unpack to
 MAX_RATIO = 200  # unpacked to packed, beyond that: MR packs to 1/2 to 1/20
 SHOWN = 3  # names of files in a sentence
+NOT_SHOWN = "holds no slice, but another DICOM object, as a report or a plan; leave it out."
+
+
+class FoundScan(NamedTuple):
+    """One scan of several, or a file that holds none.
+
+    name : the series' description or the file's name, fit to print. scan : None where it cannot be read.
+    uid : of the DICOM series, "" elsewhere: `load_scan` finds the scan again by it. error : one sentence, "" where
+    fine.
+    """
+
+    name: str
+    scan: Scan | None
+    uid: str = ""
+    error: str = ""
 
 
 def load_scan(
@@ -95,7 +110,59 @@ def load_scan(
         raise UnreadableImage(f"{name}: {refusal}") from None
     remarks = [*why, *taken.remarks, *remarks, *volume[1]]
     options = {"modality": modality, "window": window, "limits": SCAN_LIMITS._replace(pixels=max_pixels)}
-    slices = _LazySlices(files, _list_pages(taken), volume=volume[0], **options)
+    return _open_series(files, taken, volume[0], name, remarks, options)
+
+
+def load_scans(
+    source: FileSource | Iterable[FileSource],
+    *,
+    modality: Modality | Literal["CT"] | None = None,
+    window: Window | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[FoundScan]:
+    """Load every scan of what was given, one after another, to list them; a single picture is a scan of one.
+
+    Parameters
+    ----------
+    source, modality, window, max_pixels : as `load_scan` takes them. A list may mix scans, and archives of some.
+
+    Yields
+    ------
+    The scans in the order of their first files, and where each file stands that holds none, why.
+
+    Raises
+    ------
+    ValueError : as `load_scan`.
+    """
+    if modality is not None:
+        find_modality(str(modality))
+    _, files = _list_sources(source)
+    found = _Found()
+    _look(found, files)
+    options = {"modality": modality, "window": window, "limits": SCAN_LIMITS._replace(pixels=max_pixels)}
+    all_: list[tuple[int, Series | str]] = [(min(one.files), one) for one in found.list_series(apart=True)]
+    all_ += [(number, error) for number, error in found.errors.items()]
+    for number, one in sorted(all_, key=lambda each: each[0]):
+        file = files[number]
+        if isinstance(one, str):
+            yield FoundScan(file.name, None, error=one)
+            continue
+        name = one.name if one.kind == "DICOM" and one.name and one.count > 1 else file.name
+        try:
+            volume = _choose_volume(file, one, None) if one.volume else (0, ())
+            scan = _open_series(files, one, volume[0], name, [*one.remarks, *volume[1]], options)
+        except UnreadableImage as refusal:
+            yield FoundScan(name, None, one.uid, str(refusal))
+        else:
+            yield FoundScan(name, scan, one.uid)
+
+
+def _open_series(
+    files: list[SourceFile], taken: Series, volume: int, name: str, remarks: list[str], options: dict[str, Any]
+) -> Scan:
+    """Open the slices of a series."""
+    known = find_modality(str(options["modality"])) if options["modality"] else None
+    slices = _LazySlices(files, _list_pages(taken), volume=volume, **options)
     scan = _describe_volume(taken.volume) if taken.volume else _describe_stack(taken)
     origins = [
         Origin(files[file].name, uid, page + 1, files[file].path, files[file])
@@ -133,24 +200,31 @@ def _list_sources(source: Any) -> tuple[str, list[SourceFile]]:
 def _find_series(files: list[SourceFile], name: str, remarks: list[str]) -> list[Series]:
     """All series in the files, by their headers."""
     found = _Found()
+    _look(found, files)
+    errors = [error for number, error in found.errors.items() if number not in found.others]
+    all_ = found.list_series()
+    if not all_:
+        if len(files) == 1 and errors:
+            raise UnreadableImage(errors[0])
+        reason = f" ({errors[0].rstrip('.')})" if errors else ""
+        raise UnreadableImage(
+            f"{name}: holds no slice that can be read{reason}; pass DICOM, NIfTI or pictures of a scan."
+        )
+    if errors:
+        count = pluralise(len(errors), "file")
+        remarks.append(f"Left out because of what is wrong with them: {count}. {' '.join(errors[:SHOWN])}")
+    return all_
+
+
+def _look(found: "_Found", files: list[SourceFile]) -> None:
+    """Look at all files; what is wrong with one is kept."""
     for number, file in enumerate(track(files, "reading headers")):
         try:
             found.look(number, file)
         except UnreadableImage as refusal:
             shown = printable(_cut_folders(file.name))
-            found.errors.append(str(refusal) if str(refusal).startswith(shown) else f"{shown}: {refusal}")
-    all_ = found.list_series()
-    if not all_:
-        if len(files) == 1 and found.errors:
-            raise UnreadableImage(found.errors[0])
-        reason = f" ({found.errors[0].rstrip('.')})" if found.errors else ""
-        raise UnreadableImage(
-            f"{name}: holds no slice that can be read{reason}; pass DICOM, NIfTI or pictures of a scan."
-        )
-    if found.errors:
-        count = pluralise(len(found.errors), "file")
-        remarks.append(f"Left out because of what is wrong with them: {count}. {' '.join(found.errors[:SHOWN])}")
-    return all_
+            words = str(refusal) if str(refusal).startswith(shown) else f"{shown}: {refusal}"
+            found.errors[number] = words
 
 
 class _Found:
@@ -160,7 +234,8 @@ class _Found:
         self.headers: dict[tuple[int, str, int | None], list[Header]] = defaultdict(list)
         self.volumes: list[tuple[int, str, VolumeHeader]] = []
         self.pictures: list[tuple[int, str, tuple[int, int, int]]] = []
-        self.errors: list[str] = []
+        self.errors: dict[int, str] = {}  # by file
+        self.others: set[int] = set()  # files that are no slices and not wrong
 
     def look(self, number: int, file: SourceFile) -> None:
         """Look at one file."""
@@ -168,8 +243,11 @@ class _Found:
             raise UnreadableImage(file.error)
         start = _read_start(file)
         if is_dicom(start):
-            if header := read_header(file, number):
-                self.headers[header.patient, header.series, header.number].append(header)
+            header = read_header(file, number)
+            if header is None:
+                self.others.add(number)
+                raise UnreadableImage(NOT_SHOWN)
+            self.headers[header.patient, header.series, header.number].append(header)
         elif find_decoder(start):
             with file.open() as stream, silence():
                 try:
@@ -193,8 +271,13 @@ class _Found:
             ) as opened:  # an array, or no image
                 self.pictures.append((number, file.name, (*opened[0].pixels.shape, 1)))
 
-    def list_series(self) -> list[Series]:
-        """Put together what belongs together."""
+    def list_series(self, *, apart: bool = False) -> list[Series]:
+        """Put together what belongs together.
+
+        Parameters
+        ----------
+        apart : whether each single picture is a series of its own, and not one with those of its folder.
+        """
         all_: list[Series] = []
         for headers in self.headers.values():
             frames = [frame for header in headers for frame in header.frames]
@@ -207,7 +290,7 @@ class _Found:
             if pages > 1:
                 all_.append(Series("pages", (number,), _cut_folders(name), pages, size=(columns, rows)))
             else:
-                folders[name.rpartition("/")[0]].append((number, name, (columns, rows)))
+                folders[name if apart else name.rpartition("/")[0]].append((number, name, (columns, rows)))
         return [*all_, *(_describe_pictures(folder, pictures) for folder, pictures in folders.items())]
 
 

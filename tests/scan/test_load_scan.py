@@ -24,6 +24,7 @@ from pydicom.uid import RLELossless
 from stroke_hub import Scan, UnreadableImage, load_files, load_scan, load_slices
 from stroke_hub.io.geometry import make_square, undo_square
 from stroke_hub.io.quiet import silence
+from stroke_hub.scan.load_scan import load_scans
 from tests.hostile import list_hostile, pack
 from tests.scan.studies import (
     AFFINE,
@@ -672,3 +673,36 @@ def test_the_memory_of_a_scan_does_not_grow_with_its_length(kind: str, tmp_path:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout))
     assert peaks[1] <= 1.2 * peaks[0], peaks
+
+
+def test_load_scans_gives_each_series_volume_and_picture_and_says_what_holds_none(tmp_path: Path) -> None:
+    write(tmp_path / "in", [*series(2, stack(5), "thick"), *series(3, stack(4), "thin")])
+    dicoms = sorted((tmp_path / "in").iterdir())
+    pictures = {}
+    for name in ("a", "b"):
+        buffer = io.BytesIO()
+        Image.fromarray(np.full((9, 8), 50 + ord(name), np.uint8)).save(buffer, "PNG")
+        pictures[f"in/{name}.png"] = buffer.getvalue()
+    archive, volume, words = tmp_path / "mixed.zip", tmp_path / "scan.nii", tmp_path / "words.png"
+    archive.write_bytes(pack(pictures | {"cut.dcm": dicoms[0].read_bytes()[:300]}))
+    as_nifti().to_filename(volume)
+    words.write_text("words")
+    found = list(load_scans([*dicoms, archive, words, volume]))
+    assert {one.name: len(one.scan) for one in found if one.scan} == {
+        "thick": 5,
+        "thin": 4,
+        "mixed.zip/in/a.png": 1,
+        "mixed.zip/in/b.png": 1,
+        "scan.nii": 6,
+    }
+    for one in found[:2]:
+        assert one.scan is not None
+        again = load_scan(dicoms, series=one.uid)
+        assert (show(one.scan) == show(again)).all()
+        assert list(one.scan.positions) == list(again.positions)
+    assert [(one.name, one.error.split(":")[0]) for one in found if one.error] == [
+        ("mixed.zip/cut.dcm", "cut.dcm"),
+        ("words.png", "words.png"),
+    ]
+    with pytest.raises(ValueError, match="modality"):
+        next(load_scans(volume, modality="PET"))  # type: ignore[arg-type]
