@@ -126,7 +126,9 @@ def choose_rows(
     chosen, asked = [], {}
     for modality, of_modality in tests.groupby("modality"):
         rows = pd.concat([_spread(cell, most) for _, cell in of_modality.groupby("label")])
-        slices = [stroke_hub.load_slices(records.root / path, modality=cast(Any, modality))[0] for path in rows["path"]]
+        slices = [
+            stroke_hub.load_slices(records.root / path, modality=cast(Any, modality))[0] for path in rows["path"]
+        ]
         told = predictor.predict(slices, batch_size=BATCH)
         rows = rows.assign(probability=told.probability, called=[label == "Stroke" for label in told.label])
         asked[str(modality)] = Asked(len(rows), int((rows["label"] == 1).sum()), int(told.unusual.sum()))

@@ -10,16 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from render import render
 
-from stroke_hub.errors import pluralise
-
 if TYPE_CHECKING:
     from demo_model import DemoModel
 
 __all__ = ["render_examples"]
 
 SIDE = 160  # px of a thumbnail
-# how a sentence calls a kind that does not occur
-ABSENT = {"clear hit": "hit", "subtle stroke": "second hit", "normal": "right answer to a normal slice"}
 
 
 def render_examples(model: DemoModel) -> str:
@@ -37,20 +33,14 @@ def render_examples(model: DemoModel) -> str:
         among=" and ".join(f"{one.slices:,} {MODALITIES[name]}" for name, one in choice.asked.items()),
         is_own=choice.is_own,
         rules=KINDS,
-        absent=_describe_absent(choice) if choice.is_own else [],
+        absent=_list_absent(choice) if choice.is_own else [],
     )
 
 
-def _describe_absent(choice: Choice) -> list[str]:
-    """Say of each modality which kinds do not occur."""
-    told = []
-    for modality, asked in choice.asked.items():
-        name = MODALITIES[modality]
-        absent = [ABSENT.get(kind, kind) for kind in KINDS if f"{name}, {kind}" not in choice.examples]
-        if absent:
-            slices = pluralise(asked.slices, f"{name} test slice")
-            told.append(f"This model has no {' and no '.join(absent)} among {slices}.")
-    return told
+def _list_absent(choice: Choice) -> list[str]:
+    """List the kinds that do not occur among all slices asked, by modality."""
+    captions = [f"{MODALITIES[modality]}, {kind}" for modality in choice.asked for kind in KINDS]
+    return [caption.replace(",", "") for caption in captions if caption not in choice.examples]
 
 
 def _draw_thumbnail(pixels: NDArray[Any]) -> str:

@@ -56,7 +56,7 @@ class WorklistTab:
                 with gr.Row():
                     self.run = gr.Button("Predict all", variant="primary", interactive=False)
                     self.stop = gr.Button("Stop", interactive=False)
-                    self.save = gr.Button("Download table (CSV)", interactive=False)
+                    self.save = gr.Button("Download CSV", interactive=False)
         self.status = gr.HTML(f'<div class="page"><p class="legend" role="status">{HINT}</p></div>')
         self.table = gr.HTML(
             "", js_on_load=(STATIC / "worklist.js").read_text(encoding="utf-8"), apply_default_css=False
