@@ -51,7 +51,7 @@ class WorklistTab:
             self.files = build_upload(label="Files, zip files or volumes", file_count="multiple", height=150)
             with gr.Column(min_width=280):
                 self.modality = gr.Radio(
-                    list(MODALITY_CHOICES), value="auto", label="Modality, where no file says it"
+                    list(MODALITY_CHOICES), value="auto", label="Modality of all files"
                 )
                 with gr.Row():
                     self.run = gr.Button("Predict all", variant="primary", interactive=False)
