@@ -22,9 +22,9 @@ from stroke_hub import read_records, write_sample
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-EXAMPLE = "MR, stroke"
-FILES = 24  # in the batch
-PATIENTS = 36  # simulated for the batch: 11 of them to test, two slices each
+EXAMPLE = "MR, clear hit"
+FILES = 24  # in the worklist
+PATIENTS = 36  # simulated for it: 11 of them to test, two slices each
 LARGEST = 400_000  # bytes; a larger picture gets fewer colours
 
 
@@ -39,16 +39,15 @@ def visit(browser: Browser, url: str, *, width: int = 1280) -> Page:
 def show_example(page: Page) -> None:
     """Pick an example and wait for its maps."""
     page.get_by_role("button", name=EXAMPLE, exact=True).click()
-    page.locator(".verdict").wait_for()
-    page.get_by_role("img", name="Fused heatmap").first.wait_for()
+    page.locator(".room[data-maps=complete]").wait_for()
 
 
-def show_batch(page: Page, *, root: Path) -> None:
+def show_worklist(page: Page, *, root: Path) -> None:
     """Predict some test slices of a dataset, evenly spaced."""
     records = read_records(root)
     paths = list(records.part("test")["path"])
     chosen = [records.root / path for path in paths[:: max(1, len(paths) // FILES)][:FILES]]
-    page.get_by_role("tab", name="Batch").click()
+    page.get_by_role("tab", name="Worklist").click()
     page.locator('[role="tabpanel"]:visible input[type="file"]').first.set_input_files(chosen)
     page.get_by_text(chosen[0].stem).wait_for()
     page.get_by_role("button", name="Predict all").click()
@@ -89,7 +88,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for name, show, width, height in (
             ("demo.png", show_example, 1280, None),
-            ("demo-batch.png", partial(show_batch, root=root), 1280, None),
+            ("demo-batch.png", partial(show_worklist, root=root), 1280, None),
             ("demo-model.png", show_model, 1280, 1800),
             ("demo-phone.png", show_example, 390, 1700),
         ):
