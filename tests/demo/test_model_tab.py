@@ -1,12 +1,12 @@
 """The Model tab begins with what matters, tells the report's figures, and stays short."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from stroke_hub.runs.report import Report, Source, read_report
 from tests.fakes.demo_server import ROOT, visit
@@ -79,9 +79,9 @@ def test_modalities_are_those_of_people_and_recipes_are_not_of_the_page(report: 
 
 @pytest.mark.parametrize(("width", "limit"), [(1440, DESKTOP), (390, PHONE)])
 def test_what_matters_comes_first_and_the_rest_is_folded(
-    browser: Browser, app: str, width: int, limit: int
+    browser: Browser, app: str, axe: Callable[[Page], list[str]], width: int, limit: int
 ) -> None:
-    with visit(browser, app, width=width) as page:
+    with visit(browser, app, width=width, dark=width < 500) as page:
         expect(page.locator(".examples button").first).to_be_visible(timeout=60_000)
         page.get_by_role("tab", name="Model").click()
         tab = page.locator(".report")
@@ -94,3 +94,5 @@ def test_what_matters_comes_first_and_the_rest_is_folded(
         tab.get_by_text("Confusion matrix and curves").click()
         for title in ("ROC", "Precision and recall", "Calibration", "Loss"):
             expect(page.get_by_role("img", name=f"{title}:")).to_be_visible()
+        tab.locator("details").evaluate_all("all => all.forEach(one => { one.open = true; })")
+        assert axe(page) == []
