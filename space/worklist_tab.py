@@ -50,9 +50,7 @@ class WorklistTab:
         with gr.Row(equal_height=True):
             self.files = build_upload(label="Files, zip files or volumes", file_count="multiple", height=150)
             with gr.Column(min_width=280):
-                self.modality = gr.Radio(
-                    list(MODALITY_CHOICES), value="auto", label="Modality of all files"
-                )
+                self.modality = gr.Radio(list(MODALITY_CHOICES), value="auto", label="Modality of all files")
                 with gr.Row():
                     self.run = gr.Button("Predict all", variant="primary", interactive=False)
                     self.stop = gr.Button("Stop", interactive=False)
