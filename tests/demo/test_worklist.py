@@ -179,7 +179,7 @@ def test_the_list_sorts_filters_opens_and_goes_home(
     wanted = sorted(names, key=lambda name: -entries[name].probability)
     listed = [one.split("\n")[0] for one in answered.locator("th").all_inner_texts()]
     assert listed == wanted
-    expect(page.get_by_role("columnheader", name="Highest")).to_have_attribute("aria-sort", "descending")
+    expect(page.get_by_role("columnheader", name="Probability")).to_have_attribute("aria-sort", "descending")
     for direction in ("ascending", "descending"):
         page.get_by_role("button", name="Name", exact=True).click()
         expect(page.get_by_role("columnheader", name="Name")).to_have_attribute("aria-sort", direction)
