@@ -191,7 +191,7 @@ def test_the_space_shows_the_commit_that_it_was_pushed_with(
     assert (about["model"], about["commit"]) == (MODEL, sha)
     assert about["trained_on"] == "simulated slices, not patients"
     ours = {path.relative_to(ROOT / "space") for path in (ROOT / "space").rglob("*.*") if path.suffix != ".pyc"}
-    assert Path("static", "viewer.js") in ours
+    assert Path("static", "viewer", "reading_room.js") in ours
     assert ours <= {path.relative_to(folder) for path in folder.rglob("*.*")}
     held = {path.relative_to(EXAMPLES) for path in EXAMPLES.rglob("*.*")}
     assert {path.relative_to(folder / "examples") for path in (folder / "examples").rglob("*.*")} == held
