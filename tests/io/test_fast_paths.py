@@ -107,6 +107,8 @@ def draw_values(seed: int) -> NDArray[np.int16]:
         values = np.where(values < 0, values + 4096, values)
     if rng.random() < 0.2:
         values = values.clip(0, 255)
+    if rng.random() < 0.3:
+        values[0, :3] = rng.choice([-32768, -3024, 30_900, 32_000, 32_767], 3)
     return np.asarray(np.rint(values).clip(-32768, 32767).astype(np.int16))
 
 
