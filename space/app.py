@@ -32,7 +32,7 @@ if MODEL.is_exported:  # it loads while Gradio is imported; PyTorch would delay 
 
 import gradio as gr  # noqa: E402
 from api import add_endpoints  # noqa: E402
-from batch_tab import BatchTab  # noqa: E402
+from examples_panel import render_examples  # noqa: E402
 from explain_tab import ExplainTab  # noqa: E402
 from gradio.blocks import Block  # noqa: E402
 from guards import AddressGuard, refuse_addresses, refuse_plainly  # noqa: E402
@@ -42,6 +42,7 @@ from starlette.middleware import Middleware  # noqa: E402
 from starlette.routing import Mount  # noqa: E402
 from starlette.staticfiles import StaticFiles  # noqa: E402
 from study import Study  # noqa: E402
+from worklist_tab import WorklistTab  # noqa: E402
 
 __all__ = ["build_app", "launch_from_environment"]
 
@@ -77,11 +78,11 @@ def build_app(model: DemoModel) -> gr.Blocks:
     with app:
         gr.HTML(f'<div class="page head"><h1>{TITLE}</h1><p>{INTRO}</p></div>')
         state = gr.HTML(render_state(None), elem_classes="state")
-        with gr.Tabs():
-            with gr.Tab("Explain"):
+        with gr.Tabs() as tabs:
+            with gr.Tab("Explain", id="explain"):
                 explain_tab = ExplainTab(model, sessions)
-            with gr.Tab("Batch"):
-                BatchTab(model, sessions)
+            with gr.Tab("Worklist"):
+                WorklistTab(model, sessions, explain_tab, tabs)
             with gr.Tab("Model"):
                 model_tab = gr.HTML('<div class="page"><p class="hint">The model is loading.</p></div>')
         add_endpoints(model, sessions)
@@ -95,7 +96,7 @@ def build_app(model: DemoModel) -> gr.Blocks:
             opened = explain_tab.show_first() if study is None else {}
             return opened | {
                 state: render_state(model),
-                explain_tab.examples: explain_tab.render_examples(),
+                explain_tab.examples: render_examples(model),
                 model_tab: render_model(model),
                 clock: gr.Timer(active=False),
             }

@@ -4,14 +4,12 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import gradio as gr
-import numpy as np
 from demo_model import HAS_TORCH, METHODS, TARGETS, DemoModel, Method, Settings
-from downloads import KINDS, SAVE_FILE, link_png, make_download
+from downloads import KINDS, SAVE_FILE, make_download
 from gradio.blocks import Block
 from guards import answer_plainly, say_plainly
-from PIL import Image
 from render import render
-from result import Result, find_point, make_result
+from result import Result, make_result
 from room import build_room, pack_slice, pack_study
 from study import GONE, MODALITY_CHOICES, ModalityChoice, Reading, Study, make_key, read_study
 from uploads import KEPT_SECONDS, UploadSessions, build_upload
@@ -237,15 +235,6 @@ class ExplainTab:
         """Show the page so after a scan was cancelled, and let its files go."""
         return self.forget() | {self.upload: None}
 
-    def render_examples(self) -> str:
-        """Render the examples to click on as HTML; nothing without examples."""
-        examples = self.model.examples
-        if not examples:
-            return ""
-        pictures = {caption: _draw_thumbnail(example.slice.pixels) for caption, example in examples.items()}
-        simulated = all("simulated" in example.source for example in examples.values())
-        return render("examples.html", examples=pictures, simulated=simulated, point=find_point(self.model, None))
-
 
 def _tell(words: str, *, role: str = "status") -> str:
     return render("message.html", words=words, role=role, done=None, slices=None)
@@ -254,9 +243,3 @@ def _tell(words: str, *, role: str = "status") -> str:
 def _tell_progress(study: Study, done: int) -> str:
     words = f"{study.name}: {done:,} of {len(study.slices):,} slices predicted"
     return render("message.html", words=words, role="status", done=done, slices=len(study.slices))
-
-
-def _draw_thumbnail(pixels: np.ndarray[Any, Any]) -> str:
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((160, 160))
-    return link_png(picture)

@@ -1,11 +1,8 @@
 """The demo in a real browser: what a visitor sees, what leaves the machine (nothing), what happens on mistakes."""
 
-import csv
 import hashlib
-import io
 import json
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -296,65 +293,17 @@ def test_downloads(browser: Browser, page: Page, scan: Path, trained: ResNetViT,
     assert b"/MediaBox [0 0 595" in printed or b"/MediaBox [0 0 594" in printed  # A4
 
 
-def test_batch(page: Page, sample: Records, trained: ResNetViT, tmp_path: Path) -> None:
-    files = [sample.root / path for path in sample.part("test")["path"].iloc[:6]]
-    with zipfile.ZipFile(tmp_path / "series.zip", "w") as archive:
-        for file in files[3:]:
-            archive.write(file, file.name)
-    (tmp_path / "=cmd.png").write_text("words")
-    page.get_by_role("tab", name="Batch").click()
-    upload(page, *files[:3], tmp_path / "series.zip", tmp_path / "=cmd.png")
-    run = page.get_by_role("button", name="Predict all")
-    expect(page.get_by_text("series")).to_be_visible(timeout=20_000)
-    run.click()
-    expect(page.get_by_text("Done: 6 slices")).to_be_visible(timeout=30_000)
-    expect(page.get_by_text("1 file could not be read")).to_be_visible()
-    expect(page.locator(".gallery figure")).to_have_count(6)
-    rows = list(csv.DictReader(io.StringIO(take_file(page, "Download table (CSV)")[1].read_text())))
-    probabilities = [float(row["stroke_probability"]) for row in rows if row["label"]]
-    wanted = predict(trained, [load_slices(file)[0] for file in files]).probability
-    assert probabilities == pytest.approx(list(wanted), abs=1e-6)
-    assert all("Nothing says whether this is CT or MR" in row["remarks"] for row in rows if row["label"])
-    bad = next(row for row in rows if row["error"])
-    assert bad["file"].startswith("'=")
-    assert "is not a" in bad["error"]
-    head = page.get_by_role("button", name="Probability of stroke")
-    for direction, order in (("ascending", sorted(wanted)), ("descending", sorted(wanted, reverse=True))):
-        head.focus()
-        head.press("Enter")
-        expect(page.get_by_role("columnheader").nth(3)).to_have_attribute("aria-sort", direction)
-        cells = page.locator(".predictions td:nth-child(4)").all_inner_texts()
-        assert cells == [*(f"{value:.4f}" for value in order), ""]  # what was not read stays last
-
-
-def test_model_tab_is_the_report(page: Page, run_dir: Path) -> None:
-    report = read_report(run_dir)
-    page.get_by_role("tab", name="Model").click()
-    text = page.locator(".report")
-    expect(text).to_contain_text(report.model.weights_sha256)
-    for part in ("overall", "BT", "MR"):
-        interval = report.test[part].intervals["accuracy"]
-        expect(text).to_contain_text(f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
-    cells = page.locator(".confusion td:not(:first-child:empty)").all_inner_texts()
-    confusion = report.test["overall"].confusion
-    assert [int(cell.replace(",", "")) for cell in cells if cell] == [
-        getattr(confusion, key) for key in ("tp", "fn", "fp", "tn")
-    ]
-    for title in ("ROC", "Precision and recall", "Calibration", "Loss"):
-        expect(page.get_by_role("img", name=f"{title}:")).to_be_visible()
-
-
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_every_tab_is_legible_and_fits(browser: Browser, app: str, width: int, dark: bool) -> None:
     with visit(browser, app, width=width, dark=dark) as page:
         await_model(page)
         await_study(page, "Example")
-        for tab in ("Explain", "Batch", "Model"):
+        for tab in ("Explain", "Worklist", "Model"):
             page.get_by_role("tab", name=tab).click()
             page.wait_for_timeout(400)
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             edges = "parts => Math.max(0, ...parts.filter(p => p.checkVisibility())"
-            edges += ".filter(p => !p.closest('.wide, .predictions, .examples'))"
+            edges += ".filter(p => !p.closest('.wide, .examples'))"
             edges += ".map(part => part.getBoundingClientRect().right))"
             assert page.locator(".page, .page *, .room *, button").evaluate_all(edges) <= width, tab
             assert page.evaluate(FIND_PALE) == [], tab
