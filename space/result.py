@@ -136,7 +136,7 @@ def say_baseline(name: str) -> str:
 def say_threshold(result: Result) -> tuple[str, list[str]]:
     """Say in one sentence how good the threshold is, and in further ones where that comes from."""
     threshold, sum_ = result.model["threshold"], result.threshold_log_odds
-    rule = f"A slice of {threshold:.1%} or more is called Stroke: a sum of {sum_:+.2f} log-odds."
+    rule = f"A slice of {_say_share(threshold, 1)} or more is called Stroke: a sum of {sum_:+.2f} log-odds."
     point = result.point
     if point is None:
         return "The model's report has no results for this threshold.", [rule]
@@ -146,17 +146,25 @@ def say_threshold(result: Result) -> tuple[str, list[str]]:
     if found["value"] is None or cleared["value"] is None:
         return "The model's report cannot say how good this threshold is.", [rule]
     words = (
-        f"On {simulated}{part}test slices it found {found['value']:.0%} of the strokes and cleared "
-        f"{cleared['value']:.0%} of the normal slices."
+        f"On {simulated}{part}test slices it found {_say_share(found['value'])} of the strokes and cleared "
+        f"{_say_share(cleared['value'])} of the normal slices."
     )
     slices, patients = pluralise(point["n"], f"{part}test slice"), point["groups"]
     where = f"On {slices} of {patients:,} patients or groups" + (f" ({point['note']})" if point["note"] else "")
     intervals = [
-        f"{name} {value['value']:.1%}"
-        + (f" (95% interval {value['low']:.0%} to {value['high']:.0%})" if value.get("low") is not None else "")
+        f"{name} {_say_share(value['value'], 1)}"
+        + (
+            f" (95 % interval {_say_share(value['low'])} to {_say_share(value['high'])})"
+            if value.get("low") is not None
+            else ""
+        )
         for name, value in (("sensitivity", found), ("specificity", cleared))
     ]
     return words, [rule, f"{where}: {intervals[0]}, {intervals[1]}."]
+
+
+def _say_share(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
 
 
 def make_result(

@@ -100,9 +100,9 @@ def test_the_page_opens_with_an_example_and_an_upload_takes_its_place(
     assert sum(numbers[:3]) == pytest.approx(numbers[3], abs=0.02)
     sensitivity = read_report(run_dir).test["overall"].intervals["sensitivity"]
     words = page.locator(".room-point").inner_text()
-    assert f"On simulated test slices it found {100 * sensitivity.value:.0f}%" in words
+    assert f"On simulated test slices it found {100 * sensitivity.value:.0f} %" in words
     page.get_by_text("Details", exact=True).click()
-    interval = f"(95% interval {100 * sensitivity.low:.0f}% to {100 * sensitivity.high:.0f}%)"
+    interval = f"(95 % interval {100 * sensitivity.low:.0f} % to {100 * sensitivity.high:.0f} %)"
     expect(page.locator(".room-verdict details")).to_contain_text(interval)
 
 
