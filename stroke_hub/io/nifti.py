@@ -184,7 +184,7 @@ class Volume:
         """Write some planes of the file to where the slices that they belong to will be read."""
         axis, nz = self.header.axis, self.header.shape[2]
         if axis == 2:
-            scratch.write(block.T)  # in one piece, as it was read
+            scratch.write(block.T.data)  # in one piece, as it was read
             return
         turned = np.moveaxis(block, axis, 2).tobytes(order="F")
         part = len(turned) // block.shape[axis]  # of one slice
