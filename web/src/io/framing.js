@@ -1,0 +1,113 @@
+// Where the head lies in a slice: the port of stroke_hub/io/framing.py.
+
+import { closeGaps, fillHoles, findOtsu, labelParts, measureDistance } from "./morphology.js";
+import { reduce } from "./pillow.js";
+
+/** @typedef {import("./pillow.js").Picture<Uint8Array>} Grey */
+/** @typedef {{top: number, left: number, height: number, width: number}} Box */
+
+const SIDE = 128;
+const FAINTEST = 20;
+const THRESHOLD = 60;
+const OTSU = 0.7;
+const MIN_RADIUS = 0.06;
+const CLOSING = 5;
+const CORE = 0.2;
+const MARGIN = 1;
+const MIN_PART = 0.2;
+
+export const NO_HEAD = "No head was found in the slice; the whole picture was used.";
+
+/**
+ * Find the box around the head, so that it can be cropped; null where there is none.
+ * @param {Grey} pixels
+ * @returns {Box | null}
+ */
+export function findHead(pixels) {
+  const mask = findHeadMask(pixels);
+  if (!mask) return null;
+  const factor = findFactor(pixels);
+  let [first, last, left, right] = [mask.height, -1, mask.width, -1];
+  for (let y = 0; y < mask.height; y++) {
+    for (let x = 0; x < mask.width; x++) {
+      if (!mask.data[y * mask.width + x]) continue;
+      first = Math.min(first, y);
+      last = Math.max(last, y);
+      left = Math.min(left, x);
+      right = Math.max(right, x);
+    }
+  }
+  const start = (/** @type {number} */ line) => Math.max(0, line - MARGIN) * factor;
+  const end = (/** @type {number} */ line, /** @type {number} */ side) =>
+    Math.min(side, (line + 1 + MARGIN) * factor);
+  const box = { top: start(first), left: start(left) };
+  return { ...box, height: end(last, pixels.height) - box.top, width: end(right, pixels.width) - box.left };
+}
+
+/**
+ * Find the pixels of the head on a small copy of a slice; null where there is none.
+ * @param {Grey} pixels
+ * @returns {Grey | null}
+ */
+export function findHeadMask(pixels) {
+  const small = reduce(pixels, findFactor(pixels));
+  const threshold = Math.min(THRESHOLD, Math.max(FAINTEST, OTSU * findOtsu(small.data)));
+  const bright = pad(small, (one) => one > threshold);
+  const depth = measureDistance(fillHoles(closeGaps(bright)));
+  const radius = depth.data.reduce((most, one) => Math.max(most, one), 0);
+  if (radius < MIN_RADIUS * Math.max(small.height, small.width)) return null;
+  const narrow = CORE * radius;
+  // numpy compares float32 with a Python number as float32
+  const edge = Math.fround(narrow);
+  const thin = { ...bright, data: Uint8Array.from(depth.data, (one) => (one <= edge ? 1 : 0)) };
+  const near = measureDistance(thin);
+  const reach = Math.fround(narrow + 1);
+  const filled = fillHoles(bright);
+  const kept = { ...filled, data: filled.data.map((one, at) => (one && near.data[at] <= reach ? 1 : 0)) };
+  const { data: labels, count } = labelParts(kept);
+  if (!count) return null;
+  const areas = new Float64Array(count + 1);
+  for (const label of labels) areas[label]++;
+  const least = MIN_PART * areas.subarray(1).reduce((most, one) => Math.max(most, one), 0);
+  const out = new Uint8Array(small.data.length);
+  for (let y = 0; y < small.height; y++) {
+    for (let x = 0; x < small.width; x++) {
+      const label = labels[(y + CLOSING) * kept.width + x + CLOSING];
+      out[y * small.width + x] = label && areas[label] >= least ? 1 : 0;
+    }
+  }
+  return { data: out, height: small.height, width: small.width };
+}
+
+/**
+ * Cut a box out of a picture.
+ * @template {import("./pillow.js").Values} T
+ * @param {import("./pillow.js").Picture<T>} picture @param {Box} box
+ * @returns {import("./pillow.js").Picture<T>}
+ */
+export function crop(picture, box) {
+  const { data, width } = picture;
+  const out = /** @type {T} */ (new /** @type {any} */ (data.constructor)(box.height * box.width));
+  for (let y = 0; y < box.height; y++) {
+    const from = (box.top + y) * width + box.left;
+    out.set(data.subarray(from, from + box.width), y * box.width);
+  }
+  return { data: out, height: box.height, width: box.width };
+}
+
+/** @param {Grey} picture @param {(value: number) => boolean} test @returns {Grey} */
+function pad(picture, test) {
+  const [height, width] = [picture.height + 2 * CLOSING, picture.width + 2 * CLOSING];
+  const data = new Uint8Array(height * width);
+  for (let y = 0; y < picture.height; y++) {
+    for (let x = 0; x < picture.width; x++) {
+      if (test(picture.data[y * picture.width + x])) data[(y + CLOSING) * width + x + CLOSING] = 1;
+    }
+  }
+  return { data, height, width };
+}
+
+/** @param {{height: number, width: number}} picture */
+function findFactor(picture) {
+  return Math.max(1, Math.ceil(Math.max(picture.height, picture.width) / SIDE));
+}
