@@ -5,7 +5,7 @@ import { roundEven } from "../io/pillow.js";
 
 export const CLASSES = ["Normal", "Stroke"];
 const OUTSIDE = 0.25;
-const BLANK = 4;
+const BLANK = 16;
 
 /**
  * What export wrote into the graph's metadata.

@@ -1,0 +1,2 @@
+import { Engine } from "./engine.js";
+/** @type {any} */ (globalThis).Engine = Engine;
