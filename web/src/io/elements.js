@@ -1,9 +1,12 @@
 // Elements of a DICOM file: the named ones are read, by dicom-parser; all others are skipped.
 
-import dicomParser from "dicom-parser";
+import * as dicomParser from "dicom-parser";
 import { Inflate } from "fflate";
 import { UnreadableImage } from "./errors.js";
 import { checkPages, checkSize } from "./limits.js";
+
+/** Its types lack what reads one element. */
+const parser = /** @type {any} */ (dicomParser.default ?? dicomParser);
 
 export const [IMPLICIT, EXPLICIT] = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"];
 export const [BIG_ENDIAN, DEFLATED] = ["1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"];
@@ -75,13 +78,13 @@ export function isDicom(start) {
 export function readElements(bytes) {
   let start = isMarked(bytes) ? 132 : 0;
   let syntax = "";
-  const { LittleEndianByteArrayParser: little, BigEndianByteArrayParser: big } = /** @type {any} */ (dicomParser);
+  const { littleEndianByteArrayParser: little, bigEndianByteArrayParser: big } = parser;
   if (bytes[start] === 2 && bytes[start + 1] === 0) {
-    const stream = new /** @type {any} */ (dicomParser).ByteStream(little, bytes, start);
+    const stream = new parser.ByteStream(little, bytes, start);
     while (stream.position + 8 <= bytes.length) {
       const before = stream.position;
       if (bytes[before] !== 2 || bytes[before + 1] !== 0) break;
-      const element = /** @type {any} */ (dicomParser).readDicomElementExplicit(stream, []);
+      const element = parser.readDicomElementExplicit(stream, []);
       if (element.tag === "x00020010") syntax = readText(bytes, element);
     }
     start = stream.position;
@@ -91,11 +94,11 @@ export function readElements(bytes) {
     bytes = inflate(bytes.subarray(start));
     start = 0;
   }
-  const stream = new /** @type {any} */ (dicomParser).ByteStream(syntax === BIG_ENDIAN ? big : little, bytes, start);
-  const ds = new /** @type {any} */ (dicomParser).DataSet(stream.byteArrayParser, bytes, {});
+  const stream = new parser.ByteStream(syntax === BIG_ENDIAN ? big : little, bytes, start);
+  const ds = new parser.DataSet(stream.byteArrayParser, bytes, {});
   const options = { untilTag: PIXEL_DATA };
-  if (syntax === IMPLICIT) /** @type {any} */ (dicomParser).parseDicomDataSetImplicit(ds, stream, bytes.length, options);
-  else /** @type {any} */ (dicomParser).parseDicomDataSetExplicit(ds, stream, bytes.length, options);
+  if (syntax === IMPLICIT) parser.parseDicomDataSetImplicit(ds, stream, bytes.length, options);
+  else parser.parseDicomDataSetExplicit(ds, stream, bytes.length, options);
   return { ds, syntax, bytes, pixels: ds.elements[PIXEL_DATA] ?? null };
 }
 
@@ -125,10 +128,10 @@ function inflate(packed) {
     size += part.length;
     isEnd ||= final;
     if (size > limit && limit === HEADER_LIMIT) {
-      const ds = new /** @type {any} */ (dicomParser).DataSet(/** @type {any} */ (dicomParser).LittleEndianByteArrayParser, join(), {});
-      const stream = new /** @type {any} */ (dicomParser).ByteStream(ds.byteArrayParser, ds.byteArray, 0);
+      const ds = new parser.DataSet(parser.littleEndianByteArrayParser, join(), {});
+      const stream = new parser.ByteStream(ds.byteArrayParser, ds.byteArray, 0);
       try {
-        /** @type {any} */ (dicomParser).parseDicomDataSetExplicit(ds, stream, size, { untilTag: PIXEL_DATA });
+        parser.parseDicomDataSetExplicit(ds, stream, size, { untilTag: PIXEL_DATA });
       } catch {
         // the pixels are cut here
       }
@@ -185,7 +188,7 @@ export function getNumbers(ds, name) {
   if (!BINARY[kind]) return getTexts(ds, name).map(parseNumber);
   const [size, method] = BINARY[kind];
   const view = new DataView(ds.byteArray.buffer, ds.byteArray.byteOffset + element.dataOffset, element.length);
-  const isLittle = ds.byteArrayParser === /** @type {any} */ (dicomParser).LittleEndianByteArrayParser;
+  const isLittle = ds.byteArrayParser === parser.littleEndianByteArrayParser;
   if (element.length % size) throw new Error("a value is cut");
   return Array.from({ length: element.length / size }, (_, at) => /** @type {any} */ (view)[method](at * size, isLittle));
 }
@@ -206,7 +209,7 @@ export function getInteger(ds, name) {
   const isNumber = ["US", "SS", "UL", "SL"].includes(element.vr) || ([2, 4].includes(element.length) && !/^\d+$/.test(text));
   if (isNumber) {
     const part = [...ds.byteArray.subarray(element.dataOffset, element.dataOffset + element.length)];
-    const isLittle = ds.byteArrayParser === /** @type {any} */ (dicomParser).LittleEndianByteArrayParser;
+    const isLittle = ds.byteArrayParser === parser.littleEndianByteArrayParser;
     return (isLittle ? part.reverse() : part).reduce((sum, byte) => sum * 256 + byte, 0);
   }
   return /^[+-]?\d+$/.test(text) ? Number(text) : null;
@@ -216,7 +219,7 @@ export function getInteger(ds, name) {
 export function getTable(ds, name) {
   const element = find(ds, name);
   const view = new DataView(ds.byteArray.buffer, ds.byteArray.byteOffset + element.dataOffset, element.length);
-  const isLittle = ds.byteArrayParser === /** @type {any} */ (dicomParser).LittleEndianByteArrayParser;
+  const isLittle = ds.byteArrayParser === parser.littleEndianByteArrayParser;
   return Uint16Array.from({ length: element.length >> 1 }, (_, at) => view.getUint16(2 * at, isLittle));
 }
 
@@ -286,7 +289,7 @@ export function readLayout(ds) {
   }
   const read = (/** @type {Name} */ name, /** @type {number} */ otherwise) => {
     const numbers = getNumbers(ds, name);
-    if (numbers.length && !Number.isFinite(numbers[0])) throw new Error("no number");
+    if (numbers.length > 1 || (numbers.length && !Number.isFinite(numbers[0]))) throw new Error("no number");
     return Math.trunc(numbers[0] ?? 0) || otherwise;
   };
   const bitsAllocated = read("BitsAllocated", 16);

@@ -12,6 +12,11 @@ import { readJpeg } from "./picture.js";
 const NATIVE = [IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED];
 const RLE = "1.2.840.10008.1.2.5";
 const JPEG = "1.2.840.10008.1.2.4.";
+const PHOTOMETRICS = [
+  "MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT",
+];
+/** The marker of Adobe that says: no colour was transformed. */
+const UNTRANSFORMED = [0xff, 0xee, 0, 14, 0x41, 0x64, 0x6f, 0x62, 0x65, 0, 100, 0, 0, 0, 0, 0];
 const CONTRADICTS = "is a DICOM file whose compressed pixels contradict its header; export it again.";
 const NO_PICTURE = "is a DICOM file without a picture; choose one that holds a slice.";
 
@@ -22,6 +27,7 @@ const NO_PICTURE = "is a DICOM file without a picture; choose one that holds a s
 export function checkPixels(file, layout) {
   const { pixels, syntax, bytes } = file;
   if (!pixels || !pixels.length) throw new UnreadableImage(NO_PICTURE);
+  if (!PHOTOMETRICS.includes(layout.photometric)) throw new Error("an unknown kind of colours");
   const isNative = NATIVE.includes(syntax);
   if ((pixels.length === UNDEFINED) === isNative) {
     throw new UnreadableImage("is a DICOM file whose pixels are not stored as it says; export it again.");
@@ -101,7 +107,7 @@ export async function decodeFrame(file, layout, index) {
   if ([50, 57, 70, 80, 81].includes(kind)) {
     checkJpeg(frame, layout);
     if (kind === 57 || kind === 70) found = decodeLossless(frame);
-    else found = await decode(kind === 50 ? "jpeg" : "jpeg-ls", frame);
+    else found = await decode(kind === 50 ? "jpeg" : "jpeg-ls", kind === 50 ? markColours(frame, layout) : frame);
   } else if (kind === 90 || kind === 91) {
     checkJpeg2000(frame, layout);
     found = await decode("jpeg-2000", frame);
@@ -119,6 +125,12 @@ export async function decodeFrame(file, layout, index) {
   return isStored ? toColours(values, layout, false) : values;
 }
 
+/** Tell libjpeg what the header says of three samples; without a marker it takes them for YCbCr. @param {Uint8Array} frame @param {Layout} layout */
+function markColours(frame, layout) {
+  if (layout.photometric !== "RGB" || layout.samples === 1) return frame;
+  return Uint8Array.from([...frame.subarray(0, 2), ...UNTRANSFORMED, ...frame.subarray(2)]);
+}
+
 /** Values of as many bits as the header allocates, signed as it says. @param {Stored} data @param {Layout} layout @returns {Stored} */
 function fit(data, layout) {
   const { bitsAllocated, bitsStored, signed } = layout;
@@ -134,14 +146,16 @@ function readNative(file, layout, index) {
   const { rows, columns, samples, bitsAllocated, bitsStored, signed } = layout;
   const count = layout.photometric === "YBR_FULL_422" ? (rows * columns * samples * 2) / 3 : rows * columns * samples;
   const start = file.pixels.dataOffset;
-  const { bytes } = file;
+  const isLittle = file.syntax !== BIG_ENDIAN;
+  // bytes of words (OW) are swapped, also where a value is one byte
+  const isSwapped = !isLittle && bitsAllocated === 8 && file.pixels.vr === "OW";
+  const bytes = isSwapped ? swap(file.bytes, start) : file.bytes;
   if (bitsAllocated === 1) {
     const first = index * count;
     return Uint8Array.from({ length: count }, (_, at) => (bytes[start + ((first + at) >> 3)] >> ((first + at) & 7)) & 1);
   }
   const size = bitsAllocated / 8;
   const view = new DataView(bytes.buffer, bytes.byteOffset + start + index * count * size, count * size);
-  const isLittle = file.syntax !== BIG_ENDIAN;
   const kinds = { 8: [Uint8Array, Int8Array], 16: [Uint16Array, Int16Array], 32: [Uint32Array, Int32Array] };
   const values = new kinds[/** @type {8 | 16 | 32} */ (bitsAllocated)][signed ? 1 : 0](count);
   const name = /** @type {"getUint16"} */ (`get${signed ? "Int" : "Uint"}${bitsAllocated}`);
@@ -154,6 +168,13 @@ function readNative(file, layout, index) {
     values[at] = signed ? raised >> (32 - bitsStored) : raised >>> (32 - bitsStored);
   }
   return values;
+}
+
+/** Exchange the two bytes of each word from a place on. @param {Uint8Array} bytes @param {number} start */
+function swap(bytes, start) {
+  const out = bytes.slice();
+  for (let at = start; at + 1 < out.length; at += 2) [out[at], out[at + 1]] = [bytes[at + 1], bytes[at]];
+  return out;
 }
 
 /** Unpack run lengths (PS3.5 annex G). @param {Uint8Array} frame @param {Layout} layout @returns {Stored} */
