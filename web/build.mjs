@@ -7,7 +7,7 @@ import { build } from "esbuild";
 
 const HERE = import.meta.dirname;
 const OUT = path.join(HERE, "dist");
-const MODEL = path.join(HERE, "..", "stroke_hub", "models", "sample_model", "onnx");
+const MODEL = path.join(HERE, "..", "stroke_hub", "models", "sample_model");
 const RUNTIME = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
 
 await rm(OUT, { recursive: true, force: true });
@@ -27,8 +27,10 @@ const { metafile } = await build({
   logLevel: "warning",
 });
 for (const name of RUNTIME) await cp(path.join(HERE, "node_modules", "onnxruntime-web", "dist", name), path.join(OUT, name));
-for (const name of ["model.onnx", "export.json"]) await cp(path.join(MODEL, name), path.join(OUT, "model", name));
+for (const name of ["onnx/model.onnx", "report.json"]) await cp(path.join(MODEL, name), path.join(OUT, "model", path.basename(name)));
+await cp(path.join(MODEL, "examples"), path.join(OUT, "examples"), { recursive: true });
 await cp(path.join(HERE, "static"), OUT, { recursive: true });
+await cp(path.join(HERE, "..", "space", "static", "viewer", "reading_room.css"), path.join(OUT, "reading_room.css"));
 await writeFile(path.join(OUT, "THIRD_PARTY.md"), await listLicences(Object.keys(metafile.inputs)));
 await writeFile(path.join(OUT, "files.json"), `${JSON.stringify(await listFiles(), null, 1)}\n`);
 
@@ -37,7 +39,7 @@ async function listFiles() {
   const files = {};
   for (const entry of (await readdir(OUT, { recursive: true })).sort()) {
     const file = path.join(OUT, entry);
-    if (!(await stat(file)).isFile() || entry === "THIRD_PARTY.md") continue;
+    if (!(await stat(file)).isFile()) continue;
     const content = await readFile(file);
     files[entry.replaceAll("\\", "/")] = { bytes: content.length, sha256: createHash("sha256").update(content).digest("hex") };
   }

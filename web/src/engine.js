@@ -18,12 +18,15 @@
  * @property {number} probability @property {string} label @property {number} log_odds
  * @property {{baseline: number, cnn: number, vit: number}} contributions @property {string} baseline
  * @property {boolean} unusual @property {number} distance
- * @property {number} outside share of the evidence beside the head @property {string[]} remarks
+ * @property {number} outside share of the evidence beside the head @property {{cnn: number, vit: number}} outsides
+ * @property {number | null} spacing mm, of a pixel @property {"BT" | "MR" | null} modality
+ * @property {string[]} remarks @property {string[]} notices those of the picture alone
  */
 /**
  * @typedef {object} ScanAnswer
  * @property {number} probability @property {string} label @property {number} threshold @property {string} rule
- * @property {number[]} ranked @property {number[]} slices @property {string[]} remarks
+ * @property {number[]} ranked @property {number[]} slices @property {string[]} labels @property {boolean[]} unusual
+ * @property {string[]} remarks
  */
 
 export class Engine {
@@ -31,7 +34,9 @@ export class Engine {
   constructor({ url = new URL("worker.js", import.meta.url), threads } = {}) {
     const cores = Math.min(4, navigator.hardwareConcurrency || 1);
     this.threads = threads ?? (globalThis.crossOriginIsolated ? cores : 1);
-    this.worker = new Worker(url, { type: "module" });
+    // from a blob: such a worker stands under the page's own content security policy, another one under none
+    const start = URL.createObjectURL(new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" }));
+    this.worker = new Worker(start, { type: "module" });
     this.next = 0;
     /** @type {Map<number, {resolve: (value: any) => void, reject: (error: Error) => void, progress?: (one: Progress) => void}>} */
     this.waiting = new Map();

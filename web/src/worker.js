@@ -1,5 +1,6 @@
 // The worker: it holds the model and the scan, so that the page stays responsive. Nothing leaves it but answers.
 
+import { preload } from "./io/codecs.js";
 import { UnreadableImage } from "./io/errors.js";
 import { DEFAULT, describeRule, judge, rank } from "./inference/highest_mean.js";
 import { Model } from "./inference/model.js";
@@ -20,9 +21,17 @@ const calls = {
    * @param {{threads: number}} options @param {Progress} progress
    */
   async load({ threads }, progress) {
-    const graph = await fetchBytes(new URL("model/model.onnx", import.meta.url), (done, all) => progress(done, all, "loading the model"));
+    /** @type {Record<string, {bytes: number, sha256: string}>} */
+    const files = await (await fetch(locate("files.json"))).json();
+    const wanted = ["ort-wasm-simd-threaded.wasm", "model/model.onnx"];
+    const all = wanted.reduce((sum, name) => sum + files[name].bytes, 0);
+    let done = 0;
+    const count = (/** @type {number} */ bytes) => progress((done += bytes), all, "downloading");
+    const [binary, graph] = await Promise.all(wanted.map((name) => fetchBytes(name, files[name], count)));
     const settings = readSettings(graph);
-    model = await Model.load(graph, settings, { wasm: new URL("./", import.meta.url).href, threads });
+    progress(all, all, "starting");
+    model = await Model.load(graph, settings, { glue: locate("ort-wasm-simd-threaded.mjs"), binary, threads });
+    await preload();
     return { modalities: settings.modalities, threshold: settings.threshold, weights: settings.weights_sha256 };
   },
 
@@ -78,6 +87,8 @@ const calls = {
       weights: judged.weights,
       ranked: rank(slices.map((one) => one.logOdds)),
       slices: slices.map((one) => one.probability),
+      labels: slices.map((one) => label(one.probability, settings.threshold)),
+      unusual: slices.map((one) => one.unusual),
       remarks: [...scan.remarks, ...describeSlices(slices), told],
     };
   },
@@ -89,28 +100,28 @@ function ready() {
   return { model, scan };
 }
 
-/** @param {URL} url @param {(done: number, all: number) => void} progress */
-async function fetchBytes(url, progress) {
-  const response = await fetch(url);
+/** @param {string} name of a file of the page */
+const locate = (name) => new URL(name, import.meta.url).href;
+
+/**
+ * Fetch a file of the page, and check that it is whole.
+ * @param {string} name @param {{bytes: number, sha256: string}} expected @param {(bytes: number) => void} count
+ */
+async function fetchBytes(name, expected, count) {
+  const response = await fetch(locate(name));
   if (!response.ok || !response.body) throw new Error("The model could not be loaded; load the page again.");
-  const all = Number(response.headers.get("content-length")) || 0;
+  const whole = new Uint8Array(expected.bytes);
   const reader = response.body.getReader();
-  /** @type {Uint8Array[]} */
-  const parts = [];
-  let size = 0;
-  for (;;) {
+  for (let at = 0; ; ) {
     const { done, value } = await reader.read();
-    if (done) break;
-    parts.push(value);
-    size += value.length;
-    progress(size, Math.max(size, all));
+    if (done || at + value.length > whole.length) break;
+    whole.set(value, at);
+    at += value.length;
+    count(value.length);
   }
-  const whole = new Uint8Array(size);
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", whole));
+  const found = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  if (found !== expected.sha256) throw new Error("The model was not downloaded whole; load the page again.");
   return whole;
 }
 

@@ -31,13 +31,14 @@ export class Model {
   /**
    * Read a graph.
    * @param {Uint8Array} graph @param {Settings} settings of its metadata
-   * @param {{wasm: string, threads: number}} options where onnxruntime's files lie
+   * @param {{glue: string, binary: Uint8Array, threads: number}} runtime onnxruntime's two files
    */
-  static async load(graph, settings, { wasm, threads }) {
+  static async load(graph, settings, { glue, binary, threads }) {
     if (settings.format_version !== VERSION || !settings.explains || settings.rendering !== "canonical") {
       throw new Error("The model was exported by another version of stroke_hub; export it again.");
     }
-    ort.env.wasm.wasmPaths = wasm;
+    ort.env.wasm.wasmPaths = { mjs: glue };
+    ort.env.wasm.wasmBinary = /** @type {any} */ (binary.buffer);
     ort.env.wasm.numThreads = threads;
     ort.env.logLevel = "error";
     const session = await ort.InferenceSession.create(graph, { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
@@ -70,6 +71,7 @@ export class Model {
     return {
       probability: toProbability(logits, temperature),
       logOdds: (logits[1] - logits[0]) / temperature,
+      distance: distance[0],
       unusual: judgeDistance(distance[0], limit, framed.square).unusual,
       remarks: framed.remarks,
     };
@@ -116,6 +118,9 @@ export class Model {
       unusual,
       distance,
       outside: measureOutside(maps.fused, head),
+      outsides: { cnn: measureOutside(maps.cnn, head), vit: measureOutside(maps.vit, head) },
+      spacing: one.spacing,
+      notices: sentence ? [...framed.remarks, sentence] : framed.remarks,
       remarks: listRemarks(maps, head, framed.remarks, sentence),
       modality: framed.modality,
       grey: shown.grey.data,

@@ -33,6 +33,11 @@ function load(kind) {
   return /** @type {Promise<any>} */ (loaded[kind]);
 }
 
+/** Load all decoders, so that no file is asked for once the page stands. */
+export async function preload() {
+  await Promise.all(/** @type {Kind[]} */ (Object.keys(SOURCES)).map(load));
+}
+
 /**
  * Decode one compressed picture.
  * @param {Kind} kind @param {Uint8Array} bytes

@@ -2,7 +2,7 @@
 
 import { findHeadMask } from "./framing.js";
 import { makeSquare, turnUpright } from "./geometry.js";
-import { WINDOWS, findRange, rescale, stretch } from "./windowing.js";
+import { WINDOWS, findRange, stretch } from "./windowing.js";
 
 /** @typedef {import("./pillow.js").Picture} Picture */
 /** @typedef {import("./pillow.js").Picture<Uint8Array>} Grey */
@@ -192,9 +192,9 @@ export function render(one, modality, window) {
     });
   }
   if (modality === "BT" || one.isPicture) {
-    const { grey, low, high } = showPicture(data);
+    const { grey, values, low, high } = showPicture(data);
     const remark = modality === "BT" ? (one.isPicture ? CT_PICTURE : CT_UNITS) : UNKNOWN_PICTURE;
-    return show(grey, { low, high, remarks: [remark] });
+    return show(grey, { values, low, high, remarks: [remark] });
   }
   return scaled([UNKNOWN_VALUES]);
 }
@@ -206,16 +206,16 @@ function share(values, test) {
   return count / values.length;
 }
 
-/** Grey levels of any depth as 8 bits. @param {import("./pillow.js").Values} data */
+/** Grey levels of any depth as 8 bits; the values that they show, and their range. @param {import("./pillow.js").Values} data */
 function showPicture(data) {
-  if (data instanceof Uint8Array) return { grey: data.slice(), low: 0, high: 255 };
+  const as = (/** @type {Uint8Array} */ grey) => ({ grey, values: grey, low: 0, high: 255 });
+  if (data instanceof Uint8Array) return as(data.slice());
   const [low, high] = findRange(data);
-  if (data instanceof Float32Array && low >= 0 && high <= 1) return { grey: stretch(data, 0, 1), low: 0, high: 1 };
-  if (data instanceof Int16Array && low >= 0 && high <= 255) return { grey: Uint8Array.from(data), low: 0, high: 255 };
-  if (low >= 0 && high <= 65535 && data.every((/** @type {number} */ one) => one % 257 === 0)) {
-    return { grey: Uint8Array.from(data, (one) => one / 257), low: 0, high: 65535 };
-  }
-  return { grey: rescale(data), low, high };
+  if (data instanceof Float32Array && low >= 0 && high <= 1) return { grey: stretch(data, 0, 1), values: data, low: 0, high: 1 };
+  if (data instanceof Int16Array && low >= 0 && high <= 255) return as(Uint8Array.from(data));
+  const isWide = low >= 0 && high <= 65535 && data.every((/** @type {number} */ one) => one % 257 === 0);
+  if (isWide) return as(Uint8Array.from(data, (one) => one / 257));
+  return { grey: stretch(data, low, high), values: data, low, high };
 }
 
 /**
