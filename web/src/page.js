@@ -69,8 +69,8 @@ async function start() {
   input.disabled = false;
   for (const button of find("examples").querySelectorAll("button")) button.disabled = false;
   say("Ready. Choose a file, or an example.");
-  await keep();
   document.documentElement.dataset.state = "ready";
+  keep();
 }
 
 /** Keep the page for the time without a network. */

@@ -1,7 +1,6 @@
 // The service worker: it keeps the page's own files, so that it works without a network, and asks for nothing else.
 
-/** @typedef {any} Event  of a service worker; the types of a page lack them */
-const scope = /** @type {any} */ (self);
+const scope = /** @type {any} */ (self); // the types of a page lack those of a service worker
 const CACHE = "stroke-hub";
 /** Also for the workers of onnxruntime, which the page's own policy does not reach; and threads need isolation. */
 const HEADERS = {
@@ -12,11 +11,11 @@ const HEADERS = {
   "Cross-Origin-Embedder-Policy": "require-corp",
 };
 
-scope.addEventListener("install", (/** @type {Event} */ event) => {
+scope.addEventListener("install", (/** @type {any} */ event) => {
   event.waitUntil(store().then(() => scope.skipWaiting()));
 });
-scope.addEventListener("activate", (/** @type {Event} */ event) => event.waitUntil(scope.clients.claim()));
-scope.addEventListener("fetch", (/** @type {Event} */ event) => {
+scope.addEventListener("activate", (/** @type {any} */ event) => event.waitUntil(scope.clients.claim()));
+scope.addEventListener("fetch", (/** @type {any} */ event) => {
   const url = new URL(event.request.url);
   if (event.request.method === "GET" && url.origin === location.origin) event.respondWith(answer(event.request));
   else event.respondWith(Response.error());

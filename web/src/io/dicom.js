@@ -51,35 +51,27 @@ export class DicomFile extends JudgedPages {
   /** @param {Uint8Array} bytes */
   constructor(bytes) {
     super();
-    refuseDamage(() => {
-      this.elements = readElements(bytes);
-      this.ds = this.elements.ds;
-      this.layout = readLayout(this.ds);
-      checkPixels(this.elements, this.layout);
-      this.name = getText(this.ds, "Modality");
-      this.tiles = countTiles(this.ds, this.layout);
+    const { elements, layout, tiles } = refuseDamage(() => {
+      const elements = readElements(bytes);
+      const layout = readLayout(elements.ds);
+      checkPixels(elements, layout);
+      return { elements, layout, tiles: countTiles(elements.ds, layout) };
     });
-    this.modality = MODALITIES[/** @type {string} */ (this.name)] ?? null;
-    this.remarks = describeKind(this.ds, this.name ?? "");
+    [this.elements, this.ds, this.layout, this.tiles] = [elements, elements.ds, layout, tiles];
+    this.name = getText(this.ds, "Modality");
+    this.modality = MODALITIES[this.name] ?? null;
+    this.remarks = describeKind(this.ds, this.name);
   }
 
   get length() {
-    return this.lay.frames * this.count;
-  }
-
-  get lay() {
-    return /** @type {import("./elements.js").Layout} */ (this.layout);
-  }
-
-  get count() {
-    return /** @type {number} */ (this.tiles);
+    return this.layout.frames * this.tiles;
   }
 
   /** @param {number} number @returns {Promise<Measured>} */
   async page(number) {
     try {
       const page = await this.judge(number);
-      const about = describeFrame(this.ds, Math.floor(number / this.count), SHOWN_IN);
+      const about = describeFrame(this.ds, Math.floor(number / this.tiles), SHOWN_IN);
       const view = findView(getFirst(about, "ImageOrientationPatient", 6));
       const spacing = getSides(about, SPACINGS);
       const sides = spacing ?? getSides(about, ["PixelAspectRatio"]);
@@ -97,28 +89,27 @@ export class DicomFile extends JudgedPages {
   }
 
   sizes() {
-    const side = Math.ceil(Math.sqrt(this.count));
-    const size = Math.floor((this.lay.rows * this.lay.columns) / (side * side));
+    const side = Math.ceil(Math.sqrt(this.tiles));
+    const size = Math.floor((this.layout.rows * this.layout.columns) / (side * side));
     return new Map(Array.from({ length: this.length }, (_, number) => [number, size]));
   }
 
   /** @param {number} number @returns {Promise<Measured>} */
   async decode(number) {
-    const index = Math.floor(number / this.count);
-    const { rows, columns } = this.lay;
-    const elements = /** @type {import("./elements.js").Elements} */ (this.elements);
-    const frame = { data: await decodeFrame(elements, this.lay, index), height: rows, width: columns };
+    const index = Math.floor(number / this.tiles);
+    const { rows, columns } = this.layout;
+    const frame = { data: await decodeFrame(this.elements, this.layout, index), height: rows, width: columns };
     const about = describeFrame(this.ds, index, SHOWN_IN);
-    return measure(cutTile(frame, this.count, number % this.count), about, this.lay, this.name ?? "");
+    return measure(cutTile(frame, this.tiles, number % this.tiles), about, this.layout, this.name);
   }
 }
 
 /** @template T @param {() => T} action */
-export function refuseDamage(action, words = DAMAGED) {
+function refuseDamage(action) {
   try {
     return action();
   } catch (error) {
-    throw error instanceof UnreadableImage ? error : new UnreadableImage(words);
+    throw error instanceof UnreadableImage ? error : new UnreadableImage(DAMAGED);
   }
 }
 

@@ -6,7 +6,8 @@ import { UnreadableImage } from "./errors.js";
 import { checkPages, checkSize } from "./limits.js";
 
 /** Its types lack what reads one element. */
-const parser = /** @type {any} */ (dicomParser.default ?? dicomParser);
+const whole = /** @type {any} */ (dicomParser);
+const parser = whole.default ?? whole;
 
 export const [IMPLICIT, EXPLICIT] = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"];
 export const [BIG_ENDIAN, DEFLATED] = ["1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"];

@@ -138,7 +138,7 @@ function fit(data, layout) {
   const Kind = kinds[/** @type {8 | 16 | 32} */ (Math.max(8, bitsAllocated))][signed ? 1 : 0];
   if (!signed || data instanceof Int16Array || data instanceof Int8Array) return Kind.from(data);
   const shift = 32 - Math.max(bitsStored, 8 * (data.BYTES_PER_ELEMENT === 1 ? 1 : 0));
-  return Kind.from(data, (value) => (value << shift) >> shift);
+  return Kind.from(Int32Array.from(data, (value) => (value << shift) >> shift));
 }
 
 /** @param {Elements} file @param {Layout} layout @param {number} index @returns {Stored} */
