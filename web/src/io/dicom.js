@@ -57,7 +57,10 @@ export class DicomFile extends JudgedPages {
       checkPixels(elements, layout);
       return { elements, layout, tiles: countTiles(elements.ds, layout) };
     });
-    [this.elements, this.ds, this.layout, this.tiles] = [elements, elements.ds, layout, tiles];
+    this.elements = elements;
+    this.ds = elements.ds;
+    this.layout = layout;
+    this.tiles = tiles;
     this.name = getText(this.ds, "Modality");
     this.modality = MODALITIES[this.name] ?? null;
     this.remarks = describeKind(this.ds, this.name);
