@@ -75,4 +75,4 @@ format: .venv/ready  ## let ruff put the code in order
 	$(BIN)/ruff format .
 
 clean:  ## remove what the commands above wrote
-	rm -rf .venv data dist runs
+	rm -rf .venv data dist runs web/dist web/node_modules

@@ -2,6 +2,7 @@
 
 import base64
 import importlib.util
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -83,6 +84,8 @@ def load_server() -> Any:
 @pytest.fixture(scope="session")
 def dist() -> Path:
     if not (DIST / "index.html").is_file():
+        if os.environ.get("REQUIRE_WEB") == "1":
+            pytest.fail("REQUIRE_WEB is 1, but web/dist is not built.")
         pytest.skip("web/dist is not built; run `make web-build`.")
     return DIST
 

@@ -42,7 +42,9 @@ export class Model {
     ort.env.wasm.numThreads = threads;
     ort.env.logLevel = "error";
     const session = await ort.InferenceSession.create(graph, { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
-    return new Model(session, settings);
+    const model = new Model(session, settings);
+    await model.run(new Uint8Array(settings.image_size ** 2), null, EXPLAINED); // the first run takes many times as long
+    return model;
   }
 
   /** @param {Uint8Array} square @param {string | null} modality @param {string[]} names */

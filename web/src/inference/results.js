@@ -34,8 +34,12 @@ export const label = (probability, threshold) => CLASSES[probability >= threshol
  */
 export function judgeDistance(distance, limit, square) {
   if (limit === null) return { unusual: false, sentence: "" };
-  let [low, high] = [255, 0];
-  for (const pixel of square) [low, high] = [Math.min(low, pixel), Math.max(high, pixel)];
+  let low = 255;
+  let high = 0;
+  for (let at = 0; at < square.length; at++) {
+    low = Math.min(low, square[at]);
+    high = Math.max(high, square[at]);
+  }
   if (distance > limit) {
     const sentence =
       `unlike the training slices (distance ${distance.toFixed(2)}, limit ${limit.toFixed(2)}): how good answers are was not ` +
@@ -104,15 +108,21 @@ export function spreadSums(grid, size) {
 }
 
 /** The map that is drawn: 0 beside the head. @param {Float32Array} map @param {Uint8Array} head */
-export const getShown = (map, head) => map.map((one, at) => (head[at] ? one : 0));
+export function getShown(map, head) {
+  const shown = map.slice();
+  for (let at = 0; at < shown.length; at++) if (!head[at]) shown[at] = 0;
+  return shown;
+}
 
 /** The share of a map's absolute values that lies beside the head. @param {Float32Array} map @param {Uint8Array} head */
 export function measureOutside(map, head) {
-  let [total, beside] = [0, 0];
-  map.forEach((one, at) => {
-    total += Math.abs(one);
-    if (!head[at]) beside += Math.abs(one);
-  });
+  let total = 0;
+  let beside = 0;
+  for (let at = 0; at < map.length; at++) {
+    const size = Math.abs(map[at]);
+    total += size;
+    if (!head[at]) beside += size;
+  }
   return total > 0 ? beside / total : 0;
 }
 

@@ -54,16 +54,19 @@ export function findHeadMask(pixels) {
   const threshold = Math.min(THRESHOLD, Math.max(FAINTEST, OTSU * findOtsu(small.data)));
   const bright = pad(small, (one) => one > threshold);
   const depth = measureDistance(fillHoles(closeGaps(bright)));
-  const radius = depth.data.reduce((most, one) => Math.max(most, one), 0);
+  let radius = 0;
+  for (let at = 0; at < depth.data.length; at++) radius = Math.max(radius, depth.data[at]);
   if (radius < MIN_RADIUS * Math.max(small.height, small.width)) return null;
   const narrow = CORE * radius;
   // numpy compares float32 with a Python number as float32
   const edge = Math.fround(narrow);
-  const thin = { ...bright, data: Uint8Array.from(depth.data, (one) => (one <= edge ? 1 : 0)) };
+  const thin = { ...bright, data: new Uint8Array(depth.data.length) };
+  for (let at = 0; at < thin.data.length; at++) thin.data[at] = depth.data[at] <= edge ? 1 : 0;
   const near = measureDistance(thin);
   const reach = Math.fround(narrow + 1);
   const filled = fillHoles(bright);
-  const kept = { ...filled, data: filled.data.map((one, at) => (one && near.data[at] <= reach ? 1 : 0)) };
+  const kept = { ...filled, data: new Uint8Array(filled.data.length) };
+  for (let at = 0; at < kept.data.length; at++) kept.data[at] = filled.data[at] && near.data[at] <= reach ? 1 : 0;
   const { data: labels, count } = labelParts(kept);
   if (!count) return null;
   const areas = new Float64Array(count + 1);

@@ -10,7 +10,7 @@ import { compact, findHounsfield, layOut, measured } from "./rendering.js";
  * @typedef {object} Header
  * @property {[number, number, number]} shape
  * @property {number} volumes
- * @property {string} read the DataView method of a voxel
+ * @property {any} kind of array that holds the voxels
  * @property {number} size bytes of a voxel
  * @property {boolean} isLittle
  * @property {number} offset of the first voxel
@@ -30,10 +30,10 @@ const MAX_RATIO = 200;
 const DAMAGED = "is a damaged NIfTI volume or of a rare kind; convert it again (for example dcm2niix).";
 const SHORT = "ends before its last voxel; copy or convert the volume again.";
 
-/** @type {Record<number, [string, number]>} */
+/** The arrays of voxels by the header's number of their kind. @type {Record<number, any>} */
 const KINDS = {
-  2: ["getUint8", 1], 4: ["getInt16", 2], 8: ["getInt32", 4], 16: ["getFloat32", 4], 64: ["getFloat64", 8],
-  256: ["getInt8", 1], 512: ["getUint16", 2], 768: ["getUint32", 4], 1024: ["getBigInt64", 8], 1280: ["getBigUint64", 8],
+  2: Uint8Array, 4: Int16Array, 8: Int32Array, 16: Float32Array, 64: Float64Array,
+  256: Int8Array, 512: Uint16Array, 768: Uint32Array, 1024: BigInt64Array, 1280: BigUint64Array,
 };
 const COLOURS = [32, 128, 1536, 1792, 2048, 2304];
 
@@ -65,35 +65,36 @@ export class Volume {
       throw new UnreadableImage("holds more than its header announces; convert the volume again.");
     }
     const start = offset + number * length * size;
-    this.view = new DataView(bytes.buffer, bytes.byteOffset + start, length * size);
+    this.voxels = view(bytes, start, length, header);
     this.axis = header.turned.findIndex(([goal]) => goal === 2);
     this.length = shape[this.axis];
     this.tellUnits();
   }
 
-  /** @param {number} at */
-  read(at) {
-    const { read, size, isLittle, slope, intercept } = this.header;
-    return Number(/** @type {any} */ (this.view)[read](at * size, isLittle)) * slope + intercept;
-  }
-
   /** Every k-th voxel in the order of right, anterior, superior tells the units. */
   tellUnits() {
-    const { shape, turned } = this.header;
+    const { shape, turned, slope, intercept } = this.header;
+    const { voxels } = this;
     const [nx, ny, nz] = shape;
     const step = Math.max(1, Math.ceil((nx * ny * nz) / SAMPLED));
     const values = new Float64Array(Math.ceil((nx * ny * nz) / step));
     let size = 0;
     for (let number = 0; number < nx * ny * nz; number += step) {
-      const place = [number % nx, Math.floor(number / nx) % ny, Math.floor(number / (nx * ny))];
-      const [x, y, z] = place.map((one, axis) => (turned[axis][1] > 0 ? one : shape[axis] - 1 - one));
-      const value = this.read(x + nx * (y + ny * z));
+      let [x, y, z] = [number % nx, Math.floor(number / nx) % ny, Math.floor(number / (nx * ny))];
+      if (turned[0][1] < 0) x = nx - 1 - x;
+      if (turned[1][1] < 0) y = ny - 1 - y;
+      if (turned[2][1] < 0) z = nz - 1 - z;
+      const value = Number(voxels[x + nx * (y + ny * z)]) * slope + intercept;
       if (Number.isFinite(value)) values[size++] = value;
     }
     if (!size) throw new UnreadableImage("holds no finite voxel; convert the volume again.");
     const found = values.subarray(0, size);
-    let [low, high] = [Infinity, -Infinity];
-    for (const value of found) [low, high] = [Math.min(low, value), Math.max(high, value)];
+    let low = Infinity;
+    let high = -Infinity;
+    for (let at = 0; at < size; at++) {
+      low = Math.min(low, found[at]);
+      high = Math.max(high, found[at]);
+    }
     if (!Number.isFinite(high - low)) {
       throw new UnreadableImage("spans more than a float can hold; rescale the volume and try again.");
     }
@@ -103,7 +104,9 @@ export class Volume {
 
   /** @param {number} number from foot to head */
   async page(number) {
-    const { shape, turned, spacing } = this.header;
+    const { shape, turned, spacing, slope, intercept } = this.header;
+    const { voxels } = this;
+    const darkest = /** @type {number} */ (this.darkest);
     const [right, front] = [0, 1].map((goal) => turned.findIndex(([own]) => own === goal));
     const steps = [1, shape[0], shape[0] * shape[1]];
     const [height, width] = [shape[front], shape[right]];
@@ -113,13 +116,24 @@ export class Volume {
       const row = (turned[front][1] > 0 ? height - 1 - y : y) * steps[front];
       for (let x = 0; x < width; x++) {
         const column = (turned[right][1] > 0 ? width - 1 - x : x) * steps[right];
-        const value = this.read(plane + row + column);
-        values[y * width + x] = Number.isFinite(value) ? value : /** @type {number} */ (this.darkest);
+        const value = Number(voxels[plane + row + column]) * slope + intercept;
+        values[y * width + x] = Number.isFinite(value) ? value : darkest;
       }
     }
     const one = measured({ data: compact(values), height, width }, { hounsfield: this.hounsfield ?? null, plane: "axial" });
     return layOut(one, null, spacing);
   }
+}
+
+/**
+ * The voxels as an array; they are copied where they lie askew or are big endian.
+ * @param {Uint8Array} bytes @param {number} start @param {number} length @param {Header} header
+ */
+function view(bytes, start, length, { kind: Kind, size, isLittle }) {
+  if (isLittle && (bytes.byteOffset + start) % size === 0) return new Kind(bytes.buffer, bytes.byteOffset + start, length);
+  const copy = bytes.slice(start, start + length * size);
+  if (!isLittle) for (let at = 0; at < copy.length; at += size) copy.subarray(at, at + size).reverse();
+  return new Kind(copy.buffer);
 }
 
 /**
@@ -200,8 +214,8 @@ function readHeader(bytes) {
   if (COLOURS.includes(kind)) {
     throw new UnreadableImage("holds colours or complex numbers, not one value a voxel; convert it to float32.");
   }
-  const [read, size] = KINDS[kind] ?? [];
-  if (!read) throw new Error("an unknown kind of voxel");
+  const Kind = KINDS[kind];
+  if (!Kind) throw new Error("an unknown kind of voxel");
   const offset = isFirst ? Math.trunc(view.getFloat32(108, isLittle)) : long(168);
   const start = isFirst ? HEADER_SIZE : 544;
   if (!(offset >= start && offset <= start + (1 << 24))) {
@@ -219,7 +233,7 @@ function readHeader(bytes) {
   const [tall, wide] = [sideOf(1), sideOf(0)];
   const isKnown = [tall, wide].every((side) => Number.isFinite(side) && side > 0);
   return {
-    shape: [x, y, z], volumes, read, size, isLittle, offset, slope, intercept, affine, turned,
+    shape: [x, y, z], volumes, kind: Kind, size: Kind.BYTES_PER_ELEMENT, isLittle, offset, slope, intercept, affine, turned,
     hasPlace: codes.some((code) => code !== 0),
     spacing: isKnown ? [tall, wide] : null,
   };

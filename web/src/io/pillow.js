@@ -9,15 +9,14 @@
 
 const PRECISION = 22; // bits of a weight; Pillow's PRECISION_BITS for 8-bit pixels
 
+const ROUNDER = 1.5 * 2 ** 52; // beyond it a float64 has no digits behind the point: adding it rounds
+
 /**
  * Round as Python and numpy do: halves to the even number.
- * @param {number} value
+ * @param {number} value between -2^51 and 2^51
  */
 export function roundEven(value) {
-  const low = Math.floor(value);
-  const rest = value - low;
-  if (rest !== 0.5) return rest < 0.5 ? low : low + 1;
-  return low % 2 === 0 ? low : low + 1;
+  return value + ROUNDER - ROUNDER;
 }
 
 /**
@@ -70,24 +69,46 @@ export function resize(picture, height, width) {
  */
 function resample(picture, after, across) {
   const { data, height, width } = picture;
-  const { size, weights, starts, counts } = weigh(across ? width : height, after);
-  const rows = across ? height : after;
-  const columns = across ? after : width;
-  const whole = data instanceof Uint8Array;
-  const used = whole ? Int32Array.from(weights, (w) => Math.trunc(w * (1 << PRECISION) + (w < 0 ? -0.5 : 0.5))) : weights;
-  const out = whole ? new Uint8Array(rows * columns) : new Float32Array(rows * columns);
+  const taps = weigh(across ? width : height, after);
+  const shape = across ? { height, width: after } : { height: after, width };
+  const out = data instanceof Uint8Array ? new Uint8Array(shape.height * shape.width) : new Float32Array(shape.height * shape.width);
+  if (data instanceof Uint8Array) sumWhole(data, width, taps, across, /** @type {Uint8Array} */ (out), shape.width);
+  else sumReal(data, width, taps, across, /** @type {Float32Array} */ (out), shape.width);
+  return { data: /** @type {T} */ (out), ...shape };
+}
+
+// one loop for each type of values: a loop that sees both is three times as slow
+
+/** @param {Uint8Array} data @param {number} width @param {ReturnType<typeof weigh>} taps @param {boolean} across @param {Uint8Array} out @param {number} columns */
+function sumWhole(data, width, { size, weights, starts, counts }, across, out, columns) {
+  const used = new Int32Array(weights.length);
+  for (let k = 0; k < used.length; k++) used[k] = Math.trunc(weights[k] * (1 << PRECISION) + 0.5);
   const step = across ? 1 : width;
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
+  for (let at = 0, row = 0; at < out.length; row++) {
+    for (let column = 0; column < columns; column++, at++) {
       const place = across ? column : row;
-      const from = across ? row * width + starts[place] : starts[place] * width + column;
-      const at = place * size;
-      let sum = whole ? 1 << (PRECISION - 1) : 0;
-      for (let k = 0; k < counts[place]; k++) sum += data[from + k * step] * used[at + k];
-      out[row * columns + column] = whole ? Math.min(255, Math.max(0, sum >> PRECISION)) : sum;
+      const end = place * size + counts[place];
+      let from = across ? row * width + starts[place] : starts[place] * width + column;
+      let sum = 1 << (PRECISION - 1);
+      for (let k = place * size; k < end; k++, from += step) sum += data[from] * used[k];
+      out[at] = Math.min(255, Math.max(0, sum >> PRECISION));
     }
   }
-  return { data: /** @type {T} */ (out), height: rows, width: columns };
+}
+
+/** @param {Float32Array} data @param {number} width @param {ReturnType<typeof weigh>} taps @param {boolean} across @param {Float32Array} out @param {number} columns */
+function sumReal(data, width, { size, weights, starts, counts }, across, out, columns) {
+  const step = across ? 1 : width;
+  for (let at = 0, row = 0; at < out.length; row++) {
+    for (let column = 0; column < columns; column++, at++) {
+      const place = across ? column : row;
+      const end = place * size + counts[place];
+      let from = across ? row * width + starts[place] : starts[place] * width + column;
+      let sum = 0;
+      for (let k = place * size; k < end; k++, from += step) sum += data[from] * weights[k];
+      out[at] = sum;
+    }
+  }
 }
 
 /**

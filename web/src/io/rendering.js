@@ -60,15 +60,18 @@ export function measured(picture, more = {}) {
  */
 export function compact(values) {
   if (values instanceof Int16Array) return values;
-  const [low, high] = findRange(values);
-  let whole = low >= -32768 && high <= 32767;
-  for (let at = 0; whole && at < values.length; at++) {
+  let isWhole = true;
+  let isFinite = true;
+  for (let at = 0; at < values.length; at++) {
     const value = values[at];
-    if (Number.isFinite(value) && Math.floor(value) !== value) whole = false;
+    if (!(value - value === 0)) isFinite = false; // of infinity and NaN it is NaN
+    else if (isWhole && (value << 16) >> 16 !== value) isWhole = false;
   }
+  const [low, high] = findRange(values);
   const largest = Math.max(Math.abs(low), Math.abs(high));
-  const divisor = !whole && largest > LARGEST ? largest : 1;
-  const out = whole ? new Int16Array(values.length) : new Float32Array(values.length);
+  if (isFinite && (isWhole || largest <= LARGEST)) return isWhole ? new Int16Array(values) : new Float32Array(values);
+  const out = isWhole ? new Int16Array(values.length) : new Float32Array(values.length);
+  const divisor = !isWhole && largest > LARGEST ? largest : 1;
   for (let at = 0; at < out.length; at++) out[at] = (Number.isFinite(values[at]) ? values[at] : low) / divisor;
   return out;
 }
@@ -112,7 +115,8 @@ export function sample(values, step = findStep(values.length)) {
  * @returns {Hounsfield | null}
  */
 export function findHounsfield(values) {
-  const real = Float32Array.from(values, (one) => (Math.fround(one) > CT_LARGEST ? Math.fround(one) - 65536 : one));
+  const real = Float32Array.from(values);
+  for (let at = 0; at < real.length; at++) if (real[at] > CT_LARGEST) real[at] -= 65536;
   const floor = real.reduce((least, one) => Math.min(least, one), Infinity);
   const most = real.reduce((largest, one) => Math.max(largest, one), -Infinity);
   const above = real.filter((one) => one > floor);
@@ -184,7 +188,7 @@ export function render(one, modality, window) {
     const [low, high] = [centre - breadth / 2, centre + breadth / 2];
     const values = toHounsfield(data, how);
     return show(stretch(values, low, high), {
-      values: compact(values),
+      values: data instanceof Int16Array ? new Int16Array(values) : compact(values),
       unit: "HU",
       low,
       high,
