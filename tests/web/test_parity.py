@@ -39,7 +39,8 @@ def compare(found: dict[str, Any], expected: Explanation) -> dict[str, float]:
         differences[layer] = float(np.abs(found["maps"][layer].reshape(lifted.shape) - lifted).max())
     differences["probability"] = abs(found["probability"] - expected.probability)
     differences["log_odds"] = abs(found["log_odds"] - expected.log_odds)
-    differences |= {n: abs(found["contributions"][n] - value) for n, value in expected.contributions.items()}
+    for name, value in expected.contributions.items():
+        differences[f"contribution of {name}"] = abs(found["contributions"][name] - value)
     differences["distance"] = abs(found["distance"] - expected.distance) / max(1.0, expected.distance)
     differences["outside"] = abs(found["outside"] - expected.measure_outside("fused"))
     assert found["label"] == expected.label
