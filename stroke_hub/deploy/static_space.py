@@ -49,13 +49,18 @@ def push_static_space(repo_id: str, model: str, *, revision: str = "main", priva
         raise RunError(f"{DIST}: is not built; run `make web-build` in a checkout of the repository.")
     api = HfApi()
     graph, report, commit = _find_export(api, model, revision)
-    files = {path.relative_to(DIST).as_posix(): path.read_bytes() for path in sorted(DIST.rglob("*")) if path.is_file()}
+    files = {
+        path.relative_to(DIST).as_posix(): path.read_bytes() for path in sorted(DIST.rglob("*")) if path.is_file()
+    }
     files["model/model.onnx"] = graph.read_bytes()
     files.pop(f"model/{REPORT_FILE}", None)
     if report is not None:
         files[f"model/{REPORT_FILE}"] = report.read_bytes()
     del files[LISTED]
-    listed = {name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} for name, content in files.items()}
+    listed = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in files.items()
+    }
     files[LISTED] = f"{json.dumps(listed, indent=1)}\n".encode()
     pinned: dict[str, object] = {"models": [model]} if commit else {}
     files["README.md"] = pin(WEB / "README.md", pinned).encode()

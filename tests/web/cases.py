@@ -14,11 +14,11 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
-    JPEG2000,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLossless,
@@ -162,7 +162,9 @@ def _list_dicom() -> Iterator[Case]:
     yield Case("turned", {"slice.dcm": flipped})
     signal = mr * 1900
     yield Case("MR", {"slice.dcm": save(dcm(signal.clip(0), modality="MR", slope=None, spacing=(STEP, STEP)))})
-    inverted = save(dcm((4000 - signal).clip(0), modality="MR", slope=None, PhotometricInterpretation="MONOCHROME1"))
+    inverted = save(
+        dcm((4000 - signal).clip(0), modality="MR", slope=None, PhotometricInterpretation="MONOCHROME1")
+    )
     yield Case("MONOCHROME1", {"slice.dcm": inverted})
     flat = save(dcm(signal.clip(0)[::2], modality="MR", slope=None, spacing=(2 * STEP, STEP)))
     yield Case("pixels that are no squares", {"slice.dcm": flat})

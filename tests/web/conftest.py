@@ -75,7 +75,8 @@ class Engine:
 
 def load_server() -> Any:
     spec = importlib.util.spec_from_file_location("serve", ROOT / "web" / "serve.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

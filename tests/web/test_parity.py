@@ -8,6 +8,7 @@ import pytest
 
 from stroke_hub.inference.predictor import Predictor
 from stroke_hub.inference.results import Explanation
+from stroke_hub.io.windowing import stretch
 from stroke_hub.scan.load_scan import load_scan
 from tests.web.cases import Case, list_scans, list_slices
 from tests.web.conftest import Engine
@@ -31,7 +32,9 @@ def compare(found: dict[str, Any], expected: Explanation) -> dict[str, float]:
     """The largest differences of one slice."""
     assert "error" not in found, found
     assert (found["height"], found["width"]) == expected.picture.shape
-    grey = found["grey"].reshape(expected.picture.shape).astype(int) - expected.picture
+    half = found["window"]["width"] / 2
+    shown = stretch(found["values"], found["window"]["center"] - half, found["window"]["center"] + half)
+    grey = shown.reshape(expected.picture.shape).astype(int) - expected.picture
     square = found["square"].reshape(expected.pixels.shape).astype(int) - expected.pixels
     differences = {"grey": float(np.abs(grey).max()), "square": float(np.abs(square).max())}
     for layer in ("cnn", "vit", "fused"):

@@ -34,7 +34,7 @@ def test_a_static_space_answers_with_the_models_export(
     assert push(client, "owner/page", "--model", "owner/web") is None, client.said
     assert push(client, "owner/page", "--model", "owner/web") is None, client.said
     sha = hub.commits("owner/web")[0].sha
-    assert [commit.title for commit in hub.commits("owner/page", repo_type="space")][0] == f"Page of owner/web at {sha}"
+    assert hub.commits("owner/page", repo_type="space")[0].title == f"Page of owner/web at {sha}"
     files = hub.files("owner/page", repo_type="space")
     header = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
     assert (header["sdk"], header["app_file"], header["models"]) == ("static", "index.html", ["owner/web"])
@@ -46,7 +46,9 @@ def test_a_static_space_answers_with_the_models_export(
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
-    expected = Predictor.from_pretrained(exported_run, backend="onnx").explain(load_slices(PICTURE, modality="MR")[0])
+    expected = Predictor.from_pretrained(exported_run, backend="onnx").explain(
+        load_slices(PICTURE, modality="MR")[0]
+    )
     with load_server().make_server(tmp_path, isolated=False) as server:  # as where no header can be set
         threading.Thread(target=server.serve_forever, daemon=True).start()
         context = browser.new_context(service_workers="block")

@@ -124,22 +124,21 @@ async function read(files, known = "") {
     const own = /** @type {"BT" | "MR" | null} */ (modality.value || null);
     const opened = await engine.open(files, { modality: own, progress: tell("The headers are being read.") });
     if (!isMine()) return;
-    const study = opened.slices > 1 ? await readScan(opened, tell) : await readSlice(opened);
+    const only = opened.slices === 1 ? await engine.answer(0) : null;
+    const study = only ? describeSlice(opened, only) : await readScan(opened, tell);
     if (!isMine()) return;
     room.open({ ...study, truth, upwards: opened.positions !== null, most: MOST, downloads: [] });
     say("");
-    if (opened.slices === 1) room.add(toSlice(0, await engine.answer(0), opened.remarks));
+    if (only) room.add(toSlice(0, only, opened.remarks));
     else await give([study.first], mine);
-    room.ask();
   } catch (error) {
     if (isMine()) say(/** @type {Error} */ (error).message, null, true);
   }
   if (isMine()) document.documentElement.dataset.state = "ready";
 }
 
-/** @param {import("./engine.js").Opened} opened */
-async function readSlice(opened) {
-  const { probability, label, unusual, modality: known } = await engine.answer(0);
+/** @param {import("./engine.js").Opened} opened @param {import("./engine.js").Answer} answer */
+function describeSlice(opened, { probability, label, unusual, modality: known }) {
   const { point, details } = sayThreshold(report, threshold, known);
   return { title: opened.name, slices: [{ probability, label, unusual }], scan: null, threshold, first: 0, point, details, remarks: [] };
 }

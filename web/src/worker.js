@@ -136,8 +136,7 @@ self.onmessage = ({ data: { id, call, args } }) => {
       const result = await /** @type {any} */ (calls)[call](args, (/** @type {number} */ done, /** @type {number} */ all, /** @type {string} */ what) =>
         post({ progress: { done, all, what } }),
       );
-      const maps = Object.values(result.maps ?? {}).map((map) => /** @type {Float32Array} */ (map).buffer);
-      post({ result }, maps);
+      post({ result }, Object.values(result.maps ?? {}).map((map) => /** @type {Float32Array} */ (map).buffer));
     } catch (error) {
       post({ error: tell(error) });
     }

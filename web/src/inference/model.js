@@ -125,7 +125,6 @@ export class Model {
       notices: sentence ? [...framed.remarks, sentence] : framed.remarks,
       remarks: listRemarks(maps, head, framed.remarks, sentence),
       modality: framed.modality,
-      grey: shown.grey.data,
       square: framed.square,
     };
   }

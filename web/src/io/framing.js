@@ -27,21 +27,15 @@ export function findHead(pixels) {
   const mask = findHeadMask(pixels);
   if (!mask) return null;
   const factor = findFactor(pixels);
-  let [first, last, left, right] = [mask.height, -1, mask.width, -1];
-  for (let y = 0; y < mask.height; y++) {
-    for (let x = 0; x < mask.width; x++) {
-      if (!mask.data[y * mask.width + x]) continue;
-      first = Math.min(first, y);
-      last = Math.max(last, y);
-      left = Math.min(left, x);
-      right = Math.max(right, x);
-    }
-  }
+  const part = findLit(mask, 0);
+  if (!part) return null;
   const start = (/** @type {number} */ line) => Math.max(0, line - MARGIN) * factor;
   const end = (/** @type {number} */ line, /** @type {number} */ side) =>
     Math.min(side, (line + 1 + MARGIN) * factor);
-  const box = { top: start(first), left: start(left) };
-  return { ...box, height: end(last, pixels.height) - box.top, width: end(right, pixels.width) - box.left };
+  const box = { top: start(part.top), left: start(part.left) };
+  const bottom = end(part.top + part.height - 1, pixels.height);
+  const right = end(part.left + part.width - 1, pixels.width);
+  return { ...box, height: bottom - box.top, width: right - box.left };
 }
 
 /**
@@ -52,7 +46,9 @@ export function findHead(pixels) {
 export function findHeadMask(pixels) {
   const small = reduce(pixels, findFactor(pixels));
   const threshold = Math.min(THRESHOLD, Math.max(FAINTEST, OTSU * findOtsu(small.data)));
-  const bright = pad(small, (one) => one > threshold);
+  const part = findLit(small, threshold); // what lies around it decides nothing
+  if (!part) return null;
+  const bright = pad(crop(small, part), threshold);
   const depth = measureDistance(fillHoles(closeGaps(bright)));
   let radius = 0;
   for (let at = 0; at < depth.data.length; at++) radius = Math.max(radius, depth.data[at]);
@@ -73,13 +69,28 @@ export function findHeadMask(pixels) {
   for (const label of labels) areas[label]++;
   const least = MIN_PART * areas.subarray(1).reduce((most, one) => Math.max(most, one), 0);
   const out = new Uint8Array(small.data.length);
-  for (let y = 0; y < small.height; y++) {
-    for (let x = 0; x < small.width; x++) {
+  for (let y = 0; y < part.height; y++) {
+    for (let x = 0; x < part.width; x++) {
       const label = labels[(y + CLOSING) * kept.width + x + CLOSING];
-      out[y * small.width + x] = label && areas[label] >= least ? 1 : 0;
+      out[(part.top + y) * small.width + part.left + x] = label && areas[label] >= least ? 1 : 0;
     }
   }
   return { data: out, height: small.height, width: small.width };
+}
+
+/** The box around all that is brighter; null where nothing is. @param {Grey} picture @param {number} threshold @returns {Box | null} */
+function findLit({ data, height, width }, threshold) {
+  let [top, bottom, left, right] = [height, -1, width, -1];
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      if (data[y * width + x] <= threshold) continue;
+      top = Math.min(top, y);
+      bottom = y;
+      left = Math.min(left, x);
+      right = Math.max(right, x);
+    }
+  }
+  return bottom < 0 ? null : { top, left, height: bottom - top + 1, width: right - left + 1 };
 }
 
 /**
@@ -98,13 +109,13 @@ export function crop(picture, box) {
   return { data: out, height: box.height, width: box.width };
 }
 
-/** @param {Grey} picture @param {(value: number) => boolean} test @returns {Grey} */
-function pad(picture, test) {
+/** What is brighter, with a dark frame around it. @param {Grey} picture @param {number} threshold @returns {Grey} */
+function pad(picture, threshold) {
   const [height, width] = [picture.height + 2 * CLOSING, picture.width + 2 * CLOSING];
   const data = new Uint8Array(height * width);
   for (let y = 0; y < picture.height; y++) {
     for (let x = 0; x < picture.width; x++) {
-      if (test(picture.data[y * picture.width + x])) data[(y + CLOSING) * width + x + CLOSING] = 1;
+      if (picture.data[y * picture.width + x] > threshold) data[(y + CLOSING) * width + x + CLOSING] = 1;
     }
   }
   return { data, height, width };

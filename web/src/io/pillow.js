@@ -98,16 +98,24 @@ function sumWhole(data, width, { size, weights, starts, counts }, across, out, c
 
 /** @param {Float32Array} data @param {number} width @param {ReturnType<typeof weigh>} taps @param {boolean} across @param {Float32Array} out @param {number} columns */
 function sumReal(data, width, { size, weights, starts, counts }, across, out, columns) {
-  const step = across ? 1 : width;
-  for (let at = 0, row = 0; at < out.length; row++) {
-    for (let column = 0; column < columns; column++, at++) {
-      const place = across ? column : row;
-      const end = place * size + counts[place];
-      let from = across ? row * width + starts[place] : starts[place] * width + column;
-      let sum = 0;
-      for (let k = place * size; k < end; k++, from += step) sum += data[from] * weights[k];
-      out[at] = sum;
+  const sums = new Float64Array(columns);
+  for (let start = 0, row = 0; start < out.length; start += columns, row++) {
+    if (across) {
+      for (let column = 0; column < columns; column++) {
+        const from = row * width + starts[column];
+        let sum = 0;
+        for (let k = 0; k < counts[column]; k++) sum += data[from + k] * weights[column * size + k];
+        sums[column] = sum;
+      }
+    } else {
+      sums.fill(0);
+      for (let k = 0; k < counts[row]; k++) {
+        const from = (starts[row] + k) * width;
+        const weight = weights[row * size + k];
+        for (let column = 0; column < columns; column++) sums[column] += data[from + column] * weight;
+      }
     }
+    out.set(sums, start);
   }
 }
 

@@ -42,8 +42,8 @@ const CT_PICTURE =
 const CT_UNITS =
   "The values of this CT slice are not Hounsfield units; they are shown from their minimum to their maximum, and no window was applied.";
 const UNKNOWN_PICTURE =
-  'Nothing says whether this is CT or MR, so it is shown as it is, which misleads if it is MR; choose modality="CT" or "MR".';
-const UNKNOWN_VALUES = 'Nothing says whether this is CT or MR; it is scaled as MR is. Choose modality="CT" or "MR".';
+  "Nothing says whether this is CT or MR, so it is shown as it is, which misleads if it is MR; give the modality, BT (CT) or MR.";
+const UNKNOWN_VALUES = "Nothing says whether this is CT or MR; it is scaled as MR is. Give the modality, BT (CT) or MR.";
 
 /**
  * @param {Picture} picture @param {Partial<Measured>} [more]
@@ -146,10 +146,16 @@ export function findHounsfield(values) {
 }
 
 /**
- * Turn stored values into HU; padding and what wrapped become air.
+ * Turn stored values into HU; padding and what wrapped become air. Integers stay such where none has wrapped.
  * @param {ArrayLike<number>} values @param {Hounsfield} how
+ * @returns {Int16Array | Float32Array}
  */
 export function toHounsfield(values, how) {
+  if (values instanceof Int16Array && !how.wrapped && values.length && findRange(values)[1] + how.offset <= CT_LARGEST) {
+    const out = new Int16Array(values.length);
+    for (let at = 0; at < out.length; at++) out[at] = Math.max(values[at] + how.offset, CT_SMALLEST);
+    return out;
+  }
   const out = new Float32Array(values.length);
   for (let at = 0; at < out.length; at++) {
     let real = Math.fround(Math.fround(values[at]) + how.offset);
@@ -188,7 +194,7 @@ export function render(one, modality, window) {
     const [low, high] = [centre - breadth / 2, centre + breadth / 2];
     const values = toHounsfield(data, how);
     return show(stretch(values, low, high), {
-      values: data instanceof Int16Array ? new Int16Array(values) : compact(values),
+      values: compact(values),
       unit: "HU",
       low,
       high,

@@ -35,6 +35,14 @@ export function applyWindow(values, centre, width, kind = "LINEAR") {
 export function stretch(values, low, high) {
   const out = new Uint8Array(values.length);
   if (!(high > low)) return out;
+  const first = Math.floor(low);
+  const count = Math.ceil(high) - first + 1;
+  if (values instanceof Int16Array && count < values.length) {
+    // each level is computed once, and looked up
+    const table = stretch(Float64Array.from({ length: count }, (_, at) => first + at), low, high);
+    for (let at = 0; at < out.length; at++) out[at] = table[Math.min(count - 1, Math.max(0, values[at] - first))];
+    return out;
+  }
   for (let at = 0; at < out.length; at++) {
     const value = Number.isFinite(values[at]) ? values[at] : low;
     out[at] = roundEven(((Math.min(high, Math.max(low, value)) - low) / (high - low)) * 255);
