@@ -29,7 +29,8 @@ const { metafile } = await build({
 });
 for (const name of RUNTIME) await cp(path.join(HERE, "node_modules", "onnxruntime-web", "dist", name), path.join(OUT, name));
 for (const name of ["onnx/model.onnx", "report.json"]) await cp(path.join(MODEL, name), path.join(OUT, "model", path.basename(name)));
-await cp(path.join(MODEL, "examples"), path.join(OUT, "examples"), { recursive: true });
+const isPicture = (source) => !/\.(json|csv)$/.test(source);
+await cp(path.join(MODEL, "examples"), path.join(OUT, "examples"), { recursive: true, filter: isPicture });
 await cp(path.join(HERE, "static"), OUT, { recursive: true });
 await cp(path.join(HERE, "..", "space", "static", "viewer", "reading_room.css"), path.join(OUT, "reading_room.css"));
 await writeFile(path.join(OUT, "THIRD_PARTY.md"), await listLicences(Object.keys(metafile.inputs)));

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from stroke_hub.errors import RunError
 from stroke_hub.inference.predictor import Predictor
-from stroke_hub.models.sample import EXAMPLES
+from stroke_hub.models.sample import EXAMPLE
 from stroke_hub.progress import track
 from stroke_hub.scan.load_scan import load_scan
 from stroke_hub.scan.scan import Scan
@@ -62,7 +62,7 @@ def benchmark_web(*, rounds: int = 12) -> list[Row]:
         page.goto(f"http://127.0.0.1:{server.server_port}/")
         page.wait_for_selector("html[data-state=ready]", timeout=120_000)
         rows.append({"row": "load_seconds", "value": page.evaluate(LOAD) / 1000, "bar": "none"})
-        files = {"192": next(EXAMPLES.rglob("strokeMR/*.png")), "512": _write_volume(Path(folder) / "slice.nii")}
+        files = {"192": EXAMPLE, "512": _write_volume(Path(folder) / "slice.nii")}
         for size, file in files.items():
             rows += _measure(page, predictor, file, size, rounds)
         browser.close()

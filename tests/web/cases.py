@@ -122,10 +122,10 @@ def list_slices() -> Iterator[Case]:
 
 
 def _list_pictures() -> Iterator[Case]:
-    for path in sorted(EXAMPLES.rglob("*.png")):
+    for path in sorted((*EXAMPLES.glob("normal*/*.png"), *EXAMPLES.glob("stroke*/*.png"))):
         for modality in (None, "MR" if "MR" in path.parent.name else "BT"):
             yield Case(f"{path.parent.name}, {modality}", {path.name: path.read_bytes()}, modality)
-    picture = Image.open(next(EXAMPLES.rglob("strokeBT/*.png"))).convert("L")
+    picture = Image.open(EXAMPLES / "strokeBT" / "p485_s01_simulated.png").convert("L")
     grey = np.asarray(picture)
     colour = Image.merge("RGB", [picture, picture.point(lambda level: level // 2), picture])
     faded = colour.copy()

@@ -15,7 +15,7 @@ from tests.web.cases import list_scans
 from tests.web.conftest import Engine, load_server
 
 READY, DRAWN = "html[data-state=ready]", "#room[data-maps=complete]"
-PICTURE = next(EXAMPLES.rglob("strokeBT/*.png"))
+PICTURE = EXAMPLES / "strokeBT" / "p485_s01_simulated.png"
 SECRETS = ("SENTINEL", "These are notes", "Error:")
 
 

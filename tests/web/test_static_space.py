@@ -12,13 +12,13 @@ from playwright.sync_api import Browser
 
 from stroke_hub import load_slices
 from stroke_hub.inference.predictor import Predictor
-from stroke_hub.models.sample import EXAMPLES
+from stroke_hub.models.sample import EXAMPLE
 from tests.deploy.test_space import run_script
 from tests.fakes.hub_client import Client, make_client, make_hub  # noqa: F401
 from tests.fakes.hub_server import Hub
 from tests.web.conftest import Engine, load_server
 
-PICTURE = next(EXAMPLES.rglob("strokeMR/*.png"))
+PICTURE = EXAMPLE
 NAMES = ("config.json", "model.safetensors", "report.json", "onnx/export.json", "onnx/model.onnx")
 
 

@@ -5,6 +5,7 @@ import { setTable } from "../../space/static/viewer/colours.js";
 import { make } from "../../space/static/viewer/elements.js";
 import { ReadingRoom } from "../../space/static/viewer/reading_room.js";
 import { Engine } from "./engine.js";
+import { EXAMPLE, pickKinds } from "./examples.js";
 import { findObstacle, findWarning } from "./support.js";
 import { sayBaseline, sayThreshold, writeSentences } from "./words.js";
 
@@ -28,6 +29,8 @@ let turn = 0; // what was asked for before the last file was chosen is not shown
 /** @type {File[]} */
 let chosen = [];
 let truth = "";
+/** @type {Uint8Array | null} */
+let outline = null;
 
 const room = new ReadingRoom(find("room"), { need: (/** @type {number[]} */ indices) => give(indices, turn) });
 
@@ -60,14 +63,14 @@ async function start() {
     find("size").textContent = `${Math.round(bytes / 1e6)} MB`;
     engine = new Engine();
     const loaded = engine.load(follow("The model is being loaded."));
-    await Promise.all([loaded, showExamples(Object.keys(files)), loadReport(files)]);
+    await loadReport(files);
     ({ threshold } = await loaded);
+    await showExamples(Object.keys(files));
   } catch (error) {
     say(/** @type {Error} */ (error).message, null, true);
     return;
   }
   input.disabled = false;
-  for (const button of find("examples").querySelectorAll("button")) button.disabled = false;
   say("Ready. Choose a file, or an example.");
   document.documentElement.dataset.state = "ready";
   keep();
@@ -90,31 +93,54 @@ async function loadReport(files) {
   if ("model/report.json" in files) report = await (await fetch("model/report.json")).json();
 }
 
-/** The examples are fetched now: later nothing is. @param {string[]} files */
+/** The examples are fetched now, later nothing is; the model's answers name them. @param {string[]} files */
 async function showExamples(files) {
-  const names = files.filter((name) => name.startsWith("examples/"));
-  const buttons = await Promise.all(
-    names.map(async (name) => {
-      const blob = await (await fetch(name)).blob();
-      const [, kind, file] = name.split("/");
-      const isStroke = kind.startsWith("stroke");
-      const caption = `${isStroke ? "Stroke" : "Normal"}, ${kind.endsWith("BT") ? "CT" : "MR"}, simulated`;
-      const given = () => {
-        modality.value = kind.slice(-2);
-        read([new File([blob], file, { type: blob.type })], isStroke ? "Stroke" : "Normal");
-      };
-      const picture = make("img", { src: URL.createObjectURL(blob), alt: "", width: 96, height: 96 });
-      return make("button", { type: "button", disabled: true, onclick: given }, picture, make("span", {}, caption));
+  const fetchFile = async (/** @type {string} */ name) => new File([await (await fetch(name)).blob()], name.split("/").pop() ?? name);
+  const found = await Promise.all(
+    files.flatMap((name) => {
+      const [, truth, kind] = EXAMPLE.exec(name) ?? [];
+      if (!truth) return [];
+      const mask = name.replace("examples/", "examples/masks/");
+      const fetched = Promise.all([fetchFile(name), files.includes(mask) ? fetchFile(mask) : null]);
+      return [fetched.then(([file, outline]) => ({ file, outline, isStroke: truth === "stroke", modality: /** @type {"BT" | "MR"} */ (kind) }))];
     }),
   );
+  const buttons = [];
+  for (const kind of /** @type {const} */ (["BT", "MR"])) {
+    const own = found.filter((one) => one.modality === kind);
+    const asked = [];
+    for (const one of own) {
+      await engine.open([one.file], { modality: kind });
+      const { probability, label } = await engine.answer(0);
+      asked.push({ probability, isStroke: one.isStroke, isCalled: label === "Stroke" });
+    }
+    for (const [name, at] of pickKinds(asked)) {
+      const { file, outline, isStroke } = own[at];
+      const given = async () => {
+        modality.value = kind;
+        read([file], isStroke ? "Stroke" : "Normal", outline ? await readMask(outline) : null);
+      };
+      const picture = make("img", { src: URL.createObjectURL(file), alt: "", width: 96, height: 96 });
+      buttons.push(make("button", { type: "button", onclick: given }, picture, make("span", {}, `${kind === "BT" ? "CT" : "MR"}, ${name}`)));
+    }
+  }
   find("examples").replaceChildren(...buttons);
 }
 
-/** Read what was chosen, and show its answer. @param {File[]} files @param {string} [known] */
-async function read(files, known = "") {
+/** The pixels of a lesion mask, not 0 in the lesion. @param {File} file */
+async function readMask(file) {
+  const bitmap = await createImageBitmap(file);
+  const context = /** @type {OffscreenCanvasRenderingContext2D} */ (new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d"));
+  context.drawImage(bitmap, 0, 0);
+  const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
+  return Uint8Array.from({ length: data.length / 4 }, (_, at) => (data[4 * at] > 127 ? 1 : 0));
+}
+
+/** Read what was chosen, and show its answer. @param {File[]} files @param {string} [known] @param {Uint8Array | null} [mask] of an example */
+async function read(files, known = "", mask = null) {
   if (!files.length) return;
   const mine = ++turn;
-  [chosen, truth] = [files, known];
+  [chosen, truth, outline] = [files, known, mask];
   room.close();
   document.documentElement.dataset.state = "reading";
   const isMine = () => mine === turn;
@@ -199,7 +225,7 @@ function toSlice(index, answer, remarks) {
     spacing: answer.spacing,
     maps: { cnn: pack("cnn"), vit: pack("vit"), fused: pack("fused") },
     sign: 1,
-    outline: null,
+    outline,
     evidence: [
       { name: sayBaseline(answer.baseline), value: contributions.baseline },
       { name: "ResNet (CNN)", value: contributions.cnn },
@@ -210,7 +236,7 @@ function toSlice(index, answer, remarks) {
 }
 
 input.addEventListener("change", () => read([...(input.files ?? [])]));
-modality.addEventListener("change", () => read(chosen, truth));
+modality.addEventListener("change", () => read(chosen, truth, outline));
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
