@@ -6,7 +6,7 @@ BIN := .venv/bin
 TORCH ?=
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup quickstart demo screenshot test test-all bare lint format docs dist clean
+.PHONY: help setup quickstart demo web web-build screenshot test test-all bare lint format docs dist clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/ -/'
@@ -32,6 +32,14 @@ quickstart: .venv/ready  ## sample data -> trained, evaluated, explained tiny mo
 
 demo: .venv/ready  ## the package's sample model in the browser, on http://127.0.0.1:7860
 	$(BIN)/python space/app.py
+
+web/dist/files.json: web/package-lock.json web/build.mjs $(shell find web/src web/static space/static/viewer stroke_hub/models/sample_model -type f)
+	cd web && npm ci && npm run check && npm run build
+
+web-build: web/dist/files.json  ## build the page that uploads nothing (needs Node 20 or newer)
+
+web: web-build  ## the page that uploads nothing, on http://127.0.0.1:7861
+	$(PYTHON) web/serve.py
 
 screenshot: .venv/ready  ## draw docs/demo*.png again (needs Chromium)
 	$(BIN)/python scripts/screenshot.py
@@ -67,4 +75,4 @@ format: .venv/ready  ## let ruff put the code in order
 	$(BIN)/ruff format .
 
 clean:  ## remove what the commands above wrote
-	rm -rf .venv data dist runs
+	rm -rf .venv data dist runs web/dist web/node_modules

@@ -13,6 +13,7 @@
     python scripts/benchmark.py space      # the demo: an upload, against a bare forward; a cold start
     python scripts/benchmark.py train      # training, against a plain notebook of the same model
     python scripts/benchmark.py volumes    # the slices of volumes, against plain nibabel
+    python scripts/benchmark.py web        # a slice in the browser, against Python
     python scripts/benchmark.py recipe     # training recipes and their ingredients, against each other
 
 Two things compared always run in turns in one process, and the middle of their ratios counts. The floor beside a
@@ -39,6 +40,7 @@ from benchmarks.scans import benchmark_scans
 from benchmarks.space import benchmark_space
 from benchmarks.train import benchmark_train
 from benchmarks.volumes import benchmark_volumes
+from benchmarks.web import benchmark_web
 
 from stroke_hub.errors import StrokeHubError
 from stroke_hub.progress import say
@@ -58,6 +60,7 @@ BENCHMARKS = {
     "space": benchmark_space,
     "train": benchmark_train,
     "volumes": benchmark_volumes,
+    "web": benchmark_web,
 }
 
 

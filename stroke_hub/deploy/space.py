@@ -2,7 +2,9 @@
 
 import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import yaml  # type: ignore[import-untyped]  # a dependency of huggingface_hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -15,7 +17,7 @@ from stroke_hub.models.weights import CONFIG_FILE, WEIGHTS_FILE
 from stroke_hub.progress import say
 from stroke_hub.runs.report import REPORT_FILE
 
-__all__ = ["push_space"]
+__all__ = ["PACKAGE", "pin", "push_space", "upload"]
 
 PACKAGE = Path(__file__).parent.parent  # the folder of the package
 # folders of a Space in which push_space deletes what it does not put there
@@ -75,7 +77,7 @@ def push_space(repo_id: str, model: str, *, revision: str = "main", private: boo
         if path.suffix in SHIPPED
     }
     files |= {
-        "README.md": _pin(folder / "README.md", pinned).encode(),
+        "README.md": pin(folder / "README.md", pinned).encode(),
         "requirements.txt": "".join(f"{line}\n" for line in _list_requirements(exported=is_exported)).encode(),
         "model.json": (json.dumps({"model": model, "revision": commit}, indent=2) + "\n").encode(),
     }
@@ -84,17 +86,37 @@ def push_space(repo_id: str, model: str, *, revision: str = "main", private: boo
         f"examples/{path.relative_to(EXAMPLES).as_posix()}": path.read_bytes()
         for path in sorted(EXAMPLES.rglob("*.*"))
     }
-    _upload(api, repo_id, files, private=private, message=f"Demo of {model} at {commit}")
+    upload(api, repo_id, files, sdk="gradio", ours=OURS, private=private, message=f"Demo of {model} at {commit}")
     return f"{api.endpoint}/spaces/{repo_id}"
 
 
-def _upload(api: HfApi, repo_id: str, files: dict[str, bytes], *, private: bool, message: str) -> None:
+def upload(
+    api: HfApi,
+    repo_id: str,
+    files: dict[str, bytes],
+    *,
+    sdk: Literal["gradio", "static"],
+    ours: Sequence[str],
+    private: bool,
+    message: str,
+) -> None:
+    """Put files into a Space in one commit.
+
+    Parameters
+    ----------
+    files : by path. sdk, private : of a Space that is made here.
+    ours : folders of which everything else is deleted.
+
+    Raises
+    ------
+    HubError : the Hub refused or cannot be reached.
+    """
     operations: list[CommitOperationAdd | CommitOperationDelete]
     operations = [CommitOperationAdd(name, content) for name, content in files.items()]
     with explain_hub_errors(repo_id):
-        api.create_repo(repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
+        api.create_repo(repo_id, repo_type="space", space_sdk=sdk, private=private, exist_ok=True)
         before = api.list_repo_files(repo_id, repo_type="space")
-        stale = (name for name in before if name.startswith(OURS) and name not in files)
+        stale = (name for name in before if name.startswith(tuple(ours)) and name not in files)
         operations += [CommitOperationDelete(name) for name in stale]
         api.create_commit(repo_id, operations, repo_type="space", commit_message=message)
 
@@ -105,7 +127,7 @@ def _read_package() -> dict[str, bytes]:
     return {f"stroke_hub/{path.relative_to(PACKAGE).as_posix()}": path.read_bytes() for path in sorted(found)}
 
 
-def _pin(readme: Path, pinned: dict[str, object]) -> str:
+def pin(readme: Path, pinned: dict[str, object]) -> str:
     """Write the model and where the thumbnail is into the front matter of the Space's README."""
     _, header, text = readme.read_text(encoding="utf-8").split("---\n", 2)
     settings = yaml.safe_load(header) | pinned
