@@ -91,6 +91,9 @@ async function keep() {
 /** @param {Record<string, {bytes: number}>} files */
 async function loadReport(files) {
   if ("model/report.json" in files) report = await (await fetch("model/report.json")).json();
+  const note = report?.data?.note ?? "";
+  if (!report) find("trained").textContent = "This model has no report. Nobody can say what it was trained on or how good it is.";
+  else if (note.includes("simulated")) find("trained").textContent = "Trained on simulated slices: its answers say nothing about patients.";
 }
 
 /** The examples are fetched now, later nothing is; the model's answers name them. @param {string[]} files */
@@ -235,7 +238,10 @@ function toSlice(index, answer, remarks) {
   };
 }
 
-input.addEventListener("change", () => read([...(input.files ?? [])]));
+input.addEventListener("change", () => {
+  if (truth) modality.value = ""; // what was said of an example is not said of a file
+  read([...(input.files ?? [])]);
+});
 modality.addEventListener("change", () => read(chosen, truth, outline));
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {

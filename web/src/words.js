@@ -3,7 +3,7 @@
 /** @typedef {{value: number | null, low?: number | null, high?: number | null}} Interval */
 
 const MODALITIES = /** @type {Record<string, string>} */ ({ BT: "CT", MR: "MR" });
-const percent = (/** @type {number} */ share, digits = 0) => `${(100 * share).toFixed(digits)}%`;
+const percent = (/** @type {number} */ share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
 
 /** What a slice is compared with, in the words of a label. @param {string} name */
 export function sayBaseline(name) {
@@ -46,7 +46,7 @@ export function sayThreshold(report, threshold, modality) {
     `${percent(cleared.value)} of the normal slices.`;
   const tell = (/** @type {string} */ name, /** @type {Interval} */ { value, low, high }) =>
     `${name} ${percent(/** @type {number} */ (value), 1)}` +
-    (low === null || low === undefined || high === null || high === undefined ? "" : ` (95% interval ${percent(low)} to ${percent(high)})`);
+    (low === null || low === undefined || high === null || high === undefined ? "" : ` (95 % interval ${percent(low)} to ${percent(high)})`);
   const where = `On ${part.n} ${kind}test slices of ${part.groups} patients or groups${note ? ` (${note})` : ""}`;
   return { point, details: [rule, `${where}: ${tell("sensitivity", found)}, ${tell("specificity", cleared)}.`] };
 }
