@@ -34,7 +34,7 @@ KINDS = {
 }
 CELL = 16  # px: side of the square that the scale of the fused map refers to; one pixel holds next to nothing
 PANELS = {"original": "Original", "cnn": "ResNet (CNN)", "vit": "ViT", "fused": "Fused, signed"}
-SIDE, GAP, TOP, FOOT = 448, 16, 120, 96  # px, of the PNG panel
+SIDE, GAP, TOP, FOOT = 448, 16, 120, 117  # px, of the PNG panel
 INK, QUIET = "#0f172a", "#475569"
 RESEARCH = "Research use only, not a medical device."
 
@@ -125,7 +125,8 @@ def make_panel(result: Result) -> dict[str, str]:
         panel.paste(ImageOps.pad(draw_layer(e, layer), (SIDE, SIDE)), (x, TOP))
     facts = list_provenance(result)
     warning = "Unlike the training slices: be careful with the answer. " if e.unusual else ""
-    lines = [warning + _say_scale(result), *(f"{key}: {facts[key]}" for key in ("Input", "Model"))]
+    lines = [f"{result.place}. {result.scan_words}", warning + _say_scale(result)]
+    lines += [f"{key}: {facts[key]}" for key in ("Input", "Model")]
     lines.append(f"{RESEARCH} Trained on: {facts['Trained on']}. {facts['Made']}")
     for i, line in enumerate(lines):
         draw.text((GAP, TOP + SIDE + 8 + 21 * i), line, QUIET, ImageFont.load_default(16))

@@ -52,11 +52,12 @@ class ExplainTab:
     def __init__(self, model: DemoModel, sessions: UploadSessions) -> None:
         self.model, self.sessions = model, sessions
         self.study = gr.State(time_to_live=KEPT_SECONDS)
+        self.given: gr.State = gr.State([], time_to_live=KEPT_SECONDS)  # paths of the upload before
         with gr.Row(elem_classes="reading"):
             with gr.Column(scale=1, min_width=230, elem_classes="inputs"):
                 self._build_inputs()
             with gr.Column(scale=5, min_width=320):
-                self.message = gr.HTML("")
+                self.message = gr.HTML("", elem_classes="message")
                 self.cancel = gr.Button("Cancel", size="sm", visible=False)
                 self.room = build_room(KINDS)
         self.file = gr.JSON(visible=False)
@@ -88,9 +89,13 @@ class ExplainTab:
         settings = [self.target, self.method, self.depth]
         slow: dict[str, Any] = {"api_visibility": "private", "outputs": self.seen, "show_progress_on": self.message}
         slow |= {"concurrency_id": "slice", "concurrency_limit": 2}
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         opened = [self.upload, self.modality, *settings]
+        taken = [self.upload, self.given, self.modality]
         opening = [
-            self.upload.upload(self.open_upload, opened, **slow),
+            self.upload.upload(self.take_upload, [self.upload, self.given], taken, queue=False, **quiet).success(
+                self.open_upload, opened, **slow
+            ),
             self.modality.input(self.open_upload, opened, **slow),
         ]
         example = self.examples.click(answer_plainly(self.open_example), settings, **slow)
@@ -106,7 +111,7 @@ class ExplainTab:
         self.room.select(
             answer_plainly(self.give_slices), [self.study, *settings], trigger_mode="multiple", **asked
         )
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        self.upload.clear(lambda: [], None, self.given, queue=False, **quiet)
         self.upload.clear(self.forget, None, self.seen, queue=False, cancels=opening, **quiet)
         stopped = self.cancel.click(
             self.stop, None, [*self.seen, self.upload], queue=False, cancels=opening, **quiet
@@ -118,6 +123,14 @@ class ExplainTab:
         made.success(None, self.file, None, js=SAVE_FILE, **quiet)
 
     # --- handlers: they return the components that change ---------------------------------------------------
+
+    def take_upload(self, paths: list[str] | None, given: list[str]) -> tuple[Any, list[str], str]:
+        """Let new files take the place of those before, which Gradio would keep beside them."""
+        paths = paths or []
+        new = [path for path in paths if path not in given]
+        chosen = new if given and new else paths
+        # what was said of the files before is not said of these
+        return (chosen if chosen != paths else gr.skip()), chosen, "auto"
 
     def open_upload(
         self,

@@ -84,6 +84,26 @@ class Result(NamedTuple):
         return ", ".join([*parts, *([MODALITIES[modality]] if modality else [])])
 
     @property
+    def place(self) -> str:
+        """Where the slice lies in what was opened, in words."""
+        pages = len(self.study.slices)
+        return f"{self.origin}: slice {self.page} of {pages}" if pages > 1 else self.origin
+
+    @property
+    def scan_words(self) -> str:
+        """What the scan as a whole is said to be, for those who see one slice of it; "" of a single slice."""
+        answer = self.study.answer
+        if answer is None:
+            return ""
+        known = [
+            label for label, unusual in zip(answer.slices.label, answer.slices.unusual, strict=True) if not unusual
+        ]
+        return (
+            f"Of the scan, {known.count('Stroke')} of {pluralise(len(known), 'slice')} are above the threshold. "
+            f"As a whole it is called {answer.label}, {answer.probability:.1%}."
+        )
+
+    @property
     def notices(self) -> list[str]:
         """The library's remarks as sentences: of the picture, an unusual slice, maps without positive evidence."""
         chosen = () if self.study.scan else self.study.remarks  # a scan's stand with its answer

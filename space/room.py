@@ -22,6 +22,7 @@ from result import BRANCHES, Result, say_baseline, say_threshold
 from stroke_hub.inference import colormaps
 from stroke_hub.inference.scan_answer import NO_HEAD
 from stroke_hub.io.slices import find_display
+from stroke_hub.scan.series import CHOOSE
 
 if TYPE_CHECKING:
     from demo_model import DemoModel
@@ -36,6 +37,7 @@ LARGEST = 1024  # px: the longer side of what is sent; a slice of 16 million pix
 MOST = 64  # slices of a scan whose maps come by themselves; those of others come when somebody goes to them
 LEVELS = 127  # of a map on each side of zero: a picture shows no more
 SAID = (NO_HEAD, "Unlike the training slices:")
+WORDS = {CHOOSE: "The Worklist lists every series, to open any of them."}  # the page has no place for a name
 
 
 def build_room(downloads: dict[str, str]) -> gr.HTML:
@@ -95,7 +97,7 @@ def pack_study(model: DemoModel, study: Study, result: Result) -> dict[str, Any]
         "truth": study.truth,
         "point": threshold,
         "details": details,
-        "remarks": [words for words in remarks if words not in judged],
+        "remarks": [WORDS.get(words, words) for words in remarks if words not in judged],
         "upwards": study.scan is not None and not np.array_equal(study.scan.positions, np.arange(len(study.scan))),
         "most": MOST,
         "downloads": _list_downloads(study),

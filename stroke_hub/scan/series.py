@@ -14,11 +14,12 @@ from stroke_hub.io.windowing import Modality
 from stroke_hub.scan.grid import Grid
 from stroke_hub.scan.headers import Header
 
-__all__ = ["Series", "choose_series", "describe_dicom", "describe_volume", "is_sharp"]
+__all__ = ["CHOOSE", "Series", "choose_series", "describe_dicom", "describe_volume", "is_sharp"]
 
 THICKNESS = (2.5, 6.0)  # mm: what heads are read in, and what slices of datasets are
 FEWEST = 4  # slices of a scan: fewer are a plan, a watch for the contrast agent, a picture of a report
 SHOWN = 6  # series that a sentence lists
+CHOOSE = "To choose another, give its number, name or UID as series."
 SHARP_NAMES = frozenset({"BONE", "BONEPLUS", "EDGE", "LUNG", "ULTRA", "SHARP", "DETAIL", "D", "YD", "YE", "E", "L"})
 SHARP_SIEMENS = 50  # the number in a kernel's name: H30 to H45 are soft, H60 to H90 are bone
 SHARP_CANON = (range(30, 40), range(50, 60), range(80, 90))  # FC30 and others; FC20 to FC29, FC64 to FC69 are brain
@@ -149,7 +150,7 @@ def _explain(ranked: Sequence[Series], modality: Modality | None) -> list[str]:
     remarks = [
         f"Of {len(ranked)} series, {taken} was taken ({pluralise(taken.count, 'slice')}), because it suits best: "
         f"{'; '.join(against)}.",
-        "To choose another, give its number, name or UID as series.",
+        CHOOSE,
     ]
     if len(found := {one.modality for one in ranked if one.modality}) > 1:
         remarks.append(f"The files are of several modalities: {', '.join(sorted(map(printable, found)))}.")

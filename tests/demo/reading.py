@@ -24,11 +24,7 @@ def await_model(page: Page) -> None:
 
 
 def upload(page: Page, *paths: Path) -> None:
-    """Give files to the visible tab, in the place of those before."""
-    clear = page.locator('[role="tabpanel"]:visible').get_by_label("Clear")
-    if clear.count():
-        clear.first.click()
-        expect(clear).to_have_count(0)
+    """Give files to the visible tab."""
     page.locator('[role="tabpanel"]:visible input[type="file"]').first.set_input_files(paths)
 
 

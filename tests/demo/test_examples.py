@@ -110,7 +110,7 @@ def test_the_packaged_selection_keeps_its_kinds_and_says_which_do_not_occur() ->
     assert {one.source: one.kind for one in model.examples.values()} == kinds
     words = " ".join(render_examples(model).split())
     assert "among 280 CT and 280 MR test slices" in words
-    assert "Did not occur: CT miss, CT false alarm, MR false alarm." in words
+    assert "There were none of these: CT miss, CT false alarm, MR false alarm." in words
     assert "Truth: Stroke" in words
 
 
@@ -126,7 +126,7 @@ def test_a_selection_for_another_model_is_not_called_its_test_slices(run_dir: Pa
     words = " ".join(render_examples(model).split())
     assert "no test slices of this model" in words
     assert "280" not in words
-    assert "Did not occur" not in words
+    assert "There were none of these" not in words
 
 
 def test_without_examples_nothing_is_said(run_dir: Path) -> None:

@@ -23,3 +23,19 @@ export function signed(value) {
   const words = value.toFixed(2);
   return value >= 0 ? `+${words === "-0.00" ? "0.00" : words}` : words.replace("-", "−");
 }
+
+/** A sentence of the library in the words of the page: files and code say BT, people say CT. */
+export function plain(words) {
+  return words.replaceAll("BT (CT)", "CT").replace(/\bBT\b/g, "CT");
+}
+
+/** Numbers of slices from 1, runs as "19–23": `list([18, 19, 20])` is "19–21". */
+export function listNumbers(indices) {
+  const runs = [];
+  for (const index of [...indices].sort((a, b) => a - b)) {
+    const last = runs.at(-1);
+    if (last && index === last[1] + 1) last[1] = index;
+    else runs.push([index, index]);
+  }
+  return runs.map(([from, to]) => (from === to ? `${from + 1}` : `${from + 1}–${to + 1}`)).join(", ");
+}

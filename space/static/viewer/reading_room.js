@@ -1,7 +1,7 @@
 // The reading room: one answer, one large slice, its maps and evidence. The demo and the static page both show it.
 import { LAYERS, SliceCanvas } from "./slice_canvas.js";
 import { colourOf, coverOf } from "./colours.js";
-import { make, percent, signed } from "./elements.js";
+import { listNumbers, make, percent, plain, signed } from "./elements.js";
 
 /**
  * @typedef {object} Study What is known before any map; `open` takes it.
@@ -36,7 +36,8 @@ import { make, percent, signed } from "./elements.js";
 const NO_ANSWER = "No answer";
 const UNLIKE = "This does not look like the slices that the model knows.";
 const WINDOWS = { Brain: [0, 80], Narrow: [20, 60], Subdural: [-25, 175], Bone: [-700, 1300] };
-const RANKED = 8;
+const RANKED = 8; // slices to choose from: those above the threshold, and at least `LEAST`
+const LEAST = 3;
 const NARROW = 880; // px of the room, below which the answer stands above the slice
 const PATIENCE = 30_000; // ms, after which an unanswered wish is asked again
 
@@ -105,7 +106,9 @@ export class ReadingRoom {
           make("span", { class: "room-buttons" },
             button("−", "Zoom out", () => this.canvas.zoomBy(1 / 1.4)),
             button("+", "Zoom in", () => this.canvas.zoomBy(1.4)),
-            button("Reset", "Reset window and zoom", () => this.reset())))),
+            button("Reset", "Reset window and zoom", () => this.reset()))),
+        make("p", { class: "room-words" }, "On the picture: wheel or arrow keys go through the slices, 0 to 4 choose the map, ",
+          "+ and − zoom, R resets.")),
       make("div", { class: "room-side" }, this.answer, this.downloads));
     this.root.classList.add("room");
     this.root.replaceChildren(this.body);
@@ -178,6 +181,11 @@ export class ReadingRoom {
     return this.study.slices.filter((slice) => !slice.unusual);
   }
 
+  /** The slices above the threshold, by their number from 0; those that the model does not know are left out. */
+  get above() {
+    return this.study.slices.flatMap((slice, i) => (slice.label === "Stroke" && (!slice.unusual || this.insists) ? [i] : []));
+  }
+
   /** Whether the study as a whole gets no answer: most of its slices are unlike those that the model knows. */
   get isUnknown() {
     const { slices } = this.study;
@@ -200,7 +208,8 @@ export class ReadingRoom {
   }
 
   onKey(event) {
-    const steps = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1, PageUp: 5, PageDown: -5 };
+    // downwards goes on, as the wheel does
+    const steps = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, PageDown: 5, PageUp: -5 };
     const layer = ["off", "cnn", "vit", "fused", "all"][Number(event.key)];
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key in steps) this.show(this.index + steps[event.key]);
@@ -230,11 +239,12 @@ export class ReadingRoom {
         this.makeBar(one.probability));
     } else {
       const known = slices.filter((slice) => !slice.unusual || this.insists);
-      const above = known.filter((slice) => slice.label === "Stroke").length;
+      const above = this.above.length;
       const highest = this.ranked()[0];
       const count = above ? `${above} of ${known.length} slices above the threshold` : `No slice above the threshold`;
       parts.push(make("h2", { class: above ? "stroke" : "normal" }, count),
-        make("p", {}, "Highest: ", make("strong", {}, `slice ${highest + 1} (${percent(slices[highest].probability)})`), "."));
+        make("p", {}, ...(above ? [make("strong", {}, `Slices ${listNumbers(this.above)}`), ". "] : []),
+          "Highest: ", make("strong", {}, `slice ${highest + 1} (${percent(slices[highest].probability)})`), "."));
       if (known.length < slices.length)
         parts.push(make("p", {}, `Not counted: ${slices.length - known.length} of ${slices.length} slices, unlike those that the model knows.`));
       if (scan) parts.push(make("p", {}, "The scan as a whole: ",
@@ -244,12 +254,12 @@ export class ReadingRoom {
     if (study.truth) parts.push(make("p", { class: isWrong ? "room-wrong" : "room-right" },
       isWrong ? `The model is wrong here: the truth is ${study.truth}.` : `The truth is ${study.truth}.`));
     if (!this.isUnknown || this.insists) {
-      parts.push(make("p", { class: "room-point" }, `Threshold ${percent(threshold)}. ${study.point}`));
+      parts.push(make("p", { class: "room-point" }, `${percent(threshold)} or more is called Stroke. ${study.point}`));
       const details = [...study.details, ...(scan?.judged ? [scan.judged] : [])];
       if (details.length) parts.push(make("details", {}, make("summary", {}, "Details"),
         ...details.map((words) => make("p", {}, words))));
     }
-    parts.push(...study.remarks.map((words) => make("p", { class: "room-notice" }, words)));
+    parts.push(...study.remarks.map((words) => make("p", { class: "room-notice" }, plain(words))));
     this.progress = make("p", { class: "room-progress", role: "status" });
     this.verdict.replaceChildren(...parts, this.progress);
     this.writeProgress();
@@ -320,14 +330,15 @@ export class ReadingRoom {
       else parts.push(this.makeBar(told.probability));
     }
     if (slice && !isHidden) parts.push(this.makeEvidence(slice));
-    parts.push(...(slice?.remarks ?? []).map((words) => make("p", { class: "room-notice" }, words)));
+    parts.push(...(slice?.remarks ?? []).map((words) => make("p", { class: "room-notice" }, plain(words))));
     if (this.study.slices.length > 1) parts.push(this.makeRanked());
     this.answer.replaceChildren(...parts);
   }
 
   makeRanked() {
     const { slices } = this.study;
-    const buttons = this.ranked().slice(0, RANKED).map((i) =>
+    const shown = this.ranked().slice(0, Math.max(LEAST, Math.min(RANKED, this.above.length)));
+    const buttons = shown.map((i) =>
       make("button", { type: "button", "data-slice": i + 1, "aria-current": i === this.index, onclick: () => this.choose(i) },
         make("strong", {}, `${i + 1}`), slices[i].unusual && !this.insists ? "no answer" : percent(slices[i].probability)));
     return make("div", { class: "room-ranked" }, make("span", {}, "Highest slices"), ...buttons);
@@ -367,6 +378,7 @@ export class ReadingRoom {
 
   setLayer(layer) {
     this.canvas.layer = layer;
+    this.opacity.disabled = layer === "off";
     this.canvas.draw();
     this.writeMapWords();
   }
