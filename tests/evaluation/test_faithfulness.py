@@ -143,7 +143,10 @@ def test_a_region_that_decides_takes_all_of_the_answer_with_it(untrained: ResNet
     black, blurred = _remove_regions(untrained, pixels)
     assert np.abs(black[0]).argmax() == 6
     np.testing.assert_allclose(np.delete(black[0], 6), 0, atol=1e-4)
-    assert np.abs(blurred[0]).argmax() == 6
+    # the blur reaches the regions around it, and no further
+    near = [1, 2, 3, 5, 6, 7, 9, 10, 11]
+    np.testing.assert_allclose(np.delete(blurred[0], near), 0, atol=1e-4)
+    assert abs(blurred[0, 6]) > 1e-4
 
 
 def test_cells_that_touch_the_lesion_count_whole_also_where_cells_are_uneven() -> None:

@@ -8,14 +8,9 @@ import torch
 from PIL import Image, ImageDraw
 
 from stroke_hub import Explanation, ResNetViT, TrainConfig, explain, fit, load_slices, read_records, write_sample
-from stroke_hub.evaluation.faithfulness import (
-    _correlate,
-    _draw_maps,
-    _find_grids,
-    _randomise,
-    _read_cells,
-    draw_controls,
-)
+from stroke_hub.evaluation.controls import draw_controls
+from stroke_hub.evaluation.faithfulness import _correlate, _draw_maps, _randomise, _read_cells
+from stroke_hub.evaluation.localisation import find_grids
 from stroke_hub.inference.predict import to_float_pixels, to_pixels
 from stroke_hub.inference.relevance import compute_relevance
 
@@ -72,7 +67,7 @@ def test_maps_forget_when_the_parameters_do(folder: Path, fooled: ResNetViT) -> 
     """
     records = read_records(folder)
     slices = [load_slices(records.root / path)[0] for path in records.part("test")["path"][:100]]
-    pixels, grids = to_pixels(fooled, slices), _find_grids(fooled)
+    pixels, grids = to_pixels(fooled, slices), find_grids(fooled)
     batches = [rows.numpy() for rows in torch.arange(100).split(50)]
     cells = _read_cells(_draw_maps(fooled, pixels)[1], grids)
     found = _randomise(fooled, pixels, cells, grids, 0, 10, batches)

@@ -77,6 +77,7 @@ def test_every_missing_key_is_named(report: dict[str, Any]) -> None:
         "participants",
         "software",
         "scans",
+        "localisation",
     }  # "groups" of the data alone
     places = [("", report)] + [
         (f"{name}.", part)
