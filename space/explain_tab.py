@@ -228,12 +228,13 @@ class ExplainTab:
         return make_result(self.model, study, page, settings, explanation)
 
     def _show(self, study: Study, page: int, settings: Settings, *, asked: bool = True) -> Changes:
-        result = self._explain(study, page, settings)
+        # the headline of a scan does not wait for maps; the browser asks for them
+        result = None if study.answer else self._explain(study, page, settings)
         return {
             self.study: study,
             self.message: "",
             self.cancel: gr.update(visible=False),
-            self.room: pack_study(self.model, study, result) | {"asked": asked},
+            self.room: pack_study(self.model, study, page, result) | {"asked": asked},
             self.modality: gr.update(visible=not study.example),
         }
 

@@ -25,6 +25,7 @@ __all__ = [
     "list_answer",
     "list_facts",
     "make_result",
+    "name_origin",
     "say_baseline",
     "say_threshold",
 ]
@@ -66,22 +67,14 @@ class Result(NamedTuple):
         return e.probability if e.target == "Stroke" else 1 - e.probability
 
     @property
-    def threshold_log_odds(self) -> float:
-        """The threshold as log-odds of Stroke."""
-        threshold = min(max(self.model["threshold"], 1e-6), 1 - 1e-6)
-        return float(np.log(threshold / (1 - threshold)))
-
-    @property
     def origin(self) -> str:
         """Where the slice came from, in words."""
-        if self.study.example:
-            made = "simulated " if "simulated" in self.study.name else ""
-            return f"Example: {made}{self.study.example}"
-        parts = [self.study.name]
-        if self.study.scan is not None:
-            parts += [pluralise(len(self.study.slices), "slice")]
-        modality = self.study.slices[self.page - 1].modality
-        return ", ".join([*parts, *([MODALITIES[modality]] if modality else [])])
+        return name_origin(self.study, self.page)
+
+    @property
+    def threshold_log_odds(self) -> float:
+        """The threshold as log-odds of Stroke."""
+        return _find_log_odds(self.model["threshold"])
 
     @property
     def place(self) -> str:
@@ -147,17 +140,38 @@ def _write_sentences(remarks: list[str]) -> list[str]:
     return [f"{remark[0].upper()}{remark[1:].removesuffix('.')}." for remark in remarks]
 
 
+def name_origin(study: Study, page: int) -> str:
+    """Name what was opened in words: its source, how many slices it has, its modality."""
+    if study.example:
+        made = "simulated " if "simulated" in study.name else ""
+        return f"Example: {made}{study.example}"
+    parts = [study.name]
+    if study.scan is not None:
+        parts += [pluralise(len(study.slices), "slice")]
+    modality = study.slices[page - 1].modality
+    return ", ".join([*parts, *([MODALITIES[modality]] if modality else [])])
+
+
+def _find_log_odds(threshold: float) -> float:
+    share = min(max(threshold, 1e-6), 1 - 1e-6)
+    return float(np.log(share / (1 - share)))
+
+
 def say_baseline(name: str) -> str:
     """Say what a slice is compared with in the words of a label: "Average normal MR slice"."""
     words = name.replace("mean of the normal", "Average normal").replace("mean of all", "Average")
     return words.replace("training slices", "slice").replace("BT", "CT").removesuffix(" of both modalities")
 
 
-def say_threshold(result: Result) -> tuple[str, list[str]]:
-    """Say in one sentence how good the threshold is, and in further ones where that comes from."""
-    threshold, sum_ = result.model["threshold"], result.threshold_log_odds
+def say_threshold(threshold: float, point: dict[str, Any] | None) -> tuple[str, list[str]]:
+    """Say in one sentence how good the threshold is, and in further ones where that comes from.
+
+    Parameters
+    ----------
+    point : see `find_point`.
+    """
+    sum_ = _find_log_odds(threshold)
     rule = f"A slice of {_say_share(threshold, 1)} or more is called Stroke: a sum of {sum_:+.2f} log-odds."
-    point = result.point
     if point is None:
         return "The model's report has no results for this threshold.", [rule]
     part = "" if point["part"] == "overall" else f"{MODALITIES[point['part']]} "

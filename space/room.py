@@ -17,7 +17,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from result import BRANCHES, Result, say_baseline, say_threshold
+from result import BRANCHES, Result, find_point, name_origin, say_baseline, say_threshold
 
 from stroke_hub.inference import colormaps
 from stroke_hub.inference.scan_answer import NO_HEAD
@@ -60,40 +60,39 @@ def build_room(downloads: dict[str, str]) -> gr.HTML:
     )
 
 
-def pack_study(model: DemoModel, study: Study, result: Result) -> dict[str, Any]:
-    """Pack what is known of a study before the maps of its slices, and the slice that it opens on.
+def pack_study(model: DemoModel, study: Study, page: int, result: Result | None = None) -> dict[str, Any]:
+    """Pack what is known of a study before the maps of its slices.
 
     Parameters
     ----------
-    result : of that slice.
+    page : the slice that it opens on, from 1.
+    result : of that slice; None of a scan, whose headline does not wait for maps.
     """
-    answer, prediction = study.answer, study.answer.slices if study.answer else None
-    told = (
-        [
+    answer = study.answer
+    if answer:
+        slices = answer.slices
+        told = [
             {"probability": float(p), "label": label, "unusual": bool(unusual)}
-            for p, label, unusual in zip(prediction.probability, prediction.label, prediction.unusual, strict=True)
+            for p, label, unusual in zip(slices.probability, slices.label, slices.unusual, strict=True)
         ]
-        if prediction
-        else [
-            {
-                "probability": result.stroke_probability,
-                "label": result.explanation.label,
-                "unusual": bool(result.explanation.unusual),
-            }
-        ]
-    )
-    threshold, details = say_threshold(result)
+    elif result:
+        e = result.explanation
+        told = [{"probability": result.stroke_probability, "label": e.label, "unusual": bool(e.unusual)}]
+    else:
+        raise ValueError("a slice is told by its result.")
+    point = find_point(model, study.slices[page - 1].modality)
+    threshold, details = say_threshold(model.threshold, point)
     # the headline says which slices get no answer
     remarks = [words for words in answer.remarks if not words.startswith(SAID)] if answer else []
     judged = " ".join(words for words in remarks if answer and answer.rule in words)
     return {
         "kind": "study",
         "id": study.key,
-        "title": result.origin,
+        "title": name_origin(study, page),
         "slices": told,
         "scan": {"label": answer.label, "probability": answer.probability, "judged": judged} if answer else None,
         "threshold": model.threshold,
-        "first": result.page - 1,
+        "first": page - 1,
         "truth": study.truth,
         "point": threshold,
         "details": details,
@@ -101,7 +100,7 @@ def pack_study(model: DemoModel, study: Study, result: Result) -> dict[str, Any]
         "upwards": study.scan is not None and not np.array_equal(study.scan.positions, np.arange(len(study.scan))),
         "most": MOST,
         "downloads": _list_downloads(study),
-        "given": [pack_slice(model, study, result)],
+        "given": [pack_slice(model, study, result)] if result else [],
     }
 
 

@@ -158,7 +158,7 @@ export class ReadingRoom {
   }
 
   /** Ask for slices that are not here: the seen one first, then by probability. `limit` is of those by themselves. */
-  ask(limit = 8) {
+  ask(limit = this.slices.size ? 8 : 1) {
     const isWaiting = this.asked.size && Date.now() - this.askedAt < PATIENCE;
     if (!this.host.need || !this.study || isWaiting) return;
     const most = this.study.most ?? Infinity; // further ones come when somebody goes to them
