@@ -114,6 +114,8 @@ def make_panel(result: Result) -> dict[str, str]:
     draw = ImageDraw.Draw(panel)
     p, limit = result.stroke_probability, result.model["threshold"]
     answer = f"{e.label}: probability of stroke {p:.1%} (threshold {limit:.1%})"
+    if e.unusual:
+        answer = f"No answer: unlike the slices that the model knows. Its number all the same: {p:.1%}"
     draw.text((GAP, 14), answer, INK, ImageFont.load_default(30))
     sums = ", ".join(f"{bar.name} {bar.value:+.2f}" for bar in result.bars)
     draw.text((GAP, 54), f"Log-odds of Stroke: {sums}", QUIET, ImageFont.load_default(20))

@@ -127,8 +127,10 @@ class ExplainTab:
     def take_upload(self, paths: list[str] | None, given: list[str]) -> tuple[Any, list[str], str]:
         """Let new files take the place of those before, which Gradio would keep beside them."""
         paths = paths or []
-        new = [path for path in paths if path not in given]
-        chosen = new if given and new else paths
+        added = (
+            paths[len(given) :] if paths[: len(given)] == given else [path for path in paths if path not in given]
+        )
+        chosen = added or paths
         # what was said of the files before is not said of these
         return (chosen if chosen != paths else gr.skip()), chosen, "auto"
 

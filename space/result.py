@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from demo_model import DemoModel, Settings
+from examples import MODALITIES
 from study import Study
 
 import stroke_hub
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BRANCHES",
-    "MODALITIES",
     "Result",
     "find_point",
     "list_answer",
@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 BRANCHES = {"cnn": "ResNet (CNN)", "vit": "ViT"}
-MODALITIES = {"BT": "CT", "MR": "MR"}
 
 
 class Bar(NamedTuple):

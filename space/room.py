@@ -36,6 +36,7 @@ STATIC = Path(__file__).parent / "static"
 LARGEST = 1024  # px: the longer side of what is sent; a slice of 16 million pixels would take minutes
 MOST = 64  # slices of a scan whose maps come by themselves; those of others come when somebody goes to them
 LEVELS = 127  # of a map on each side of zero: a picture shows no more
+LATERAL = ("axial", "coronal")  # planes that show the patient's right on the left; a sagittal one has no sides
 SAID = (NO_HEAD, "Unlike the training slices:")
 WORDS = {CHOOSE: "The Worklist lists every series, to open any of them."}  # the page has no place for a name
 
@@ -43,7 +44,7 @@ WORDS = {CHOOSE: "The Worklist lists every series, to open any of them."}  # the
 def build_room(downloads: dict[str, str]) -> gr.HTML:
     """Build the component; its value is a message of `pack_study` or `pack_slice`, or None for an empty room.
 
-    It triggers "select" with the study and the slices that it lacks, and "click" with a kind of download.
+    It triggers "select" with the slices that it lacks, and "click" with a kind of download; both name the study.
 
     Parameters
     ----------
@@ -133,7 +134,7 @@ def pack_slice(model: DemoModel, study: Study, result: Result) -> dict[str, Any]
         "type": values.dtype.name,
         "unit": unit,
         "window": {"low": low, "high": high},
-        "left": "R" if one.plane else None,
+        "left": "R" if one.plane in LATERAL else None,
         "spacing": one.spacing / factor if one.spacing else None,
         "maps": {layer: _pack_map(e, layer, factor) for layer in (*BRANCHES, "fused")},
         "sign": sign,

@@ -47,7 +47,10 @@ async function take(value) {
 }
 function hear() {
   const value = props.value;
-  queue = queue.then(() => take(value));
+  queue = queue.then(() => take(value)).catch(() => {
+    const words = "This browser cannot show the answer; reload the page, or take a browser of 2023 or newer.";
+    if (!host.querySelector("[role=alert]")) host.insertAdjacentHTML("afterbegin", `<p class="room-notice" role="alert">${words}</p>`);
+  });
 }
 watch("value", hear);
 hear();

@@ -224,7 +224,8 @@ class Explanation:
 
     def speaks_against(self, layer: Layer) -> bool:
         """Tell whether a branch's sum speaks against `target`: then nothing of its display map is drawn."""
-        return layer in ("cnn", "vit") and self.contributions[layer] <= 0
+        branch = layer.lower()
+        return branch in ("cnn", "vit") and self.contributions[branch] <= 0
 
     def overlay(self, layer: Layer = "cnn", *, opacity: float = 0.5, colormap: str | None = None) -> Image.Image:
         """Draw one map over the slice, an RGB picture (H, W) in the slice's own proportions.

@@ -23,7 +23,7 @@ from stroke_hub.io.images import find_decoder, measure_picture
 from stroke_hub.io.limits import MAX_PIXELS, SCAN_LIMITS, check_pages
 from stroke_hub.io.nifti import GZIP, HEADER_SIZE, VolumeHeader, is_volume, read_volume_header
 from stroke_hub.io.quiet import silence
-from stroke_hub.io.slices import OpenedSlices, Slice, name_source, open_slices
+from stroke_hub.io.slices import OpenedSlices, Slice, check_modality, name_source, open_slices
 from stroke_hub.io.sources import FileSource, SourceFile, list_files
 from stroke_hub.io.windowing import Modality, Window, find_modality
 from stroke_hub.progress import track
@@ -134,15 +134,14 @@ def load_scans(
     ------
     ValueError : as `load_scan`.
     """
-    if modality is not None:
-        find_modality(str(modality))
+    check_modality(modality)
     _, files = _list_sources(source)
     found = _Found()
     _look(found, files)
     options = {"modality": modality, "window": window, "limits": SCAN_LIMITS._replace(pixels=max_pixels)}
-    all_: list[tuple[int, Series | str]] = [(min(one.files), one) for one in found.list_series(apart=True)]
-    all_ += [(number, error) for number, error in found.errors.items()]
-    for number, one in sorted(all_, key=lambda each: each[0]):
+    listed: list[tuple[int, Series | str]] = [(min(one.files), one) for one in found.list_series(apart=True)]
+    listed += [(number, error) for number, error in found.errors.items()]
+    for number, one in sorted(listed, key=lambda each: each[0]):
         file = files[number]
         if isinstance(one, str):
             yield FoundScan(file.name, None, error=one)
